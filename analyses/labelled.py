@@ -1,0 +1,56 @@
+"""The currency: labelled results, and what an analysis asks of a model."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+from xarray import DataArray
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the behavioural analyses need: circuits.GPT has it, and so has a TransformerBridge."""
+
+    cfg: Any
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def run_with_cache(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]: ...
+    def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+def head_label(layer: int, head: int) -> str:
+    """L1H4: layer and head, both from 0."""
+    return f"L{layer}H{head}"
+
+
+def per_head(
+    values: Num[Tensor, "layer head *rest"], name: str, *dims: str, **attrs: Any
+) -> DataArray:
+    """A DataArray (layer, head, ...) with labels L1H4 as a coordinate and `attrs` for long_name,
+    bounds, chance and source."""
+    n_layers, n_heads = values.shape[:2]
+    labels = [[head_label(layer, head) for head in range(n_heads)] for layer in range(n_layers)]
+    return DataArray(
+        values.detach().cpu().numpy(),
+        dims=("layer", "head", *dims),
+        coords={
+            "layer": np.arange(n_layers),
+            "head": np.arange(n_heads),
+            "label": (("layer", "head"), np.array(labels, dtype=str).reshape(n_layers, n_heads)),
+        },
+        name=name,
+        attrs=attrs,
+    )
+
+
+def patterns(
+    model: Model, tokens: Tensor, layer: int
+) -> Float[Tensor, "batch head dest src"]:
+    """Attention patterns of one layer, in [0, 1], computed without gradients."""
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{layer}.attn.hook_pattern")
+    return cache[f"blocks.{layer}.attn.hook_pattern"]
+
+

@@ -1,0 +1,134 @@
+"""GPTConfig: everything that shapes a GPT, checked when it is made; JSON round trip."""
+
+import difflib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
+NORMALIZATIONS = (None, "LN", "LNPre", "RMS", "RMSPre")
+POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """Shape and parts of a GPT, in TransformerLens's field names.
+
+    Every field acts. What cannot be built raises ValueError, and a field that does not exist
+    raises TypeError naming the nearest one that does.
+    """
+
+    n_layers: int
+    "0 is allowed: embed, then unembed, the bigram model of the framework paper."
+    d_model: int
+    n_heads: int
+    d_head: int
+    "Free: n_heads * d_head need not be d_model."
+    d_vocab: int
+    n_ctx: int
+    d_mlp: int | None = None
+    "Neurons per MLP; None makes the model attention-only."
+    act_fn: str | None = None
+    "One of relu, gelu, gelu_new, silu; wanted exactly when there is an MLP."
+    normalization_type: str | None = "LN"
+    "LN and RMS have a learned gain (LN also a bias), LNPre and RMSPre have none, None is no norm."
+    positional_embedding_type: str = "standard"
+    """standard and sinusoidal add positions to the residual stream, shortformer and
+    shortformer_sinusoidal to the inputs of W_Q and W_K only; the sinusoidal ones are not learned."""
+    sinusoid_base: float | None = None
+    "Longest wavelength over 2 pi; sinusoidal positions only, where None means 10,000."
+    sinusoid_scale: float | None = None
+    "Amplitude of the sinusoids; sinusoidal positions only, where None means 1."
+    bias: bool = True
+    "b_Q, b_K, b_V, b_O, b_in, b_out, b_U and the LN biases, all or none of them."
+    smeared_keys: bool = False
+    "Each key is mixed with the key before it: Olsson et al. 2022, Argument 2."
+    attn_scale: float | None = None
+    "What attention scores are divided by; None means sqrt(d_head)."
+    eps: float = 1e-5
+    "Added to the variance in every norm."
+    init_range: float = 0.02
+    "Standard deviation of every weight matrix at initialisation; biases start at 0, gains at 1."
+    seed: int = 0
+    "Of the initialisation, drawn from a generator of its own."
+
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        known = [field.name for field in fields(cls)]
+        for name in given.keys() - set(known):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else _ELSEWHERE.get(name, "")
+            raise TypeError(f"GPTConfig has no field {name!r}; {hint} The fields are {known}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        least = {"n_layers": 0, "d_model": 1, "n_heads": 1, "d_head": 1, "d_vocab": 1, "n_ctx": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+                raise ValueError(f"{name} must be a whole number >= {bound}, got {value!r}")
+        for name in ("bias", "smeared_keys"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        for name in ("attn_scale", "eps", "init_range", "sinusoid_base", "sinusoid_scale"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise ValueError(f"{name} must be a number > 0, got {value!r}")
+        self._check_choice("normalization_type", NORMALIZATIONS)
+        self._check_choice("positional_embedding_type", POSITIONS)
+        if self.d_mlp is None and self.act_fn is not None:
+            raise ValueError(
+                f"act_fn={self.act_fn!r} would do nothing: d_mlp is None, the model has no MLP"
+            )
+        if self.d_mlp is not None:
+            if not isinstance(self.d_mlp, int) or self.d_mlp < 1:
+                raise ValueError(
+                    f"d_mlp must be a whole number >= 1, or None for attention-only, "
+                    f"got {self.d_mlp!r}"
+                )
+            self._check_choice("act_fn", ACTIVATIONS)
+        if not self.sinusoidal:
+            for name in ("sinusoid_base", "sinusoid_scale"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} would do nothing: positional_embedding_"
+                        f"type is {self.positional_embedding_type!r}, which has no sinusoids"
+                    )
+
+    def _check_choice(self, name: str, choices: tuple[str | None, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise ValueError(f"{name}={getattr(self, name)!r} is not supported; choose {choices}")
+
+    @property
+    def attn_only(self) -> bool:
+        """True when no block has an MLP."""
+        return self.d_mlp is None
+
+    @property
+    def sinusoidal(self) -> bool:
+        """True when positions are fixed sinusoids instead of learned vectors."""
+        return "sinusoidal" in self.positional_embedding_type
+
+    @property
+    def shortformer(self) -> bool:
+        """True when positions enter the inputs of W_Q and W_K and never the residual stream."""
+        return "shortformer" in self.positional_embedding_type
+
+    def to_json(self) -> str:
+        """The config as JSON text; `from_json` gives an equal config back."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The config written by `to_json`; every check of the constructor applies."""
+        return cls(**json.loads(text))
+
+
+_ELSEWHERE = {
+    "attn_only": "leave d_mlp out and the model is attention-only.",
+    "device": "move the model with model.to(device).",
+    "dtype": "convert the model with model.to(dtype).",
+    "use_attn_result": "hook_result fires whenever it is listened to.",
+    "use_split_qkv_input": "q_input, k_input and v_input fire whenever they are listened to.",
+    "use_attn_in": "listen to q_input, k_input and v_input.",
+    "init_weights": "weights are always initialised.",
+}

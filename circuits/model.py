@@ -1,0 +1,387 @@
+"""GPT: a hookable minimal transformer, from top to bottom in the order data meets it.
+
+    tokens ─ W_E ─┬───────────────┬──────────────┬─ norm ─ W_U ─ logits
+                  │               │              │
+                  └ norm ─ heads ─┴ norm ─ MLP ──┘ ...       resid_pre, resid_mid, resid_post
+
+Row vectors, as in TransformerLens: W_QK = W_Q W_K^T and W_OV = W_V W_O. The paper (Elhage et al.
+2021, https://transformer-circuits.pub/2021/framework/index.html) writes columns.
+
+Every HookPoint below is the identity until somebody listens. What is only there to be seen (scores,
+patterns, per-head results and inputs) is computed when it is listened to and else fused away.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from circuits.config import GPTConfig
+from circuits.hooks import Hooked, HookPoint
+from circuits.tokens import Vocabulary, checked_tokens
+from circuits.weights import Stacked
+
+Resid = Float[Tensor, "batch pos d_model"]
+HeadsOrResid = Float[Tensor, "batch pos ... d_model"]
+"An input of W_Q, W_K or W_V: shared by the heads, or one for each when somebody listens there."
+Heads = Float[Tensor, "batch pos head d_head"]
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": lambda pre: F.gelu(pre, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+class Embed(nn.Module):
+    """tokens -> W_E[tokens]."""
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        self.W_E = nn.Parameter(torch.empty(cfg.d_vocab, cfg.d_model))
+
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Resid:
+        return F.embedding(tokens, self.W_E)
+
+
+class PosEmbed(nn.Module):
+    """The first `n` rows of W_pos, learned or sinusoidal."""
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        if cfg.sinusoidal:
+            self.register_buffer("W_pos", sinusoids(cfg), persistent=False)
+        else:
+            self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
+
+    def forward(self, n: int) -> Float[Tensor, "pos d_model"]:
+        return self.W_pos[:n]
+
+
+def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:
+    """scale * sin(w i), cos(w i) in turn along d_model, w from 1 to 1/base (Vaswani et al. 2017)."""
+    pair = torch.arange(0, cfg.d_model, 2, dtype=torch.float64) / cfg.d_model
+    angle = torch.outer(
+        torch.arange(cfg.n_ctx, dtype=torch.float64), (cfg.sinusoid_base or 1e4) ** -pair
+    )
+    waves = rearrange([angle.sin(), angle.cos()], "two pos pair -> pos (pair two)")
+    return ((cfg.sinusoid_scale or 1.0) * waves[:, : cfg.d_model]).float()
+
+
+class Norm(nn.Module):
+    """(x - mean) / sqrt(var + eps) * w + b; RMS leaves the mean in, the Pre types have no w and b.
+
+    hook_normalized sees the quotient, before w and b.
+    """
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        kind = cfg.normalization_type or ""
+        self.centred, self.eps, self.shape = kind.startswith("LN"), cfg.eps, (cfg.d_model,)
+        gain = not kind.endswith("Pre")
+        self.w = nn.Parameter(torch.ones(cfg.d_model)) if gain else None
+        has_bias = gain and self.centred and cfg.bias
+        self.b = nn.Parameter(torch.zeros(cfg.d_model)) if has_bias else None
+        self.hook_scale = HookPoint()  # [batch pos 1]
+        self.hook_normalized = HookPoint()  # [batch pos d_model]
+
+    def forward(self, x: HeadsOrResid) -> HeadsOrResid:
+        if not (self.hook_scale.listening or self.hook_normalized.listening):
+            if self.centred:
+                return F.layer_norm(x, self.shape, self.w, self.b, self.eps)
+            return F.rms_norm(x, self.shape, self.w, self.eps)
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
+        normalized = self.hook_normalized(x / scale)
+        scaled = normalized if self.w is None else normalized * self.w
+        return scaled if self.b is None else scaled + self.b
+
+
+class Attention(nn.Module):
+    """Every head reads where to look (Q, K) and moves what is there (V, O)."""
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        heads, d_model, d_head = cfg.n_heads, cfg.d_model, cfg.d_head
+        # Stored as [head d_head d_model], so that all heads are one matrix product without a copy.
+        self.W_Q = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
+        self.W_K = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
+        self.W_V = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
+        self.W_O = nn.Parameter(torch.empty(heads, d_head, d_model))
+        self.b_Q, self.b_K, self.b_V = (_bias(cfg, heads, d_head) for _ in range(3))
+        self.b_O = _bias(cfg, d_model)
+        self.alpha = nn.Parameter(torch.zeros(heads)) if cfg.smeared_keys else None
+        self.scale = cfg.attn_scale or math.sqrt(d_head)
+        self.hook_q = HookPoint()  # [batch pos head d_head]
+        self.hook_k = HookPoint()  # [batch pos head d_head], smeared where keys are
+        self.hook_v = HookPoint()  # [batch pos head d_head]
+        self.hook_attn_scores = HookPoint(pos_dim=2)  # [batch head dest src], -inf where src > dest
+        self.hook_pattern = HookPoint(pos_dim=2)  # [batch head dest src]
+        self.hook_z = HookPoint()  # [batch pos head d_head]
+        self.hook_result = HookPoint(per_head=True)  # [batch pos head d_model]
+
+    def forward(self, q_input: HeadsOrResid, k_input: HeadsOrResid, v_input: HeadsOrResid) -> Resid:
+        q = self.hook_q(_per_head(q_input, self.W_Q, self.b_Q))
+        k = self.hook_k(self._smeared(_per_head(k_input, self.W_K, self.b_K)))
+        v = self.hook_v(_per_head(v_input, self.W_V, self.b_V))
+
+        if self.hook_attn_scores.listening or self.hook_pattern.listening:
+            attn_scores = self.hook_attn_scores(causal_scores(q, k, self.scale))
+            pattern = self.hook_pattern(attn_scores.softmax(-1))
+            z = (pattern @ v.transpose(1, 2)).transpose(1, 2)
+        else:
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.scale)
+            z = z.transpose(1, 2)
+        return self._written(self.hook_z(z))
+
+    def _smeared(self, k: Heads) -> Heads:
+        """k_j <- s k_j + (1 - s) k_(j-1) with s = sigmoid(alpha) per head; the first key stays."""
+        if self.alpha is None:
+            return k
+        s = self.alpha.sigmoid()[:, None]
+        return torch.cat([k[:, :1], s * k[:, 1:] + (1 - s) * k[:, :-1]], dim=1)
+
+    def _written(self, z: Heads) -> Resid:
+        if not self.hook_result.listening:
+            return F.linear(z.flatten(2), self.W_O.flatten(0, 1).mT, self.b_O)
+        result = einsum(z, self.W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model")  # noqa: E501
+        total = self.hook_result(result).sum(2)
+        return total if self.b_O is None else total + self.b_O
+
+
+def _bias(cfg: GPTConfig, *shape: int) -> nn.Parameter | None:
+    return nn.Parameter(torch.zeros(shape)) if cfg.bias else None
+
+
+def _per_head(
+    x: HeadsOrResid, W: Float[Tensor, "head d_model d_head"], b: Float[Tensor, "head d_head"] | None
+) -> Heads:
+    """x @ W + b for every head: one product for a shared x, one each for an x per head."""
+    if x.ndim == 4:
+        out = einsum(x, W, "batch pos head d_model, head d_model d_head -> batch pos head d_head")
+        return out if b is None else out + b
+    out = F.linear(x, W.mT.flatten(0, 1), None if b is None else b.flatten())
+    return out.unflatten(-1, (W.shape[0], W.shape[2]))
+
+
+def causal_scores(q: Heads, k: Heads, scale: float) -> Float[Tensor, "batch head dest src"]:
+    """q . k / scale, and -inf where the source comes after the destination."""
+    scores = (q / scale).transpose(1, 2) @ k.transpose(1, 2).mT
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    return scores.masked_fill_(future, -math.inf)
+
+
+class MLP(nn.Module):
+    """act(x W_in + b_in) W_out + b_out."""
+
+    def __init__(self, cfg: GPTConfig, d_mlp: int) -> None:
+        super().__init__()
+        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_mlp))
+        self.W_out = nn.Parameter(torch.empty(d_mlp, cfg.d_model))
+        self.b_in, self.b_out = _bias(cfg, d_mlp), _bias(cfg, cfg.d_model)
+        self.act = ACTIVATIONS[str(cfg.act_fn)]
+        self.hook_pre = HookPoint()  # [batch pos d_mlp]
+        self.hook_post = HookPoint()  # [batch pos d_mlp]
+
+    def forward(self, x: Resid) -> Resid:
+        pre = self.hook_pre(F.linear(x, self.W_in.mT, self.b_in))
+        post = self.hook_post(self.act(pre))
+        return F.linear(post, self.W_out.mT, self.b_out)
+
+
+class Block(nn.Module):
+    """resid_mid = resid_pre + heads(resid_pre); resid_post = resid_mid + mlp(resid_mid)."""
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        self.n_heads = cfg.n_heads
+        self.ln1 = _norm(cfg)
+        self.attn = Attention(cfg)
+        self.hook_resid_pre = HookPoint()  # [batch pos d_model], as are all the others here but
+        self.hook_q_input = HookPoint(shared=True, per_head=True)  # [batch pos head d_model],
+        self.hook_k_input = HookPoint(shared=True, per_head=True)  # before ln1 and positions
+        self.hook_v_input = HookPoint(shared=True, per_head=True)
+        self.hook_attn_out = HookPoint()
+        self.hook_resid_mid = HookPoint()
+        if cfg.d_mlp is not None:
+            self.ln2 = _norm(cfg)
+            self.mlp = MLP(cfg, cfg.d_mlp)
+            self.hook_mlp_in = HookPoint(shared=True)
+            self.hook_mlp_out = HookPoint()
+        else:
+            self.mlp = None
+        self.hook_resid_post = HookPoint()
+
+    def forward(self, resid: Resid, pos: Float[Tensor, "pos d_model"] | None) -> Resid:
+        resid_pre = self.hook_resid_pre(resid)
+        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos)))
+        resid_mid = self.hook_resid_mid(resid_pre + attn_out)
+        if self.mlp is None:
+            return self.hook_resid_post(resid_mid)
+        mlp_out = self.hook_mlp_out(self.mlp(self.ln2(self.hook_mlp_in(resid_mid))))
+        return self.hook_resid_post(resid_mid + mlp_out)
+
+    def _reads(
+        self, resid_pre: Resid, pos: Float[Tensor, "pos d_model"] | None
+    ) -> tuple[HeadsOrResid, HeadsOrResid, HeadsOrResid]:
+        """The inputs of W_Q, W_K and W_V; shortformer positions enter the first two."""
+        normed = self.ln1(resid_pre)
+        shared = normed if pos is None else normed + pos
+
+        def read(point: HookPoint, else_: Resid, pos: Tensor | None) -> HeadsOrResid:
+            if not point.listening:
+                return else_
+            per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
+            normed = self.ln1(point(per_head))
+            return normed if pos is None else normed + pos.unsqueeze(-2)
+
+        return (
+            read(self.hook_q_input, shared, pos),
+            read(self.hook_k_input, shared, pos),
+            read(self.hook_v_input, normed, None),
+        )
+
+
+def _norm(cfg: GPTConfig) -> nn.Module:
+    return nn.Identity() if cfg.normalization_type is None else Norm(cfg)
+
+
+class Unembed(nn.Module):
+    """x W_U + b_U."""
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab))
+        self.b_U = _bias(cfg, cfg.d_vocab)
+
+    def forward(self, x: Resid) -> Float[Tensor, "batch pos d_vocab"]:
+        return F.linear(x, self.W_U.mT, self.b_U)
+
+
+def token_loss(
+    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"] | None
+) -> Float[Tensor, "batch pos-1"]:
+    """Next-token loss in nats at each position but the last: -log softmax(logits)[next token]."""
+    if tokens is None or tokens.shape[1] < 2:
+        raise ValueError("the loss needs at least two tokens, and no residual stream as input")
+    log_probs = logits[:, :-1].log_softmax(-1)
+    return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+
+
+class GPT(Hooked, Stacked):
+    """embed -> blocks -> norm -> unembed, with TransformerLens's parameter and hook names."""
+
+    def __init__(self, cfg: GPTConfig, tokenizer: Vocabulary | None = None) -> None:
+        super().__init__()
+        self.cfg, self.tokenizer = cfg, tokenizer
+        self.hook_tokens = HookPoint(shared=True)  # [batch pos]
+        self.embed = Embed(cfg)
+        self.hook_embed = HookPoint()  # [batch pos d_model]
+        if cfg.positional_embedding_type != "none":
+            self.pos_embed = PosEmbed(cfg)
+            self.hook_pos_embed = HookPoint(shared=True)  # [batch pos d_model]
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
+        self.ln_final = _norm(cfg)
+        self.unembed = Unembed(cfg)
+        self.name_hooks()
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        generator = torch.Generator().manual_seed(self.cfg.seed)
+        for name, weight in self.named_parameters():
+            if name.rpartition(".")[2].startswith("W_"):
+                weight.copy_(torch.randn(weight.shape, generator=generator) * self.cfg.init_range)
+
+    def forward(
+        self,
+        input: Int[Tensor, "*batch pos"] | Resid | str | Sequence[str],
+        return_type: Literal["logits", "loss", "both"] | None = "logits",
+        *,
+        loss_per_token: bool = False,
+        start_at_layer: int | None = None,
+        stop_at_layer: int | None = None,
+    ) -> Any:
+        """Logits [batch pos d_vocab], the next-token loss in nats (a mean, or [batch pos-1] per
+        token), or both as (logits, loss); with None nothing is unembedded or returned.
+
+        `input` is tokens or text, or the residual stream before block `start_at_layer`. With
+        `stop_at_layer` the residual stream before that block is returned instead.
+        """
+        if return_type not in ("logits", "loss", "both", None):
+            raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
+        first, stop = self._layer(start_at_layer, 0), self._layer(stop_at_layer, self.cfg.n_layers)
+        tokens = None if start_at_layer is not None else self._tokens(input)
+        resid, pos = self._embedded(tokens) if tokens is not None else self._entered(input)
+        for block in self.blocks[first:stop]:
+            resid = block(resid, pos)
+        if stop_at_layer is not None:
+            return resid
+        normed = self.ln_final(resid)
+        if return_type is None:
+            return None
+        logits = self.unembed(normed)
+        if return_type == "logits":
+            return logits
+        loss = token_loss(logits, tokens)
+        loss = loss if loss_per_token else loss.mean()
+        return loss if return_type == "loss" else (logits, loss)
+
+    def _tokens(self, input: Any) -> Int[Tensor, "batch pos"]:
+        tokens = input if isinstance(input, Tensor) else self.to_tokens(input)
+        return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
+
+    def _embedded(self, tokens: Int[Tensor, "batch pos"]) -> tuple[Resid, Tensor | None]:
+        """The stream before block 0, and what shortformer positions add to queries and keys."""
+        embed = self.hook_embed(self.embed(tokens))
+        if self.cfg.positional_embedding_type == "none":
+            return embed, None
+        pos = self.pos_embed(tokens.shape[1])
+        if self.hook_pos_embed.listening:
+            pos = self.hook_pos_embed(pos.expand(len(tokens), -1, -1))
+        return (embed, pos) if self.cfg.shortformer else (embed + pos, None)
+
+    def _entered(self, resid: Any) -> tuple[Resid, Tensor | None]:
+        if not isinstance(resid, Tensor) or resid.ndim != 3 or resid.shape[2] != self.cfg.d_model:
+            got = list(resid.shape) if isinstance(resid, Tensor) else type(resid).__name__
+            raise ValueError(f"start_at_layer wants a stream [batch pos {self.cfg.d_model}], got {got}")
+        pos = self.pos_embed(resid.shape[1]) if self.cfg.shortformer else None
+        return resid.clone(), pos  # hooks may write into it, and it is the caller's
+
+    def _layer(self, layer: int | None, default: int) -> int:
+        n = self.cfg.n_layers
+        if layer is None:
+            return default
+        if not -n <= layer <= n:
+            raise ValueError(f"layer {layer} does not exist: the model has {n}, counted from 0")
+        return layer + n if layer < 0 else layer
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give it tokens, or GPT(cfg, tokenizer)")
+        return self.tokenizer
+
+    def to_tokens(self, text: str | Sequence[str], *, prepend_bos: bool = True) -> Tensor:
+        """Tokens [batch pos] of text, BOS first: see Vocabulary.to_tokens."""
+        return self._vocabulary.to_tokens(text, prepend_bos=prepend_bos).to(self.W_E.device)
+
+    def to_string(self, tokens: Tensor | Sequence[int] | int) -> str:
+        """The text of a row of tokens."""
+        return self._vocabulary.to_string(tokens)
+
+    def to_str_tokens(self, text: str | Tensor, *, prepend_bos: bool = True) -> list[str]:
+        """Each token of a text or a row of tokens as a string."""
+        return self._vocabulary.to_str_tokens(text, prepend_bos=prepend_bos)
+
+    def to_single_token(self, text: str) -> int:
+        """The one token that is this text; ValueError if it is none or several."""
+        return self._vocabulary.to_single_token(text)

@@ -1,0 +1,97 @@
+"""Text <-> tokens <-> labels, and the door that token tensors come through."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from circuits.config import GPTConfig
+
+BOS = "<|endoftext|>"
+"The one special token: begins every text, and stands between documents in training."
+
+
+class Vocabulary:
+    """A `tokenizers.Tokenizer` whose special token <|endoftext|> is BOS, spoken to in tensors."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.size = tokenizer.get_vocab_size()
+        bos = tokenizer.token_to_id(BOS)
+        if bos is None:
+            raise ValueError(f"the tokenizer has no {BOS!r} token, which serves as BOS")
+        self.bos: int = bos
+
+    def to_tokens(
+        self, text: str | Sequence[str], *, prepend_bos: bool = True
+    ) -> Int[Tensor, "batch pos"]:
+        """Tokens of one text, or of several of the same length, with BOS at position 0.
+
+        ValueError if texts differ in length (pad or cut them first) or come out empty.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        bos = [self.bos] if prepend_bos else []
+        rows = [bos + self.tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
+        lengths = {len(row) for row in rows}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(
+                f"texts must have one common length of at least one token, got lengths "
+                f"{[len(row) for row in rows]}"
+            )
+        return torch.tensor(rows)
+
+    def to_string(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
+        """The text of a row of tokens; bytes that are no UTF-8 show as U+FFFD."""
+        return self.tokenizer.decode(_ids(tokens), skip_special_tokens=False)
+
+    def to_str_tokens(
+        self, text: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"], *, prepend_bos: bool = True
+    ) -> list[str]:
+        """Each token of a text or of a row of tokens as a string of its own."""
+        tokens = self.to_tokens(text, prepend_bos=prepend_bos) if isinstance(text, str) else text
+        if tokens.ndim == 2 and len(tokens) != 1:
+            raise ValueError(f"wanted one row of tokens, got {len(tokens)}")
+        return [self.to_string(token) for token in _ids(tokens.flatten())]
+
+    def to_single_token(self, text: str) -> int:
+        """The one token that is this text; ValueError if it is none or several."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        if len(ids) != 1:
+            parts = [self.to_string(token) for token in ids]
+            raise ValueError(f"{text!r} is {len(ids)} tokens, {parts}, not one")
+        return ids[0]
+
+
+def _ids(tokens: Tensor | Sequence[int] | int) -> list[int]:
+    if isinstance(tokens, Tensor):
+        tokens = tokens.tolist()
+    return [tokens] if isinstance(tokens, int) else list(tokens)  # type: ignore[arg-type]
+
+
+def checked_tokens(tokens: Tensor, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
+    """The tokens as a batch; ValueError in words if this model cannot read them.
+
+    A single row becomes a batch of one.
+    """
+    tokens = tokens[None] if tokens.ndim == 1 else tokens
+    if tokens.ndim != 2 or tokens.numel() == 0:
+        raise ValueError(f"tokens must be [batch pos] and not empty, got {list(tokens.shape)}")
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(
+            f"tokens must be integers, got {tokens.dtype}; a residual stream needs start_at_layer"
+        )
+    excess = tokens.shape[1] - cfg.n_ctx
+    if excess > 0:
+        raise ValueError(
+            f"{tokens.shape[1]} tokens are {excess} more than the context of n_ctx={cfg.n_ctx}"
+        )
+    low, high = tokens.aminmax()
+    if low < 0 or high >= cfg.d_vocab:
+        row, pos = ((tokens < 0) | (tokens >= cfg.d_vocab)).nonzero()[0].tolist()
+        raise ValueError(
+            f"token {tokens[row, pos].item()} at batch {row}, position {pos} is outside of the "
+            f"vocabulary: d_vocab={cfg.d_vocab}, tokens are 0 to {cfg.d_vocab - 1}"
+        )
+    return tokens

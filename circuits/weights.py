@@ -1,0 +1,84 @@
+"""Stacked: the weights of all blocks under the names the field uses, stacked by layer."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from circuits.config import GPTConfig
+from circuits.factored import FactoredMatrix
+
+LayerHead = Float[Tensor, "layer head d_model d_head"]
+
+
+class Stacked(nn.Module):
+    """Properties of a GPT that name its matrices. They are computed from the parameters at each
+    use and never stale; to edit or differentiate, take the parameter: `blocks[1].attn.W_Q`."""
+
+    cfg: GPTConfig
+
+    @property
+    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
+        """Embedding of each token."""
+        return self.embed.W_E
+
+    @property
+    def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
+        """Embedding of each position; ValueError where the model has none."""
+        if self.cfg.positional_embedding_type == "none":
+            raise ValueError("the model has no positions: positional_embedding_type is 'none'")
+        return self.pos_embed.W_pos
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
+        """Unembedding to logits."""
+        return self.unembed.W_U
+
+    @property
+    def W_Q(self) -> LayerHead:
+        """Query weights."""
+        return self._stacked("attn", "W_Q", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
+
+    @property
+    def W_K(self) -> LayerHead:
+        """Key weights."""
+        return self._stacked("attn", "W_K", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
+
+    @property
+    def W_V(self) -> LayerHead:
+        """Value weights."""
+        return self._stacked("attn", "W_V", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
+
+    @property
+    def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:
+        """Output weights."""
+        return self._stacked("attn", "W_O", self.cfg.n_heads, self.cfg.d_head, self.cfg.d_model)
+
+    @property
+    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:
+        """MLP input weights; ValueError for an attention-only model."""
+        return self._stacked("mlp", "W_in", self.cfg.d_model, self._d_mlp)
+
+    @property
+    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:
+        """MLP output weights; ValueError for an attention-only model."""
+        return self._stacked("mlp", "W_out", self._d_mlp, self.cfg.d_model)
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q W_K^T per layer and head, d_model x d_model."""
+        return FactoredMatrix(self.W_Q, self.W_K.mT)
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V W_O per layer and head, d_model x d_model."""
+        return FactoredMatrix(self.W_V, self.W_O)
+
+    @property
+    def _d_mlp(self) -> int:
+        if self.cfg.d_mlp is None:
+            raise ValueError("the model is attention-only: it has no W_in and W_out")
+        return self.cfg.d_mlp
+
+    def _stacked(self, part: str, name: str, *shape: int) -> Tensor:
+        weights = [getattr(getattr(block, part), name) for block in self.blocks]
+        return torch.stack(weights) if weights else self.unembed.W_U.new_empty(0, *shape)
