@@ -1,9 +1,14 @@
 """`circuits` on the command line. Nothing heavy is imported before a command runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from circuits.model import GPT
 
 app = typer.Typer(
     help="Take transformers apart, and draw the papers' figures on models that ship.",
@@ -65,14 +70,122 @@ def train(
         runs.on_text(out, shape, recipe, data or [], held_out or [], repeats=repeats)
 
 
+@app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="framework or induction; both if left out")] = "",
+    model: Annotated[str, typer.Option(help="a model that ships, or a folder")] = "attn-only-2l",
+    out: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
+    only: Annotated[list[str] | None, typer.Option(help="a figure; repeat for several")] = None,
+) -> None:
+    """Draw the papers' figures from a trained model into report/index.html."""
+    from rich.progress import Progress
+
+    from analyses import report
+    from analyses.figures import FIGURES
+
+    names = [name for name in FIGURES if name.startswith(f"{paper}/" if paper else "")]
+    unknown = [name for name in only or () if name not in names]
+    if unknown or not names:
+        raise ValueError(f"no figure {unknown or paper!r}; there are {list(FIGURES)}")
+    with _plain_matplotlib(), Progress() as progress:
+        task = progress.add_task("drawing", total=len(only or names))
+
+        def done(entry: report.Entry) -> None:
+            verdict = entry.drawing.verdict if entry.drawing else None
+            held = "failed" if verdict is None else "holds" if verdict.holds else "does not hold"
+            progress.print(f"[bold]{entry.name}[/bold]  {held}", highlight=False)
+            progress.print(f"  {verdict.says if verdict else entry.error}", highlight=False)
+            progress.advance(task)
+
+        entries = report.write(_loaded(model), model, out, only or names, done)
+    typer.echo(f"report: {out / 'index.html'}")
+    if any(entry.drawing is None for entry in entries):
+        raise typer.Exit(1)
+
+
+@app.command()
+def draw(
+    figure: Annotated[str, typer.Argument(help="a figure named by `circuits list`")],
+    model: Annotated[str, typer.Option(help="a model that ships, or a folder")] = "attn-only-2l",
+    out: Annotated[Path | None, typer.Option(help="picture file; the ending decides")] = None,
+) -> None:
+    """Draw one figure into a picture file, and print its verdict."""
+    from analyses import figures
+
+    file = out or Path(f"{figure.replace('/', '-')}.png")
+    with _plain_matplotlib():
+        drawing = figures.draw(figure, _loaded(model))
+        drawing.figure.savefig(file, dpi=160, facecolor="white")
+    held = "holds" if drawing.verdict.holds else "does not hold"
+    typer.echo(f"{file}\n{held}: {drawing.verdict.says}")
+
+
 @app.command(name="list")
 def list_() -> None:
     """The models that ship and the figures that can be drawn."""
+    from analyses.figures import FIGURES
     from circuits.pretrained import models
 
-    for name in models():
-        typer.echo(name)
+    typer.echo("models\n" + "\n".join(f"  {name}" for name in models()))
+    typer.echo("figures")
+    for name, function in FIGURES.items():
+        summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        typer.echo(f"  {name:28}{summary}")
+
+
+@app.command()
+def heads(
+    model: Annotated[str, typer.Argument(help="a model that ships, or a folder")] = "attn-only-2l",
+) -> None:
+    """What each head attends to on random tokens, as a table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from analyses import attention, copying
+
+    gpt = _loaded(model)
+    scores, copied = attention.taxonomy(gpt), copying.score(gpt)
+    threshold = scores.attrs["threshold"]
+    title = f"{model}: mean attention on random tokens; a role needs {threshold}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("head", "role", *scores.behaviour.values, "OV copying"):
+        justify = "left" if name in ("head", "role") else "right"
+        table.add_column(str(name).replace(" ", "\n"), justify=justify)
+    for layer in scores.layer.values:
+        for head in scores["head"].values:
+            row = scores.sel(layer=layer, head=head)
+            cells = [f"[bold]{v:.2f}[/bold]" if v > threshold else f"{v:.2f}" for v in row.values]
+            ov = f"{float(copied.sel(layer=layer, head=head)):+.2f}"
+            table.add_row(str(row.label.values), str(row.role.values), *cells, ov)
+    Console().print(table)
+
+
+def _loaded(model: str) -> "GPT":
+    from circuits.pretrained import load
+
+    return load(model)
+
+
+@contextmanager
+def _plain_matplotlib() -> Iterator[None]:
+    """No window system and matplotlib's own defaults, for the length of one command."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.use("agg")
+        matplotlib.rcParams.update({"font.size": 9, "svg.hashsalt": "circuits"})
+        yield
+
+
+def main() -> None:
+    """The command line; an error of ours is one line on standard error and exit status 2."""
+    try:
+        app()
+    except (ValueError, KeyError) as error:
+        typer.echo(f"circuits: {error.args[0] if error.args else error}", err=True)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -11,5 +11,6 @@ from circuits.config import GPTConfig
 from circuits.factored import FactoredMatrix
 from circuits.hooks import HookPoint
 from circuits.model import GPT
+from circuits.pretrained import load, save
 
-__all__ = ["GPT", "Cache", "FactoredMatrix", "GPTConfig", "HookPoint"]
+__all__ = ["GPT", "Cache", "FactoredMatrix", "GPTConfig", "HookPoint", "load", "save"]

@@ -3,7 +3,7 @@
 import difflib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
 NORMALIZATIONS = (None, "LN", "LNPre", "RMS", "RMSPre")
@@ -52,7 +52,7 @@ class GPTConfig:
     seed: int = 0
     "Of the initialisation, drawn from a generator of its own."
 
-    def __new__(cls, *_: Any, **given: Any) -> Self:
+    def __new__(cls, *_: Any, **given: Any) -> "GPTConfig":
         known = [field.name for field in fields(cls)]
         for name in given.keys() - set(known):
             near = difflib.get_close_matches(name, known, 1)
@@ -118,7 +118,7 @@ class GPTConfig:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> "GPTConfig":
         """The config written by `to_json`; every check of the constructor applies."""
         return cls(**json.loads(text))
 

@@ -72,7 +72,7 @@ class HookPoint(nn.Module):
             activation = self._with_gradient_hooks(activation)
         return activation
 
-    def _checked(self, replaced: Tensor, activation: Tensor) -> Tensor:
+    def _checked(self, replaced: Any, activation: Tensor) -> Tensor:
         if not isinstance(replaced, Tensor):
             raise TypeError(
                 f"the hook on {self.name!r} returned {type(replaced).__name__}; "

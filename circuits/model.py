@@ -30,6 +30,8 @@ Resid = Float[Tensor, "batch pos d_model"]
 HeadsOrResid = Float[Tensor, "batch pos ... d_model"]
 "An input of W_Q, W_K or W_V: shared by the heads, or one for each when somebody listens there."
 Heads = Float[Tensor, "batch pos head d_head"]
+Places = Float[Tensor, "... pos d_model"] | None
+"What shortformer positions add to the inputs of W_Q and W_K; per batch when somebody listens."
 
 ACTIVATIONS = {
     "relu": F.relu,
@@ -220,7 +222,7 @@ class Block(nn.Module):
             self.mlp = None
         self.hook_resid_post = HookPoint()
 
-    def forward(self, resid: Resid, pos: Float[Tensor, "pos d_model"] | None) -> Resid:
+    def forward(self, resid: Resid, pos: Places) -> Resid:
         resid_pre = self.hook_resid_pre(resid)
         attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos)))
         resid_mid = self.hook_resid_mid(resid_pre + attn_out)
@@ -230,13 +232,13 @@ class Block(nn.Module):
         return self.hook_resid_post(resid_mid + mlp_out)
 
     def _reads(
-        self, resid_pre: Resid, pos: Float[Tensor, "pos d_model"] | None
+        self, resid_pre: Resid, pos: Places
     ) -> tuple[HeadsOrResid, HeadsOrResid, HeadsOrResid]:
         """The inputs of W_Q, W_K and W_V; shortformer positions enter the first two."""
         normed = self.ln1(resid_pre)
         shared = normed if pos is None else normed + pos
 
-        def read(point: HookPoint, else_: Resid, pos: Tensor | None) -> HeadsOrResid:
+        def read(point: HookPoint, else_: Resid, pos: Places) -> HeadsOrResid:
             if not point.listening:
                 return else_
             per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
@@ -339,7 +341,7 @@ class GPT(Hooked, Stacked):
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input)
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
-    def _embedded(self, tokens: Int[Tensor, "batch pos"]) -> tuple[Resid, Tensor | None]:
+    def _embedded(self, tokens: Int[Tensor, "batch pos"]) -> tuple[Resid, Places]:
         """The stream before block 0, and what shortformer positions add to queries and keys."""
         embed = self.hook_embed(self.embed(tokens))
         if self.cfg.positional_embedding_type == "none":
@@ -349,7 +351,7 @@ class GPT(Hooked, Stacked):
             pos = self.hook_pos_embed(pos.expand(len(tokens), -1, -1))
         return (embed, pos) if self.cfg.shortformer else (embed + pos, None)
 
-    def _entered(self, resid: Any) -> tuple[Resid, Tensor | None]:
+    def _entered(self, resid: Any) -> tuple[Resid, Places]:
         if not isinstance(resid, Tensor) or resid.ndim != 3 or resid.shape[2] != self.cfg.d_model:
             got = list(resid.shape) if isinstance(resid, Tensor) else type(resid).__name__
             raise ValueError(f"start_at_layer wants a stream [batch pos {self.cfg.d_model}], got {got}")

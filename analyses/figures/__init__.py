@@ -1,0 +1,27 @@
+"""One function per figure, and one visible dict of them."""
+
+from collections.abc import Callable
+
+from analyses.figures import framework, induction
+from analyses.figures.drawing import Drawing, Verdict
+from circuits.model import GPT
+
+__all__ = ["FIGURES", "Drawing", "Verdict", "draw"]
+
+FIGURES: dict[str, Callable[[GPT], Drawing]] = {
+    "framework/skip-trigrams": framework.skip_trigram_table,
+    "framework/positions": framework.positions,
+    "framework/eigenvalues": framework.eigenvalues,
+    "framework/copying": framework.copying_histogram,
+    "framework/repeats": framework.repeats,
+    "framework/corner": framework.corner,
+    "induction/prefix-matching": induction.prefix_matching,
+    "induction/loss-by-position": induction.loss_by_position,
+}
+
+
+def draw(name: str, model: GPT) -> Drawing:
+    """One figure of a paper drawn from a model; KeyError with what exists for an unknown name."""
+    if name not in FIGURES:
+        raise KeyError(f"no figure {name!r}; there are {list(FIGURES)}")
+    return FIGURES[name](model)

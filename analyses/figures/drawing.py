@@ -1,0 +1,44 @@
+"""What a figure function returns: the picture, what to see in it, and whether it is there."""
+
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from circuits.model import GPT
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the paper's claim holds on this model, computed now; `says` puts our numbers beside
+    the paper's."""
+
+    holds: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of a paper, redrawn."""
+
+    figure: Figure
+    title: str
+    source: str
+    "Paper, section and URL."
+    caption: str
+    verdict: Verdict
+
+    def _repr_html_(self) -> str:
+        """The caption, for notebooks; matplotlib shows the figure."""
+        mark = "holds" if self.verdict.holds else "does not hold"
+        return f"<b>{self.title}</b>: {self.caption}<br><i>{mark}: {self.verdict.says}</i>"
+
+
+def at_initialisation(model: GPT) -> GPT:
+    """The same architecture before training, from the config's own seed: the control."""
+    return GPT(model.cfg, model.tokenizer).to(model.W_E.dtype).eval()
+
+
+FRAMEWORK = "https://transformer-circuits.pub/2021/framework/index.html"
+INDUCTION = (
+    "https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html"
+)

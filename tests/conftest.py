@@ -1,0 +1,58 @@
+"""Tiny random models that tests share. Weights are spread wide, so that no branch is nearly off."""
+
+import matplotlib
+import pytest
+import torch
+
+from circuits import GPT, GPTConfig
+
+matplotlib.use("agg")
+torch.set_num_threads(1)  # tiny tensors: a second thread only gets in the way
+
+TINY = {"n_layers": 2, "d_model": 12, "n_heads": 3, "d_head": 5, "d_vocab": 29, "n_ctx": 16}
+
+
+def tiny(seed: int = 0, dtype: torch.dtype = torch.float64, **fields) -> GPT:
+    """A tiny GPT whose every parameter, also gains and biases, is random and matters."""
+    model = GPT(GPTConfig(**{**TINY, **fields})).to(dtype).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            centre = 1.0 if name.endswith(".w") else 0.0
+            weight.copy_(centre + 0.4 * noise)
+    return model
+
+
+def tiny_tokens(batch: int = 3, pos: int = 7, d_vocab: int = 29, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, d_vocab, (batch, pos), generator=generator)
+
+
+NORMS = (None, "LN", "LNPre", "RMS", "RMSPre")
+POSITIONS = ("shortformer", "standard", "none", "shortformer_sinusoidal", "sinusoidal")
+OTHERS = (
+    {},
+    {"d_mlp": 11, "act_fn": "gelu"},
+    {"bias": False, "smeared_keys": True},
+    {"d_mlp": 7, "act_fn": "relu", "bias": False, "smeared_keys": True},
+    {"attn_scale": 1.5, "d_mlp": 9, "act_fn": "silu"},
+    {"n_layers": 0},
+    {"n_layers": 3, "d_mlp": 8, "act_fn": "gelu_new"},
+)
+VARIANTS = [
+    {"normalization_type": NORMS[i % 5], "positional_embedding_type": POSITIONS[(i + i // 5) % 5],
+     **OTHERS[i % 7]}
+    for i in range(10)
+]  # fmt: skip
+"Every norm and every kind of positions twice, and the other fields in turn."
+
+
+def variant_name(fields: dict) -> str:
+    return "-".join(str(value) for value in fields.values())
+
+
+@pytest.fixture(params=VARIANTS, ids=variant_name)
+def variant(request: pytest.FixtureRequest) -> GPT:
+    """A tiny model of each architecture, in float64."""
+    return tiny(**request.param)

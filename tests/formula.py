@@ -1,0 +1,102 @@
+"""The forward pass written out without any fusing, as an oracle for every hook point.
+
+Independent of circuits.model: it takes only the weights. `edits` maps a hook name to a function
+that replaces the activation there.
+"""
+
+import math
+
+import torch
+
+ACT = {
+    "relu": torch.relu,
+    "silu": lambda x: x * torch.sigmoid(x),
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu_new": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+}
+
+
+def formula(model, tokens, edits=None):
+    """Every activation by hook name, and the logits; float64."""
+    cfg, w, seen = model.cfg, dict(model.state_dict()), {}
+    edits = edits or {}
+
+    def at(name, value, keep=True):
+        value = edits[name](value, hook=None) if name in edits else value
+        if keep and name not in seen:
+            seen[name] = value
+        return value
+
+    def norm(place, x, keep=True):
+        if cfg.normalization_type is None:
+            return x
+        if cfg.normalization_type.startswith("LN"):
+            x = x - x.mean(-1, keepdim=True)
+        scale = at(f"{place}.hook_scale", torch.sqrt((x**2).mean(-1, keepdim=True) + cfg.eps), keep)
+        x = at(f"{place}.hook_normalized", x / scale, keep)
+        return x * w.get(f"{place}.w", 1.0) + w.get(f"{place}.b", 0.0)
+
+    tokens = at("hook_tokens", tokens)
+    batch, n = tokens.shape
+    resid = at("hook_embed", w["embed.W_E"][tokens])
+    shift = torch.zeros(n, cfg.d_model, dtype=resid.dtype)
+    if cfg.positional_embedding_type != "none":
+        pos = at("hook_pos_embed", model.W_pos[:n].expand(batch, n, -1).clone())
+        if "shortformer" in cfg.positional_embedding_type:
+            shift = pos
+        else:
+            resid = resid + pos
+    for i in range(cfg.n_layers):
+        b, a = f"blocks.{i}", f"blocks.{i}.attn"
+        resid = at(f"{b}.hook_resid_pre", resid)
+        inputs = {}
+        for letter in "qkv":
+            name = f"{b}.hook_{letter}_input"
+            split = at(name, torch.stack([resid] * cfg.n_heads, dim=2))
+            place = f"{b}.ln1"
+            shared = norm(place, resid)
+            # ln1 sees the shared stream; a split input is normalised on its own
+            normed = torch.stack([norm(place, split[:, :, h], keep=False) for h in range(cfg.n_heads)], 2) \
+                if name in edits else torch.stack([shared] * cfg.n_heads, 2)  # fmt: skip
+            moved = 0 if letter == "v" else shift.unsqueeze(-2)
+            inputs[letter] = normed + moved
+        q, k, v = (
+            torch.einsum("bphd,hde->bphe", inputs[x], w[f"{a}.W_{x.upper()}"])
+            + w.get(f"{a}.b_{x.upper()}", 0.0)
+            for x in "qkv"
+        )
+        if cfg.smeared_keys:
+            s = 1 / (1 + torch.exp(-w[f"{a}.alpha"]))
+            before = torch.cat([k[:, :1], k[:, :-1]], 1)
+            k = s[None, None, :, None] * k + (1 - s)[None, None, :, None] * before
+        q, k, v = at(f"{a}.hook_q", q), at(f"{a}.hook_k", k), at(f"{a}.hook_v", v)
+        scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / (cfg.attn_scale or math.sqrt(cfg.d_head))
+        future = torch.arange(n)[None, :] > torch.arange(n)[:, None]
+        scores = at(f"{a}.hook_attn_scores", scores.masked_fill(future, -math.inf))
+        e = torch.exp(scores - scores.amax(-1, keepdim=True))
+        pattern = at(f"{a}.hook_pattern", e / e.sum(-1, keepdim=True))
+        z = at(f"{a}.hook_z", torch.einsum("bhqk,bkhe->bqhe", pattern, v))
+        result = at(f"{a}.hook_result", torch.einsum("bqhe,hed->bqhd", z, w[f"{a}.W_O"]))
+        out = at(f"{b}.hook_attn_out", result.sum(2) + w.get(f"{a}.b_O", 0.0))
+        resid = at(f"{b}.hook_resid_mid", resid + out)
+        if cfg.d_mlp is not None:
+            mlp_in = at(f"{b}.hook_mlp_in", resid)
+            m = f"{b}.mlp"
+            pre = norm(f"{b}.ln2", mlp_in) @ w[f"{m}.W_in"] + w.get(f"{m}.b_in", 0.0)
+            post = at(f"{m}.hook_post", ACT[cfg.act_fn](at(f"{m}.hook_pre", pre)))
+            mlp_out = at(f"{b}.hook_mlp_out", post @ w[f"{m}.W_out"] + w.get(f"{m}.b_out", 0.0))
+            resid = resid + mlp_out
+        resid = at(f"{b}.hook_resid_post", resid)
+    logits = norm("ln_final", resid) @ w["unembed.W_U"] + w.get("unembed.b_U", 0.0)
+    return Seen(seen, logits)
+
+
+class Seen(dict):
+    """Activations by hook name; `["logits"]` too, though it is no hook point."""
+
+    def __init__(self, seen, logits):
+        super().__init__(seen)
+        self.logits = logits
+
+    def __getitem__(self, name):
+        return self.logits if name == "logits" else super().__getitem__(name)

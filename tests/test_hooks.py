@@ -1,0 +1,255 @@
+"""The hook sweep, and what never happens: leaks, writes into other people's tensors, silence."""
+
+import pytest
+import torch
+
+from circuits.hooks import HookPoint
+from tests.conftest import tiny, tiny_tokens
+from tests.formula import formula
+
+
+def same(a, b, tolerance=1e-10):
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def no_hooks_left(model):
+    return not any(point.listening for point in model.hook_dict.values())
+
+
+def test_listening_to_any_one_point_leaves_the_logits_alone(variant):
+    tokens = tiny_tokens()
+    logits = variant(tokens)
+    for name in variant.hook_dict:
+        heard, _ = variant.run_with_cache(tokens, names_filter=name)
+        assert same(heard, logits), name
+
+
+def test_listening_to_all_points_leaves_the_logits_alone(variant):
+    tokens = tiny_tokens()
+    heard, cache = variant.run_with_cache(tokens, names_filter="*")
+    assert same(heard, variant(tokens))
+    assert set(cache) == set(variant.hook_dict)
+
+
+def test_what_is_seen_is_what_the_unfused_formula_gives(variant):
+    tokens = tiny_tokens()
+    expected = formula(variant, tokens)
+    for names in ("*", *variant.hook_dict):  # all together, and each alone
+        _, cache = variant.run_with_cache(tokens, names_filter=names)
+        for name, value in cache.items():
+            assert value.shape == expected[name].shape, name
+            assert same(value.double(), expected[name].double()), name
+    assert set(expected) == set(variant.hook_dict)
+
+
+def test_a_replaced_value_changes_what_the_formula_says_depends_on_it(variant):
+    """Every point in turn is replaced; logits and all later points must be those of the formula
+    with the same replacement."""
+    tokens = tiny_tokens()
+    for name in variant.hook_dict:
+        if name == "hook_tokens":
+            continue
+        noise = torch.randn(1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+        def edit(activation, hook, noise=noise):
+            return activation * 1.5 + noise.abs()
+
+        expected = formula(variant, tokens, {name: edit})
+        with variant.hooks([(name, edit)]):
+            logits, cache = variant.run_with_cache(tokens)
+        assert same(logits, expected["logits"]), name
+        for other, value in cache.items():
+            assert same(value.double(), expected[other].double()), (name, other)
+        assert no_hooks_left(variant), name
+
+
+def test_writing_in_place_does_what_returning_does(variant):
+    tokens = tiny_tokens()
+
+    def write(activation, hook):
+        activation.mul_(1.5)
+
+    for name in variant.hook_dict:
+        if name == "hook_tokens":
+            continue
+        with torch.no_grad():
+            written = variant.run_with_hooks(tokens, fwd_hooks=[(name, write)])
+            returned = variant.run_with_hooks(tokens, fwd_hooks=[(name, lambda a, hook: a * 1.5)])
+        assert same(written, returned), name
+    assert same(variant(tokens), tiny_again(variant)(tokens)), "a hook wrote into a parameter"
+
+
+def tiny_again(model):
+    fields = {k: v for k, v in vars(model.cfg).items()}
+    return tiny(**fields)
+
+
+def test_writing_into_tokens_spares_the_callers_tensor():
+    model, tokens = tiny(), tiny_tokens()
+    before = tokens.clone()
+    model.run_with_hooks(tokens, fwd_hooks=[("hook_tokens", lambda t, hook: t.zero_())])
+    assert tokens.equal(before)
+
+
+def test_a_cached_tensor_is_not_changed_by_a_later_hook_that_writes_in_place():
+    model, tokens = tiny(), tiny_tokens()
+    _, clean = model.run_with_cache(tokens)
+    with model.hooks([("blocks.1.hook_resid_pre", lambda x, hook: x.zero_())]):
+        _, cache = model.run_with_cache(tokens)
+    assert same(cache["resid_post", 0], clean["resid_post", 0])
+    assert cache["resid_pre", 1].eq(0).all()
+
+
+def test_nothing_is_left_behind_after_an_exception():
+    model, tokens = tiny(), tiny_tokens()
+
+    def fail(activation, hook):
+        raise RuntimeError("in a hook")
+
+    for run in (model.run_with_hooks, model.run_with_cache):
+        with pytest.raises(RuntimeError, match="in a hook"), model.hooks([("*hook_z", fail)]):
+            run(tokens)
+        assert no_hooks_left(model)
+    with pytest.raises(KeyError), model.hooks([("*hook_z", fail), ("nonsense", fail)]):
+        pass
+    assert no_hooks_left(model)
+
+
+def test_nested_contexts_take_off_only_their_own_hooks():
+    model, tokens, calls = tiny(), tiny_tokens(), []
+
+    def note(word):
+        return lambda activation, hook: calls.append(word)
+
+    with model.hooks([("hook_embed", note("outer"))]):
+        with model.hooks([("hook_embed", note("inner"))]):
+            model(tokens)
+        model(tokens)
+    model(tokens)
+    assert calls == ["outer", "inner", "outer"]
+
+
+def test_the_same_function_attached_twice_is_taken_off_once_per_context():
+    model, tokens, calls = tiny(), tiny_tokens(), []
+    count = lambda activation, hook: calls.append(1)  # noqa: E731
+    with model.hooks([("hook_embed", count)]):
+        with model.hooks([("hook_embed", count)]):
+            pass
+        model(tokens)
+    assert calls == [1]
+
+
+def test_permanent_hooks_outlive_a_reset_and_prepended_ones_come_first():
+    model, tokens, calls = tiny(), tiny_tokens(), []
+    model.add_hook("hook_embed", lambda a, hook: calls.append("permanent"), is_permanent=True)
+    model.add_hook("hook_embed", lambda a, hook: calls.append("first"), prepend=True)
+    model(tokens)
+    model.reset_hooks()
+    model(tokens)
+    model.reset_hooks(including_permanent=True)
+    model(tokens)
+    assert calls == ["first", "permanent", "permanent"]
+
+
+def test_names_may_be_exact_short_globs_predicates_or_lists():
+    model = tiny()
+    assert model.hook_names("embed") == ["hook_embed"]
+    assert len(model.hook_names("blocks.*.attn.hook_z")) == 2
+    assert model.hook_names(lambda name: name.endswith("1.hook_resid_post")) == [
+        "blocks.1.hook_resid_post"
+    ]
+    assert model.hook_names(["blocks.1.hook_resid_pre", "embed"]) == [
+        "hook_embed", "blocks.1.hook_resid_pre",
+    ]  # fmt: skip
+
+
+def test_an_unknown_name_lists_the_nearest():
+    model = tiny()
+    with pytest.raises(KeyError, match=r"no hook point matches 'blocks.0.attn.hook_paterm'; the n.*"
+                       r"'blocks.0.attn.hook_pattern'"):  # fmt: skip
+        model.run_with_hooks(tiny_tokens(), fwd_hooks=[("blocks.0.attn.hook_paterm", print)])
+    with pytest.raises(KeyError, match=r"'blocks.9.\*'"):
+        model.run_with_cache(tiny_tokens(), names_filter="blocks.9.*")
+
+
+def test_a_hook_that_returns_the_wrong_shape_or_kind_is_named():
+    model, tokens = tiny(), tiny_tokens()
+    with pytest.raises(ValueError, match=r"'blocks.0.attn.hook_z' returned shape \[3, 7, 3\]; the"):
+        model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: z[..., 0])])
+    with pytest.raises(TypeError, match="returned float; it must return None or a tensor"):
+        model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: 1.0)])
+
+
+def test_backward_hooks_see_the_gradient_that_autograd_gives():
+    model, tokens, seen = tiny(d_mlp=6, act_fn="gelu"), tiny_tokens(), {}
+
+    def keep(grad, hook):
+        seen[hook.name] = grad.clone()
+
+    def through(name):
+        """The gradient of the loss by autograd, with the activation made a leaf."""
+        leaf = []
+
+        def tap(activation, hook):
+            leaf.append(activation.detach().clone().requires_grad_())
+            return leaf[0]
+
+        loss = model.run_with_hooks(tokens, "loss", fwd_hooks=[(name, tap)])
+        return torch.autograd.grad(loss, leaf[0])[0]
+
+    names = [name for name in model.hook_dict if name != "hook_tokens" and "ln1" not in name]
+    for name in names:
+        model.run_with_hooks(tokens, "loss", bwd_hooks=[(name, keep)]).backward()
+        assert same(seen[name], through(name)), name
+    assert no_hooks_left(model)
+
+
+def test_a_backward_hook_may_replace_the_gradient():
+    model, tokens = tiny(), tiny_tokens()
+    zero = [("blocks.1.hook_attn_out", lambda grad, hook: torch.zeros_like(grad))]
+    model.run_with_hooks(tokens, "loss", bwd_hooks=zero).backward()
+    assert model.blocks[1].attn.W_V.grad.eq(0).all()
+    assert model.blocks[0].attn.W_V.grad.ne(0).any()
+
+
+def test_a_backward_hook_where_no_gradient_flows_is_refused():
+    model = tiny()
+    with torch.no_grad(), pytest.raises(ValueError, match="no gradient flows there"):
+        model.run_with_hooks(tiny_tokens(), bwd_hooks=[("hook_embed", print)])
+
+
+def test_torch_module_hooks_count_as_listening():
+    """nnsight and others attach with register_forward_hook: hook_pattern must fire for them too."""
+    model, seen = tiny(), []
+    point = model.blocks[0].attn.hook_pattern
+    handle = point.register_forward_hook(lambda module, args, output: seen.append(output))
+    model(tiny_tokens())
+    handle.remove()
+    assert len(seen) == 1 and same(seen[0].sum(-1), torch.ones(3, 3, 7, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("pos_slice", [2, -1, slice(1, 4), [0, 5]])
+def test_a_position_slice_keeps_those_positions_of_the_full_cache(pos_slice):
+    model, tokens = tiny(), tiny_tokens()
+    _, full = model.run_with_cache(tokens)
+    _, sliced = model.run_with_cache(tokens, pos_slice=pos_slice)
+    assert same(sliced["resid_post", 1], full["resid_post", 1][:, pos_slice])
+    assert same(sliced["pattern", 1], full["pattern", 1][:, :, pos_slice])
+
+
+def test_an_unlistened_point_hands_on_the_very_tensor():
+    x = torch.zeros(2)
+    assert HookPoint()(x) is x
+
+
+def test_layer_and_ctx_are_there_for_hooks():
+    model = tiny()
+    point = model.hook_dict["blocks.1.attn.hook_z"]
+    assert point.layer() == 1
+    model.add_hook(point.name, lambda z, hook: hook.ctx.update(seen=True))
+    model(tiny_tokens())
+    assert point.ctx == {"seen": True}
+    model.reset_hooks()
+    assert point.ctx == {}
+    with pytest.raises(ValueError, match="'hook_embed' is not in a block"):
+        model.hook_dict["hook_embed"].layer()
