@@ -62,7 +62,7 @@ def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name:
     if not rows.any():
         raise ValueError(f"no destination in these tokens has anything to match for {name!r}")
     visible = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    chance = (mask.sum(-1) / visible)[rows].mean().item()
+    chance = (mask.sum(-1).double() / visible)[rows].mean().item()
     layers = range(model.cfg.n_layers)
     scores = [_share(patterns(model, tokens, layer), mask, rows) for layer in layers]
     values = torch.stack(scores) if scores else torch.empty(0, model.cfg.n_heads)
@@ -130,7 +130,11 @@ def positional_preference(model: Model, tokens: Tokens | None = None, reach: int
     joined = xarray.concat(scores, "offset", combine_attrs="drop").assign_coords(
         offset=range(reach + 1)
     )
-    attrs = {"long_name": "mean attention", "bounds": (0.0, 1.0), "chance": scores[0].attrs["chance"]}
+    attrs = {
+        "long_name": "mean attention",
+        "bounds": (0.0, 1.0),
+        "chance": scores[0].attrs["chance"],
+    }
     preference = joined.transpose("layer", "head", "offset").rename("positional_preference")
     return preference.assign_attrs(attrs)
 
@@ -153,12 +157,25 @@ def taxonomy(model: Model, threshold: float = THRESHOLD) -> DataArray:
     scores = xarray.concat(
         [score(model) for score in BEHAVIOURS.values()], "behaviour", combine_attrs="drop"
     )
-    scores = scores.assign_coords(behaviour=list(BEHAVIOURS)).transpose("layer", "head", "behaviour")
+    scores = scores.assign_coords(behaviour=list(BEHAVIOURS)).transpose(
+        "layer", "head", "behaviour"
+    )
     busy = scores.where(scores.behaviour != "first token", 0.0)
     ranked = xarray.where((busy > threshold).any("behaviour"), busy, scores)
-    role = ranked.behaviour[ranked.argmax("behaviour")].where(ranked.max("behaviour") > threshold, "-")
+    role = ranked.behaviour[ranked.argmax("behaviour")].where(
+        ranked.max("behaviour") > threshold, "-"
+    )
     attrs = {"threshold": threshold, "bounds": (0.0, 1.0), "long_name": "mean attention"}
-    return scores.rename("taxonomy").assign_coords(role=(("layer", "head"), role.data)).assign_attrs(attrs)
+    return (
+        scores.rename("taxonomy")
+        .assign_coords(role=(("layer", "head"), role.data))
+        .assign_attrs(attrs)
+    )
+
+
+def pattern_or_value(name: str) -> bool:
+    """True for the hooks of what heads look at and what they would move, for `names_filter`."""
+    return name.endswith(("attn.hook_pattern", "attn.hook_v"))
 
 
 def value_weighted(

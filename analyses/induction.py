@@ -11,7 +11,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.attention import prefix_matching
+from analyses.attention import pattern_or_value, prefix_matching
 from analyses.labelled import Model, per_head
 from circuits.algebra import unembedding
 from circuits.model import GPT
@@ -30,7 +30,7 @@ def copying(model: GPT, length: int = 25, *, batch: int = 10, seed: int = 0) -> 
     length = min(length, model.cfg.n_ctx - 1)
     tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=["*hook_pattern", "*hook_v"])
+        _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
         W_U = unembedding(model)
         W_U = (W_U - W_U.mean(-1, keepdim=True)).T[tokens[:, 1:]]  # batch out d_model
         same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
@@ -67,7 +67,9 @@ def loss_by_position(
     )
 
 
-def repeat_gain(model: Model, length: int | None = None, *, batch: int = 32, seed: int = 0) -> float:
+def repeat_gain(
+    model: Model, length: int | None = None, *, batch: int = 32, seed: int = 0
+) -> float:
     """Mean loss of the first copy less that of the second, in nats: 0 where nothing is recalled."""
     loss = loss_by_position(model, length, batch=batch, seed=seed).mean("sequence")
     second = loss.position >= loss.attrs["repeat"]

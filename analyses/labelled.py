@@ -45,12 +45,8 @@ def per_head(
     )
 
 
-def patterns(
-    model: Model, tokens: Tensor, layer: int
-) -> Float[Tensor, "batch head dest src"]:
+def patterns(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "batch head dest src"]:
     """Attention patterns of one layer, in [0, 1], computed without gradients."""
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{layer}.attn.hook_pattern")
     return cache[f"blocks.{layer}.attn.hook_pattern"]
-
-

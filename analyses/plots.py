@@ -27,16 +27,25 @@ TRAINED, CONTROL = "#0072B2", "#8C8C8C"
 
 def show_token(token: str) -> str:
     """A token with its whitespace made visible: a leading space as an underlined blank."""
-    return token.replace("<|endoftext|>", "BOS").replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+    return (
+        token.replace("<|endoftext|>", "BOS")
+        .replace(" ", "␣")
+        .replace("\n", "⏎")
+        .replace("\t", "⇥")
+    )
 
 
-def grid(rows: int, columns: int, size: tuple[float, float] = (1.6, 1.6)) -> tuple[Figure, np.ndarray]:
+def grid(
+    rows: int, columns: int, size: tuple[float, float] = (1.6, 1.6)
+) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns small panels, and its [rows columns] array of Axes."""
     figsize = (size[0] * columns + 0.6, size[1] * rows + 0.6)
     return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained")
 
 
-def heatmap(result: DataArray, ax: Axes | None = None, title: str = "", *, bar: bool = True) -> Axes:
+def heatmap(
+    result: DataArray, ax: Axes | None = None, title: str = "", *, bar: bool = True
+) -> Axes:
     """A 2-D result as an image: rows are its first dim, columns its second."""
     ax = _axes(ax)
     low, high = result.attrs.get("bounds", (float(result.min()), float(result.max())))
@@ -101,7 +110,9 @@ def attention(
     return axes
 
 
-def eigenvalues(result: DataArray | Tensor, ax: Axes | None = None, title: str = "", colour: str = TRAINED) -> Axes:
+def eigenvalues(
+    result: DataArray | Tensor, ax: Axes | None = None, title: str = "", colour: str = TRAINED
+) -> Axes:
     """Complex eigenvalues in the plane, as a share of the largest; the radius is logarithmic over
     three decades, so that the many small ones show beside the few large."""
     ax = _axes(ax)
@@ -132,10 +143,12 @@ def histogram(
     return ax
 
 
-def bars(result: DataArray, control: DataArray | None = None, ax: Axes | None = None, title: str = "") -> Axes:
+def bars(
+    result: DataArray, control: DataArray | None = None, ax: Axes | None = None, title: str = ""
+) -> Axes:
     """A score per head (layer, head) in [0, 1] as bars coloured by layer; the control as rings and
     chance as a dashed line."""
-    ax = _axes(ax, (9, 3.2))
+    ax = _axes(ax, (9.0, 3.2))
     labels, values = result.label.values.ravel(), result.values.ravel()
     at = np.arange(len(values))
     palette = ["#56B4E9", "#D55E00", "#009E73", "#CC79A7"]
@@ -143,29 +156,39 @@ def bars(result: DataArray, control: DataArray | None = None, ax: Axes | None = 
         ours = np.repeat(result.layer.values, result.sizes["head"]) == layer
         ax.bar(at[ours], values[ours], color=palette[layer % 4], label=f"layer {layer}")
     if control is not None:
-        ax.plot(at, control.values.ravel(), "o", mfc="white", mec="0.3", ms=5, label="at initialisation")
+        ax.plot(
+            at, control.values.ravel(), "o", mfc="white", mec="0.3", ms=5, label="at initialisation"
+        )
     ax.axhline(result.attrs["chance"], color="0.3", ls="--", lw=0.8, label="uniform attention")
     ax.set_xticks(at, labels, rotation=90, fontsize=8)
-    ax.set(ylim=result.attrs["bounds"], ylabel=_label(result), title=title, xlim=(-0.7, len(at) - 0.3))
+    ax.set(
+        ylim=result.attrs["bounds"], ylabel=_label(result), title=title, xlim=(-0.7, len(at) - 0.3)
+    )
     ax.legend(frameon=False, ncols=4, fontsize=8)
     return ax
 
 
-def lines(results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = "") -> Axes:
+def lines(
+    results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = ""
+) -> Axes:
     """Mean over the first dim against the second, with a band of two standard errors."""
-    ax = _axes(ax, (7, 3.6))
+    ax = _axes(ax, (7.0, 3.6))
     for result, name, colour in zip(results, names, (TRAINED, CONTROL, "#D55E00"), strict=False):
         over, along = (str(dim) for dim in result.dims)
         mean, error = result.mean(over), result.std(over) / np.sqrt(result.sizes[over])
         ax.plot(result[along], mean, color=colour, label=name)
-        ax.fill_between(result[along], mean - 2 * error, mean + 2 * error, color=colour, alpha=0.2, lw=0)
+        ax.fill_between(
+            result[along], mean - 2 * error, mean + 2 * error, color=colour, alpha=0.2, lw=0
+        )
         ax.set(xlabel=along, ylabel=_label(result))
     ax.set(title=title, ylim=(0, None))
     ax.legend(frameon=False)
     return ax
 
 
-def scatter(x: DataArray, y: DataArray, colour: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
+def scatter(
+    x: DataArray, y: DataArray, colour: DataArray, ax: Axes | None = None, title: str = ""
+) -> Axes:
     """One point per head: `x` and `y` scores on their bounds, coloured by a third from 0 to 1, and
     labelled."""
     ax = _axes(ax, (5.4, 4.6))
@@ -173,7 +196,9 @@ def scatter(x: DataArray, y: DataArray, colour: DataArray, ax: Axes | None = Non
         x.values.ravel(), y.values.ravel(), c=colour.values.ravel(),
         cmap="viridis_r", vmin=0.0, vmax=1.0, s=42, edgecolor="0.2", lw=0.6,
     )  # fmt: skip
-    for xi, yi, name in zip(x.values.ravel(), y.values.ravel(), x.label.values.ravel(), strict=True):
+    for xi, yi, name in zip(
+        x.values.ravel(), y.values.ravel(), x.label.values.ravel(), strict=True
+    ):
         ax.annotate(str(name), (xi, yi), xytext=(4, 4), textcoords="offset points", fontsize=7)
     for line, bound in ((ax.axvline, x.attrs["bounds"]), (ax.axhline, y.attrs["bounds"])):
         if bound[0] < 0:

@@ -1,8 +1,8 @@
 """Whole training runs for `circuits train`: text or synthetic data in, a model folder out.
 
 The architecture is the framework paper's at small scale: attention-only, layer norm at every read,
-untied embeddings, sinusoids on the inputs of W_Q and W_K alone. Their amplitude and base are what
-it takes for previous-token heads to form in layer 0 of so small a model.
+untied embeddings, sinusoids on the inputs of W_Q and W_K alone. On text their amplitude and base
+are what it takes for previous-token heads to form in layer 0 of so small a model.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from circuits.config import GPTConfig
 from circuits.data import Batches, RepeatedTokens, Windows, documents, tokenized, train_tokenizer
 from circuits.model import GPT
 from circuits.pretrained import save
-from circuits.tokens import Vocabulary
 from circuits.training import Recipe, Record, train, write_log
 
 POSITIONS = {
@@ -59,7 +58,7 @@ def on_text(
 def on_repeated_tokens(out: Path, shape: dict[str, Any], recipe: Recipe) -> GPT:
     """Train on BOS + R + R, R of 8 to n_ctx/2 - 1 random tokens, and save to `out`."""
     _refuse_existing(out)
-    cfg = GPTConfig(**shape, **POSITIONS)
+    cfg = GPTConfig(**shape, positional_embedding_type="shortformer_sinusoidal")
     longest = (cfg.n_ctx - 1) // 2
     data = RepeatedTokens(cfg.d_vocab, shortest=min(8, longest), longest=longest, seed=cfg.seed)
     unseen = RepeatedTokens(cfg.d_vocab, shortest=longest, longest=longest, seed=cfg.seed + 1)
@@ -102,7 +101,14 @@ def _run(
 
 def _line(record: Record) -> str:
     rate = record["tokens"] / max(record["seconds"], 1e-9)
-    shown = ("loss", "held_out", "prefix_matching", "previous_token_layer_0", "first_copy", "second_copy")
+    shown = (
+        "loss",
+        "held_out",
+        "prefix_matching",
+        "previous_token_layer_0",
+        "first_copy",
+        "second_copy",
+    )
     rest = "  ".join(f"{name} {record[name]:.2f}" for name in shown)
     return f"step {record['step']:.0f}  {record['tokens'] / 1e6:.1f}M tokens, {rate:,.0f}/s  {rest}"
 

@@ -1,9 +1,9 @@
 """circuits: a hookable minimal GPT, and how it comes apart.
 
-    from circuits import load
-    model = load("attn-only-2l")
-    logits, cache = model.run_with_cache(model.to_tokens("When Mary and John went to the shop,"))
-    cache["pattern", 1]
+from circuits import load
+model = load("attn-only-2l")
+logits, cache = model.run_with_cache(model.to_tokens("When Mary and John went to the shop,"))
+cache["pattern", 1]
 """
 
 from circuits.cache import Cache

@@ -5,26 +5,29 @@ which scales whole rows and so moves no eigenvalue's sign. Everything stays fact
 (Elhage et al. 2021, https://transformer-circuits.pub/2021/framework/index.html)
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.factored import FactoredMatrix
-from circuits.model import GPT, Norm
+from circuits.layers import Norm
+from circuits.model import GPT
 
 
 def full_OV(model: GPT) -> FactoredMatrix:
     """W_E W_V W_O W_U, [layer head d_vocab d_vocab]: entry [source, out] is how attending to a
     source raises the logit of an out token, read straight from the embedding."""
-    read = torch.stack([_read(block.ln1, model.W_E) for block in model.blocks])  # layer vocab d
+    read = _read_by_layer(model)
     return FactoredMatrix(read[:, None] @ model.W_V, model.W_O @ unembedding(model))
 
 
 def full_QK(model: GPT) -> FactoredMatrix:
     """W_E W_Q W_K^T W_E^T / scale, [layer head d_vocab d_vocab]: entry [query, key] is the score
     that a query token gives a key token, positions and biases aside."""
-    read = torch.stack([_read(block.ln1, model.W_E) for block in model.blocks])[:, None]
-    scale = torch.tensor([block.attn.scale for block in model.blocks])[:, None, None, None]
+    read = _read_by_layer(model)[:, None]
+    scale = model.cfg.attn_scale or math.sqrt(model.cfg.d_head)
     return FactoredMatrix(read @ (model.W_Q / scale), (read @ model.W_K).mT)
 
 
@@ -51,6 +54,12 @@ def unembedding(model: GPT) -> Float[Tensor, "d_model d_vocab"]:
     """W_U with gain and centring of the final norm folded in: what a write adds to the logits, up
     to the norm's 1/sigma."""
     return _read(model.ln_final, torch.eye(model.cfg.d_model, dtype=model.W_U.dtype)) @ model.W_U
+
+
+def _read_by_layer(model: GPT) -> Float[Tensor, "layer d_vocab d_model"]:
+    """The embedding as the first norm of each block hands it on."""
+    rows = [_read(block.ln1, model.W_E) for block in model.blocks]
+    return torch.stack(rows) if rows else model.W_E.new_empty(0, *model.W_E.shape)
 
 
 def _read(norm: nn.Module, rows: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:

@@ -56,7 +56,7 @@ class GPTConfig:
         known = [field.name for field in fields(cls)]
         for name in given.keys() - set(known):
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else _ELSEWHERE.get(name, "")
+            hint = _ELSEWHERE.get(name) or (f"did you mean {near[0]!r}?" if near else "")
             raise TypeError(f"GPTConfig has no field {name!r}; {hint} The fields are {known}")
         return super().__new__(cls)
 

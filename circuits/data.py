@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from circuits.tokens import BOS, Vocabulary
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".gz")
 
 
+@runtime_checkable
 class Batches(Protocol):
     """What a training loop reads: step -> tokens, the same ones for the same step."""
 
@@ -31,7 +32,9 @@ def documents(*paths: Path | str) -> Iterator[str]:
     file that is not UTF-8, with the byte where it stops being so, and a path without any text.
     """
     for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        files = (
+            sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        )
         if not files:
             raise ValueError(f"no text in {path}: files must end in one of {SUFFIXES}")
         for file in files:
@@ -45,7 +48,9 @@ def _read(file: Path) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise ValueError(
+            f"{file} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from None
 
 
 def train_tokenizer(texts: Sequence[str], d_vocab: int) -> Vocabulary:
@@ -84,7 +89,13 @@ class Windows:
     """
 
     def __init__(
-        self, docs: Sequence[np.ndarray], n_ctx: int, bos: int, *, repeats: float = 0.0, seed: int = 0
+        self,
+        docs: Sequence[np.ndarray],
+        n_ctx: int,
+        bos: int,
+        *,
+        repeats: float = 0.0,
+        seed: int = 0,
     ) -> None:
         if not docs:
             raise ValueError("there are no documents to cut into windows")
@@ -120,7 +131,9 @@ class Windows:
 class RepeatedTokens:
     """BOS + R + R, R uniform random tokens, one length per batch from `shortest` to `longest`."""
 
-    def __init__(self, d_vocab: int, *, shortest: int, longest: int, bos: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, d_vocab: int, *, shortest: int, longest: int, bos: int = 0, seed: int = 0
+    ) -> None:
         self.d_vocab, self.bos, self.seed = d_vocab, bos, seed
         self.shortest, self.longest = shortest, longest
 

@@ -17,93 +17,19 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange, repeat
+from einops import einsum, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from circuits.config import GPTConfig
 from circuits.hooks import Hooked, HookPoint
+from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, bias, norm
 from circuits.tokens import Vocabulary, checked_tokens
 from circuits.weights import Stacked
 
-Resid = Float[Tensor, "batch pos d_model"]
-HeadsOrResid = Float[Tensor, "batch pos ... d_model"]
-"An input of W_Q, W_K or W_V: shared by the heads, or one for each when somebody listens there."
 Heads = Float[Tensor, "batch pos head d_head"]
 Places = Float[Tensor, "... pos d_model"] | None
 "What shortformer positions add to the inputs of W_Q and W_K; per batch when somebody listens."
-
-ACTIVATIONS = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_new": lambda pre: F.gelu(pre, approximate="tanh"),
-    "silu": F.silu,
-}
-
-
-class Embed(nn.Module):
-    """tokens -> W_E[tokens]."""
-
-    def __init__(self, cfg: GPTConfig) -> None:
-        super().__init__()
-        self.W_E = nn.Parameter(torch.empty(cfg.d_vocab, cfg.d_model))
-
-    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Resid:
-        return F.embedding(tokens, self.W_E)
-
-
-class PosEmbed(nn.Module):
-    """The first `n` rows of W_pos, learned or sinusoidal."""
-
-    def __init__(self, cfg: GPTConfig) -> None:
-        super().__init__()
-        if cfg.sinusoidal:
-            self.register_buffer("W_pos", sinusoids(cfg), persistent=False)
-        else:
-            self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
-
-    def forward(self, n: int) -> Float[Tensor, "pos d_model"]:
-        return self.W_pos[:n]
-
-
-def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:
-    """scale * sin(w i), cos(w i) in turn along d_model, w from 1 to 1/base (Vaswani et al. 2017)."""
-    pair = torch.arange(0, cfg.d_model, 2, dtype=torch.float64) / cfg.d_model
-    angle = torch.outer(
-        torch.arange(cfg.n_ctx, dtype=torch.float64), (cfg.sinusoid_base or 1e4) ** -pair
-    )
-    waves = rearrange([angle.sin(), angle.cos()], "two pos pair -> pos (pair two)")
-    return ((cfg.sinusoid_scale or 1.0) * waves[:, : cfg.d_model]).float()
-
-
-class Norm(nn.Module):
-    """(x - mean) / sqrt(var + eps) * w + b; RMS leaves the mean in, the Pre types have no w and b.
-
-    hook_normalized sees the quotient, before w and b.
-    """
-
-    def __init__(self, cfg: GPTConfig) -> None:
-        super().__init__()
-        kind = cfg.normalization_type or ""
-        self.centred, self.eps, self.shape = kind.startswith("LN"), cfg.eps, (cfg.d_model,)
-        gain = not kind.endswith("Pre")
-        self.w = nn.Parameter(torch.ones(cfg.d_model)) if gain else None
-        has_bias = gain and self.centred and cfg.bias
-        self.b = nn.Parameter(torch.zeros(cfg.d_model)) if has_bias else None
-        self.hook_scale = HookPoint()  # [batch pos 1]
-        self.hook_normalized = HookPoint()  # [batch pos d_model]
-
-    def forward(self, x: HeadsOrResid) -> HeadsOrResid:
-        if not (self.hook_scale.listening or self.hook_normalized.listening):
-            if self.centred:
-                return F.layer_norm(x, self.shape, self.w, self.b, self.eps)
-            return F.rms_norm(x, self.shape, self.w, self.eps)
-        if self.centred:
-            x = x - x.mean(-1, keepdim=True)
-        scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
-        normalized = self.hook_normalized(x / scale)
-        scaled = normalized if self.w is None else normalized * self.w
-        return scaled if self.b is None else scaled + self.b
 
 
 class Attention(nn.Module):
@@ -117,8 +43,8 @@ class Attention(nn.Module):
         self.W_K = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
         self.W_V = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
         self.W_O = nn.Parameter(torch.empty(heads, d_head, d_model))
-        self.b_Q, self.b_K, self.b_V = (_bias(cfg, heads, d_head) for _ in range(3))
-        self.b_O = _bias(cfg, d_model)
+        self.b_Q, self.b_K, self.b_V = (bias(cfg, heads, d_head) for _ in range(3))
+        self.b_O = bias(cfg, d_model)
         self.alpha = nn.Parameter(torch.zeros(heads)) if cfg.smeared_keys else None
         self.scale = cfg.attn_scale or math.sqrt(d_head)
         self.hook_q = HookPoint()  # [batch pos head d_head]
@@ -154,13 +80,11 @@ class Attention(nn.Module):
     def _written(self, z: Heads) -> Resid:
         if not self.hook_result.listening:
             return F.linear(z.flatten(2), self.W_O.flatten(0, 1).mT, self.b_O)
-        result = einsum(z, self.W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model")  # noqa: E501
+        result = einsum(
+            z, self.W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model"
+        )  # noqa: E501
         total = self.hook_result(result).sum(2)
         return total if self.b_O is None else total + self.b_O
-
-
-def _bias(cfg: GPTConfig, *shape: int) -> nn.Parameter | None:
-    return nn.Parameter(torch.zeros(shape)) if cfg.bias else None
 
 
 def _per_head(
@@ -181,31 +105,13 @@ def causal_scores(q: Heads, k: Heads, scale: float) -> Float[Tensor, "batch head
     return scores.masked_fill_(future, -math.inf)
 
 
-class MLP(nn.Module):
-    """act(x W_in + b_in) W_out + b_out."""
-
-    def __init__(self, cfg: GPTConfig, d_mlp: int) -> None:
-        super().__init__()
-        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_mlp))
-        self.W_out = nn.Parameter(torch.empty(d_mlp, cfg.d_model))
-        self.b_in, self.b_out = _bias(cfg, d_mlp), _bias(cfg, cfg.d_model)
-        self.act = ACTIVATIONS[str(cfg.act_fn)]
-        self.hook_pre = HookPoint()  # [batch pos d_mlp]
-        self.hook_post = HookPoint()  # [batch pos d_mlp]
-
-    def forward(self, x: Resid) -> Resid:
-        pre = self.hook_pre(F.linear(x, self.W_in.mT, self.b_in))
-        post = self.hook_post(self.act(pre))
-        return F.linear(post, self.W_out.mT, self.b_out)
-
-
 class Block(nn.Module):
     """resid_mid = resid_pre + heads(resid_pre); resid_post = resid_mid + mlp(resid_mid)."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
         self.n_heads = cfg.n_heads
-        self.ln1 = _norm(cfg)
+        self.ln1 = norm(cfg)
         self.attn = Attention(cfg)
         self.hook_resid_pre = HookPoint()  # [batch pos d_model], as are all the others here but
         self.hook_q_input = HookPoint(shared=True, per_head=True)  # [batch pos head d_model],
@@ -214,7 +120,7 @@ class Block(nn.Module):
         self.hook_attn_out = HookPoint()
         self.hook_resid_mid = HookPoint()
         if cfg.d_mlp is not None:
-            self.ln2 = _norm(cfg)
+            self.ln2 = norm(cfg)
             self.mlp = MLP(cfg, cfg.d_mlp)
             self.hook_mlp_in = HookPoint(shared=True)
             self.hook_mlp_out = HookPoint()
@@ -252,22 +158,6 @@ class Block(nn.Module):
         )
 
 
-def _norm(cfg: GPTConfig) -> nn.Module:
-    return nn.Identity() if cfg.normalization_type is None else Norm(cfg)
-
-
-class Unembed(nn.Module):
-    """x W_U + b_U."""
-
-    def __init__(self, cfg: GPTConfig) -> None:
-        super().__init__()
-        self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab))
-        self.b_U = _bias(cfg, cfg.d_vocab)
-
-    def forward(self, x: Resid) -> Float[Tensor, "batch pos d_vocab"]:
-        return F.linear(x, self.W_U.mT, self.b_U)
-
-
 def token_loss(
     logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"] | None
 ) -> Float[Tensor, "batch pos-1"]:
@@ -291,7 +181,7 @@ class GPT(Hooked, Stacked):
             self.pos_embed = PosEmbed(cfg)
             self.hook_pos_embed = HookPoint(shared=True)  # [batch pos d_model]
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
-        self.ln_final = _norm(cfg)
+        self.ln_final = norm(cfg)
         self.unembed = Unembed(cfg)
         self.name_hooks()
         self._initialise()
@@ -354,7 +244,9 @@ class GPT(Hooked, Stacked):
     def _entered(self, resid: Any) -> tuple[Resid, Places]:
         if not isinstance(resid, Tensor) or resid.ndim != 3 or resid.shape[2] != self.cfg.d_model:
             got = list(resid.shape) if isinstance(resid, Tensor) else type(resid).__name__
-            raise ValueError(f"start_at_layer wants a stream [batch pos {self.cfg.d_model}], got {got}")
+            raise ValueError(
+                f"start_at_layer wants a stream [batch pos {self.cfg.d_model}], got {got}"
+            )
         pos = self.pos_embed(resid.shape[1]) if self.cfg.shortformer else None
         return resid.clone(), pos  # hooks may write into it, and it is the caller's
 

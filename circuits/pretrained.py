@@ -93,7 +93,9 @@ def save(
     if (folder / "config.json").exists() and not overwrite:
         raise ValueError(f"{folder} already holds a model; pass overwrite=True to replace it")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()}
+    weights = {
+        name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()
+    }
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
         save_file(weights, Path(staging) / "model.safetensors")
         (Path(staging) / "config.json").write_text(model.cfg.to_json())

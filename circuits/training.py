@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from circuits.data import Batches
 from circuits.model import GPT
 
-Record = dict[str, float]
+Record = dict[str, int | float]
 "What is known at one step: step, tokens, loss (nats), and what `evaluate` measured."
 
 
@@ -78,7 +78,9 @@ class Muon(torch.optim.Optimizer):
                 param.sub_(orthogonalised(nesterov), alpha=group["lr"])
 
 
-def orthogonalised(matrix: Float[Tensor, "*lead rows columns"]) -> Float[Tensor, "*lead rows columns"]:
+def orthogonalised(
+    matrix: Float[Tensor, "*lead rows columns"],
+) -> Float[Tensor, "*lead rows columns"]:
     """U V^T of the SVD U S V^T, roughly (singular values within 0.7 to 1.2), by five steps of
     Jordan's quintic Newton-Schulz iteration."""
     tall = matrix.shape[-2] > matrix.shape[-1]

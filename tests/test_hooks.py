@@ -175,7 +175,9 @@ def test_an_unknown_name_lists_the_nearest():
 def test_a_hook_that_returns_the_wrong_shape_or_kind_is_named():
     model, tokens = tiny(), tiny_tokens()
     with pytest.raises(ValueError, match=r"'blocks.0.attn.hook_z' returned shape \[3, 7, 3\]; the"):
-        model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: z[..., 0])])
+        model.run_with_hooks(
+            tokens, fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: z[..., 0])]
+        )
     with pytest.raises(TypeError, match="returned float; it must return None or a tensor"):
         model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: 1.0)])
 

@@ -18,7 +18,10 @@ def close(a, b, dtype):
 def gpt2_weights(hf, n_heads):
     """Hugging Face GPT-2 weights under our names and shapes."""
     w, ours = hf.state_dict(), {}
-    ours["embed.W_E"], ours["pos_embed.W_pos"] = w["transformer.wte.weight"], w["transformer.wpe.weight"]
+    ours["embed.W_E"], ours["pos_embed.W_pos"] = (
+        w["transformer.wte.weight"],
+        w["transformer.wpe.weight"],
+    )
     for i in range(hf.config.n_layer):
         their, block = f"transformer.h.{i}", f"blocks.{i}"
         q, k, v = w[f"{their}.attn.c_attn.weight"].chunk(3, dim=1)
@@ -34,7 +37,10 @@ def gpt2_weights(hf, n_heads):
         for letter, name in (("in", "c_fc"), ("out", "c_proj")):
             ours[f"{block}.mlp.W_{letter}"] = w[f"{their}.mlp.{name}.weight"]
             ours[f"{block}.mlp.b_{letter}"] = w[f"{their}.mlp.{name}.bias"]
-    ours["ln_final.w"], ours["ln_final.b"] = w["transformer.ln_f.weight"], w["transformer.ln_f.bias"]
+    ours["ln_final.w"], ours["ln_final.b"] = (
+        w["transformer.ln_f.weight"],
+        w["transformer.ln_f.bias"],
+    )
     ours["unembed.W_U"] = w["lm_head.weight"].T
     ours["unembed.b_U"] = torch.zeros(len(w["lm_head.weight"]))
     return ours
@@ -55,7 +61,9 @@ def test_logits_are_those_of_hugging_face_gpt2(dtype):
     tokens = tiny_tokens()
     assert close(model(tokens), hf(tokens).logits, dtype)
     loss = torch.stack([hf(row[None], labels=row[None]).loss for row in tokens]).mean()
-    assert close(model(tokens, return_type="loss"), loss, dtype)
+    assert close(
+        model(tokens, return_type="loss").float(), loss, torch.float32
+    )  # theirs is float32
 
 
 def native_bridge(dtype, **fields):
@@ -68,7 +76,9 @@ def native_bridge(dtype, **fields):
     shape = {**TINY, **fields}
     attn_only = shape.get("d_mlp") is None
     bridge = TransformerBridge.boot_native(
-        TransformerBridgeConfig(**{**shape, "act_fn": shape.get("act_fn", "gelu")}, attn_only=attn_only)
+        TransformerBridgeConfig(
+            **{**shape, "act_fn": shape.get("act_fn", "gelu")}, attn_only=attn_only
+        )
     )
     with torch.no_grad():
         for parameter in bridge.parameters():
@@ -116,6 +126,8 @@ def test_every_hook_shared_with_the_native_bridge_has_its_value(fields, dtype):
     with torch.no_grad():
         their_logits, theirs = bridge.run_with_cache(tokens)
         logits, ours = model.run_with_cache(tokens)
+    if str(fields["normalization_type"]).startswith("RMS"):
+        dtype = torch.float32  # their RMS norm computes in float32 whatever it is given
     assert close(logits, their_logits, dtype)
     shared = [name for name in ours if name in theirs.cache_dict]
     # Their attn_scores is the pattern after softmax (peers.md 1.3): no oracle for it.
@@ -191,7 +203,9 @@ def test_a_zero_layer_model_is_a_table_of_bigrams():
 def test_sinusoids_have_the_scale_and_wavelengths_of_the_config():
     model = tiny(positional_embedding_type="sinusoidal", sinusoid_base=100.0, sinusoid_scale=3.0)
     pairs = model.W_pos.double().unflatten(1, (6, 2))
-    assert torch.allclose(pairs.norm(dim=-1), torch.full((16, 6), 3.0, dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(
+        pairs.norm(dim=-1), torch.full((16, 6), 3.0, dtype=torch.float64), atol=1e-6
+    )
     angle = torch.atan2(pairs[1, :, 0], pairs[1, :, 1])
     assert torch.allclose(angle, 100.0 ** (-torch.arange(6, dtype=torch.float64) / 6), atol=1e-6)
     assert "pos_embed.W_pos" not in model.state_dict()
@@ -210,39 +224,3 @@ def test_seeded_initialisation_is_the_same_and_of_the_right_size():
     assert all(p.equal(q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert a.W_E.std().item() == pytest.approx(0.3, rel=0.05)
     assert a.blocks[0].attn.b_Q.eq(0).all() and a.ln_final.w.eq(1).all()
-
-
-@pytest.mark.parametrize(
-    ("tokens", "message"),
-    [
-        (torch.tensor([[1, 29]]), "token 29 at batch 0, position 1 is outside .* d_vocab=29"),
-        (torch.tensor([[1, -1]]), "token -1 at batch 0, position 1"),
-        (torch.zeros(1, 18, dtype=torch.long), "18 tokens are 2 more than the context of n_ctx=16"),
-        (torch.zeros(1, 0, dtype=torch.long), r"must be \[batch pos\] and not empty, got \[1, 0\]"),
-        (torch.zeros(1, 2, 3, dtype=torch.long), r"got \[1, 2, 3\]"),
-    ],
-)
-def test_tokens_the_model_cannot_read_are_refused_in_words(tokens, message):
-    import circuits.tokens as door
-
-    with pytest.raises(ValueError, match=message):
-        door.checked_tokens(tokens, tiny().cfg)
-
-
-def test_bad_arguments_are_refused_in_words():
-    model, tokens = tiny(), tiny_tokens()
-    with pytest.raises(ValueError, match="return_type='logit'; choose logits, loss, both or None"):
-        model.forward.__wrapped__(model, tokens, "logit") if hasattr(
-            model.forward, "__wrapped__") else model(tokens, "logit")  # fmt: skip
-    with pytest.raises(TypeError, match="attention_maks"):
-        model(tokens, attention_maks=None)
-    with pytest.raises(ValueError, match="layer 3 does not exist: the model has 2"):
-        model(tokens, stop_at_layer=3)
-    with pytest.raises(ValueError, match=r"start_at_layer wants a stream \[batch pos 12\], got"):
-        model(tokens, start_at_layer=1)
-    with pytest.raises(ValueError, match="no tokenizer"):
-        model("text")
-    with pytest.raises(ValueError, match="attention-only: it has no W_in"):
-        _ = model.W_in
-    with pytest.raises(ValueError, match="at least two tokens"):
-        model(tokens[:, :1], return_type="loss")

@@ -106,7 +106,7 @@ def repeats(model: GPT) -> Drawing:
     n = min(20, (model.cfg.n_ctx - 1) // 3)
     tokens = prompts.random_tokens(model, n, batch=8, times=3)
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=["*hook_pattern", "*hook_v"])
+        _, cache = model.run_with_cache(tokens, names_filter=attention.pattern_or_value)
     layers = range(model.cfg.n_layers)
     weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
     roles = attention.taxonomy(model).role
@@ -117,7 +117,9 @@ def repeats(model: GPT) -> Drawing:
         columns=model.cfg.n_heads,
     )
     seen = sorted({str(role) for role in roles.values.ravel()})
-    handles = [plt.Line2D([], [], color=plots.ROLE_COLOURS[role], label=role, lw=4) for role in seen]
+    handles = [
+        plt.Line2D([], [], color=plots.ROLE_COLOURS[role], label=role, lw=4) for role in seen
+    ]
     figure = _figure(axes[0, 0])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(seen), frameon=False)
     score = attention.prefix_matching(model, tokens)
@@ -145,7 +147,7 @@ def corner(model: GPT) -> Drawing:
     """
     if model.cfg.n_layers < 2:
         raise ValueError("the induction circuit needs two layers")
-    writer = int(attention.previous_token(model)[0].argmax())
+    writer = int(attention.previous_token(model)[0].values.argmax())
 
     def scores(model: GPT) -> list:
         with torch.no_grad():

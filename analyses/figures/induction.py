@@ -38,7 +38,9 @@ def loss_by_position(model: GPT) -> Drawing:
     control = scores.loss_by_position(at_initialisation(model))
     ax = plots.lines([loss, control], ["trained", "at initialisation"])
     ax.axvline(loss.attrs["repeat"] - 0.5, color="0.3", ls="--", lw=0.8)
-    ax.annotate("second copy", (loss.attrs["repeat"], ax.get_ylim()[1] * 0.97), va="top", fontsize=8)
+    ax.annotate(
+        "second copy", (loss.attrs["repeat"], ax.get_ylim()[1] * 0.97), va="top", fontsize=8
+    )
     gain = scores.repeat_gain(model)
     second = float(loss.where(loss.position >= loss.attrs["repeat"]).mean())
     says = (

@@ -1,0 +1,170 @@
+"""Bad input at every door: what the message says, to users who run without the type checker.
+
+The other tests run with jaxtyping and beartype on, which would refuse most of this first; so all
+calls are made in one process without them.
+"""
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PREPARE = """
+import json, sys, tempfile
+from pathlib import Path
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+import circuits
+from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save
+from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
+from circuits.pretrained import load_weights
+from circuits.tokens import Vocabulary
+from circuits.training import Recipe, train
+from analyses import attention, figures, induction, plots, prompts, report, skip_trigrams
+TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
+def cfg(**fields): return GPTConfig(**{**TINY, **fields})
+model, tokens = GPT(cfg()), torch.zeros(1, 4, dtype=torch.long)
+vocabulary = train_tokenizer(["one two one two one"], 262)
+talker = GPT(cfg(d_vocab=262), vocabulary)
+folder = Path(tempfile.mkdtemp())
+save(model, folder / "saved")
+def written(name, content):
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    return file
+def damaged(name, **change):
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    for key, value in change.items():
+        key = key.replace("__", ".")
+        weights.pop(key) if value is None else weights.update({key: value})
+    load_weights(model, weights)
+"""
+
+CASES = [
+    # config
+    ("cfg(n_layer=2)", "TypeError", "no field 'n_layer'; did you mean 'n_layers'?"),
+    ("cfg(attn_only=True)", "TypeError", "'attn_only'; leave d_mlp out"),
+    ("cfg(n_layers=-1)", "ValueError", "n_layers must be a whole number >= 0, got -1"),
+    ("cfg(d_model=0)", "ValueError", "d_model must be a whole number >= 1, got 0"),
+    ("cfg(d_head=2.5)", "ValueError", "d_head must be a whole number >= 1, got 2.5"),
+    ("cfg(n_ctx=True)", "ValueError", "n_ctx must be a whole number >= 1, got True"),
+    ("cfg(d_mlp=0, act_fn='relu')", "ValueError", "d_mlp must be a whole number >= 1, or None"),
+    ("cfg(d_mlp=5)", "ValueError", "act_fn=None is not supported; choose"),
+    ("cfg(act_fn='relu')", "ValueError", "act_fn='relu' would do nothing: d_mlp is None"),
+    ("cfg(d_mlp=5, act_fn='solu_ln')", "ValueError", "act_fn='solu_ln' is not supported; choose"),
+    ("cfg(normalization_type='BN')", "ValueError", "normalization_type='BN' is not supported"),
+    ("cfg(positional_embedding_type='rotary')", "ValueError", "'rotary' is not supported; choose"),
+    ("cfg(sinusoid_base=9.0)", "ValueError", "sinusoid_base=9.0 would do nothing"),
+    ("cfg(bias='yes')", "ValueError", "bias must be True or False, got 'yes'"),
+    ("cfg(attn_scale=0.0)", "ValueError", "attn_scale must be a number > 0, got 0.0"),
+    ("cfg(eps=float('nan'))", "ValueError", "eps must be a number > 0, got nan"),
+    # tokens and text
+    ("model(torch.tensor([[1, 29]]))", "ValueError",
+     "token 29 at batch 0, position 1 is outside of the vocabulary: d_vocab=29"),
+    ("model(torch.tensor([[1, -1]]))", "ValueError", "token -1 at batch 0, position 1"),
+    ("model(torch.zeros(1, 18, dtype=torch.long))", "ValueError",
+     "18 tokens are 2 more than the context of n_ctx=16"),
+    ("model(torch.zeros(1, 0, dtype=torch.long))", "ValueError", "not empty, got [1, 0]"),
+    ("model(torch.zeros(1, 2, 3, dtype=torch.long))", "ValueError", "got [1, 2, 3]"),
+    ("model(torch.zeros(1, 2))", "ValueError", "tokens must be integers, got torch.float32"),
+    ("model('text')", "ValueError", "no tokenizer: give it tokens"),
+    ("talker.to_tokens(['one', 'one two'])", "ValueError", "one common length"),
+    ("talker.to_single_token('one two')", "ValueError", "'one two' is "),
+    ("Vocabulary(Tokenizer.from_str(json.dumps({'version': '1.0', 'truncation': None, 'padding': "
+     "None, 'added_tokens': [], 'normalizer': None, 'pre_tokenizer': None, 'post_processor': None, "
+     "'decoder': None, 'model': {'type': 'BPE', 'vocab': {}, 'merges': []}})))", "ValueError",
+     "no '<|endoftext|>' token"),
+    # the model
+    ("model(tokens, 'logit')", "ValueError", "return_type='logit'; choose logits, loss, both"),
+    ("model(tokens, attention_maks=None)", "TypeError", "attention_maks"),
+    ("model.run_with_cache(tokens, stop_at_layr=1)", "TypeError", "stop_at_layr"),
+    ("model(tokens, stop_at_layer=3)", "ValueError", "layer 3 does not exist: the model has 2"),
+    ("model(tokens, start_at_layer=1)", "ValueError", "wants a stream [batch pos 12], got [1, 4]"),
+    ("model(tokens[:, :1], 'loss')", "ValueError", "the loss needs at least two tokens"),
+    ("model.W_in", "ValueError", "attention-only: it has no W_in"),
+    ("GPT(cfg(positional_embedding_type='none')).W_pos", "ValueError", "has no positions"),
+    # hooks and cache
+    ("model.run_with_hooks(tokens, fwd_hooks=[('blocks.0.attn.hook_paterm', print)])", "KeyError",
+     "no hook point matches 'blocks.0.attn.hook_paterm'; the nearest are ['blocks.0.attn.hook_pat"),
+    ("model.run_with_cache(tokens, names_filter='blocks.9.*')", "KeyError", "matches 'blocks.9.*'"),
+    ("model.run_with_cache(tokens)[1]['result', 0]", "KeyError", "it is kept only when named"),
+    ("model.run_with_hooks(tokens, fwd_hooks=[('embed', lambda x, hook: 1.0)])", "TypeError",
+     "the hook on 'hook_embed' returned float"),
+    ("model.run_with_hooks(tokens, fwd_hooks=[('embed', lambda x, hook: x[0])])", "ValueError",
+     "returned shape [4, 12]; the activation is [1, 4, 12]"),
+    ("model.add_hook('embed', print, 'forward')", "ValueError", "dir must be 'fwd' or 'bwd'"),
+    # models on disk
+    ("load('attn-only-2L')", "KeyError", "did you mean 'attn-only-2l'?"),
+    ("load(folder)", "KeyError", "a folder must hold config.json and model.safetensors"),
+    ("save(model, folder / 'saved')", "ValueError", "already holds a model; pass overwrite=True"),
+    ("damaged('x', embed__W_E=torch.zeros(3, 12))", "ValueError",
+     "embed.W_E is [3, 12] in the checkpoint, and [29, 12] by the config"),
+    ("damaged('x', embed__W_E=None)", "ValueError", "lacks ['embed.W_E']"),
+    ("damaged('x', extra=torch.zeros(1))", "ValueError", "the model has no ['extra']"),
+    ("damaged('x', embed__W_E=torch.full((29, 12), torch.nan))", "ValueError",
+     "embed.W_E in the checkpoint holds a number that is not finite"),
+    ("(written('bad/config.json', b'{'), load(folder / 'bad'))", "ValueError", "config.json: "),
+    ("(written('cut/config.json', cfg().to_json().encode()), "
+     "written('cut/model.safetensors', (folder / 'saved/model.safetensors').read_bytes()[:900]), "
+     "load(folder / 'cut'))", "ValueError", "is not a whole safetensors file"),
+    ("(written('half/config.json', cfg().to_json().encode()), load(folder / 'half'))",
+     "ValueError", "model.safetensors is missing"),
+    # circuits
+    ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(2, 3))", "ValueError", "got [2, 3] and [2, 3]"),
+    ("model.OV[0, 0, 0]", "ValueError", "only the leading dims [2, 3] are indexed"),
+    ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(3, 4)).trace", "ValueError",
+     "trace wants a square product, got [2, 4]"),
+    ("algebra.K_composed_QK(model, 0, 1)", "ValueError", "the writer's layer must be before"),
+    # data and training
+    ("list(documents(folder / 'nowhere.txt'))", "ValueError", "nowhere.txt does not exist"),
+    ("list(documents(written('latin.txt', b'caf\\xe9 au lait')))", "ValueError",
+     "latin.txt is not UTF-8 text: invalid continuation byte at byte 3"),
+    ("list(documents((folder / 'empty', (folder / 'empty').mkdir())[0]))", "ValueError",
+     "no text in"),
+    ("Windows([], 8, 0)", "ValueError", "there are no documents"),
+    ("Windows([np.zeros(3, dtype=np.uint16)], 8, 0, repeats=2.0)", "ValueError",
+     "repeats is a share of the windows, from 0 to 1; got 2.0"),
+    ("Recipe(steps=0, batch_size=1)", "ValueError", "steps must be a number above 0, got 0"),
+    ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "
+     "lr=1e30)))", "ValueError", "lower lr or muon_lr"),
+    # analyses
+    ("prompts.repeated(model, 9)", "ValueError", "are 19; the model reads at least 2 and at most n_"),
+    ("attention.offset(model, 99)", "ValueError", "offset 99 does not fit into 16 tokens"),
+    ("attention.prefix_matching(model, torch.arange(8)[None])", "ValueError",
+     "no destination in these tokens has anything to match for 'prefix_matching'"),
+    ("plots.attention(torch.zeros(3, 3))", "ValueError", "wanted a pattern [head dest src], got"),
+    ("figures.draw('framework/nonsense', model)", "KeyError", "no figure 'framework/nonsense'"),
+    ("skip_trigrams.copying_table(model)", "ValueError", "the model has no tokenizer"),
+    ("report.write(model, 'tiny', folder)", "ValueError", "holds files that are no report"),
+]  # fmt: skip
+
+
+@functools.cache
+def answers() -> dict[str, tuple[str, str]]:
+    calls = json.dumps([call for call, _, _ in CASES])
+    script = f"""{PREPARE}
+answers = {{}}
+for call in json.loads({calls!r}):
+    try:
+        answers[call] = ("nothing", repr(eval(call)))
+    except Exception as error:
+        answers[call] = (type(error).__name__, str(error.args[0]) if error.args else "")
+print(json.dumps(answers))
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), CASES, ids=[call[:60] for call, *_ in CASES])
+def test_bad_input_is_refused_in_words(call, kind, message):
+    raised, said = answers()[call]
+    assert (raised, message in said) == (kind, True), f"{raised}: {said}"

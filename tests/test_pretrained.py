@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from circuits import GPT, GPTConfig, load, save
+from circuits.data import train_tokenizer
+from tests.conftest import TINY, tiny, tiny_tokens
+
+
+def test_a_saved_model_comes_back_equal(tmp_path, variant):
+    save(variant, tmp_path / "model", dtype=torch.float64)
+    again = load(tmp_path / "model", dtype=torch.float64)
+    assert again.cfg == variant.cfg and not again.training
+    tokens = tiny_tokens()
+    assert torch.allclose(again(tokens), variant(tokens), rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_is_what_is_written_and_float32_what_is_read(tmp_path):
+    from safetensors.torch import load_file
+
+    model = tiny(dtype=torch.float32)
+    save(model, tmp_path, dtype=torch.float16)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float16}
+    assert weights.keys() == model.state_dict().keys()
+    again = load(tmp_path)
+    assert again.W_E.dtype == torch.float32 and torch.allclose(again.W_E, model.W_E, atol=2e-3)
+
+
+def test_the_tokenizer_travels_with_the_model(tmp_path):
+    vocabulary = train_tokenizer(["the cat sat on the mat"], 270)
+    model = GPT(GPTConfig(**{**TINY, "d_vocab": vocabulary.size}), vocabulary)
+    save(model, tmp_path)
+    assert load(tmp_path).to_tokens("the cat").equal(model.to_tokens("the cat"))
+
+
+def test_nothing_is_overwritten_without_being_asked(tmp_path):
+    save(tiny(), tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="already holds a model"):
+        save(tiny(seed=1), tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    save(tiny(seed=1), tmp_path, overwrite=True)
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]

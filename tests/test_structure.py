@@ -1,0 +1,119 @@
+"""The house keeps its walls: imports go one way, nothing reaches out, and every door has a sign."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {
+    "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model", "pretrained",
+                 "algebra", "ground_truth", "data", "training"],
+    "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
+                 "plots", "figures", "report", "runs", "cli"],
+}  # fmt: skip
+"A module imports only from modules before it in its package."
+MODULES = [
+    path
+    for package in FLOORS
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.stem != "__init__"
+]
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_floor():
+    for package, floors in FLOORS.items():
+        there = {path.stem for path in (ROOT / package).iterdir()
+                 if path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").exists())}  # fmt: skip
+        assert there - {"__init__"} == set(floors), package
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_module_imports_only_from_floors_above(path):
+    package = path.relative_to(ROOT).parts[0]
+    own = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+    order = FLOORS[package]
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "analyses":
+            assert package == "analyses", f"{path} imports {name}"
+        if parts[0] == package and len(parts) > 1 and parts[1] in order and parts[1] != own:
+            assert order.index(parts[1]) < order.index(own), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_importing_a_package_draws_and_reaches_for_nothing(package):
+    script = f"import sys, {package}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for heavy in ("transformer_lens", "matplotlib", "xarray", "pandas", "transformers", "datasets"):
+        assert heavy not in done.stdout.split(), f"import {package} imports {heavy}"
+
+
+def test_circuits_never_imports_matplotlib_or_the_network():
+    for path in MODULES:
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"requests", "urllib", "socket", "http", "wandb"}, path
+        if path.relative_to(ROOT).parts[0] == "circuits":
+            assert not names & {"matplotlib", "xarray", "transformer_lens", "transformers"}, path
+
+
+def public_functions():
+    for path in MODULES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        module = importlib.import_module(name)
+        for thing in vars(module).values():
+            if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+                continue
+            if thing.__module__ == name and not thing.__name__.startswith("_"):
+                yield f"{name}.{thing.__name__}", thing
+
+
+PUBLIC = dict(public_functions())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_function_is_documented_and_typed_with_shapes(name):
+    thing = PUBLIC[name]
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+    functions = [thing] if inspect.isfunction(thing) else [
+        member for key, member in vars(thing).items()
+        if inspect.isfunction(member) and not key.startswith("_") and member.__module__ == thing.__module__
+    ]  # fmt: skip
+    for function in functions:
+        original = inspect.unwrap(function)
+        for argument in inspect.signature(original).parameters.values():
+            if argument.name in ("self", "cls"):
+                continue
+            assert argument.annotation is not inspect.Parameter.empty, f"{name}({argument.name})"
+            assert argument.annotation.__class__.__name__ != "Tensor"
+        assert inspect.signature(original).return_annotation is not inspect.Signature.empty, name
+
+
+def test_files_stay_within_their_rooms():
+    for path in MODULES:
+        lines = len(path.read_text().splitlines())
+        assert lines <= 300, f"{path.relative_to(ROOT)} has {lines} lines: split it by meaning"
+
+
+def test_no_file_names_a_host_of_a_registry_or_a_path_of_a_machine():
+    for path in ROOT.rglob("*"):
+        if path.suffix in (".py", ".md", ".toml", ".json", ".ipynb") and ".git" not in path.parts:
+            text = path.read_text()
+            if path != Path(__file__):
+                assert "/work/" not in text and "/root/" not in text, path

@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from analyses import induction
+from circuits import GPT, GPTConfig
+from circuits.data import RepeatedTokens
+from circuits.training import Muon, Recipe, next_token_loss, optimizers, orthogonalised, train
+from tests.conftest import tiny
+
+DATA = RepeatedTokens(29, shortest=5, longest=7)
+
+
+def test_the_fused_loss_and_its_gradient_are_those_of_the_logits(variant):
+    rows = DATA.batch(0, 4)
+    fused = next_token_loss(variant, rows)
+    fused.backward()
+    gradients = {
+        name: p.grad.clone() for name, p in variant.named_parameters() if p.grad is not None
+    }
+    variant.zero_grad()
+    plain = variant(rows, return_type="loss")
+    plain.backward()
+    assert torch.allclose(fused, plain)
+    for name, parameter in variant.named_parameters():
+        assert torch.allclose(gradients[name], parameter.grad, atol=1e-9), name
+
+
+def test_an_orthogonalised_matrix_keeps_its_directions_and_levels_their_sizes():
+    matrix = torch.randn(3, 20, 6, generator=torch.Generator().manual_seed(0))
+    U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    levelled = U.mT @ orthogonalised(matrix) @ Vh.mT
+    sizes = levelled.diagonal(dim1=-2, dim2=-1)
+    assert sizes.min() > 0.6 and sizes.max() < 1.3
+    assert (levelled - torch.diag_embed(sizes)).abs().max() < 1e-4
+    assert orthogonalised(matrix.mT).allclose(orthogonalised(matrix).mT, atol=1e-5)
+
+
+def test_muon_takes_each_head_apart():
+    """Scaling one head's gradient must not change the step of any head."""
+    steps = []
+    for factor in (1.0, 100.0):
+        weight = torch.nn.Parameter(torch.zeros(3, 8, 4))
+        weight.grad = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
+        weight.grad[1] *= factor
+        Muon([weight], lr=0.1).step()
+        steps.append(weight.detach())
+    assert torch.allclose(*steps, atol=1e-5)
+
+
+def test_every_parameter_is_in_exactly_one_optimizer():
+    model = tiny(d_mlp=6, act_fn="gelu", smeared_keys=True)
+    for muon_lr in (0.0, 0.01):
+        groups = optimizers(model, Recipe(steps=1, batch_size=1, muon_lr=muon_lr))
+        held = [id(p) for opt in groups for group in opt.param_groups for p in group["params"]]
+        assert sorted(held) == sorted(id(p) for p in model.parameters())
+        assert len(groups) == (2 if muon_lr else 1)
+
+
+def test_the_schedule_warms_up_and_ends_on_its_final_share():
+    recipe = Recipe(steps=1000, batch_size=1, warmup=10, final=0.1)
+    shares = [recipe.schedule(step) for step in range(1000)]
+    assert shares[0] == pytest.approx(0.1) and max(shares) == pytest.approx(1.0, abs=1e-3)
+    assert shares[-1] == pytest.approx(0.1, abs=1e-3)
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+
+
+def run(steps, **fields):
+    shape = {
+        "d_model": 32,
+        "n_heads": 4,
+        "d_head": 8,
+        "d_vocab": 16,
+        "n_ctx": 20,
+        "init_range": 0.1,
+    }
+    model = GPT(GPTConfig(n_layers=2, **{**shape, **fields}))
+    data = RepeatedTokens(16, shortest=4, longest=9)
+    recipe = Recipe(steps=steps, batch_size=32, lr=3e-3, muon_lr=0.02, evaluate_every=steps)
+    return model.eval(), list(train(model, data, recipe))
+
+
+def test_the_same_seed_trains_the_same_model():
+    (a, first), (b, second) = run(5), run(5)
+    assert first[0]["loss"] == second[0]["loss"]
+    assert all(p.equal(q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_training_lowers_the_loss():
+    model, records = run(200)
+    assert records[-1]["step"] == 200 and records[-1]["tokens"] > 200 * 32 * 9
+    assert next_token_loss(model, RepeatedTokens(16, shortest=8, longest=8).batch(9, 64)) < 2.72
+
+
+@pytest.mark.slow
+def test_an_induction_circuit_forms_with_smeared_keys_and_not_in_one_plain_layer():
+    """Olsson et al. 2022, Argument 2: one layer suffices when keys see the token before."""
+    smeared, _ = run(
+        800, n_layers=1, smeared_keys=True, positional_embedding_type="shortformer_sinusoidal"
+    )
+    plain, _ = run(800, n_layers=1, positional_embedding_type="shortformer_sinusoidal")
+    assert float(induction.prefix_matching(smeared).max()) > 0.5
+    assert float(induction.prefix_matching(plain).max()) < 0.3
+    assert induction.repeat_gain(smeared) > induction.repeat_gain(plain) + 0.5
