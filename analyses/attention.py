@@ -23,7 +23,7 @@ THRESHOLD = 0.4
 
 
 def to_offset(tokens: Tokens, back: int) -> Mask:
-    """The entry `back` positions before the destination: 0 is the token itself, 1 the one before."""
+    """The entry `back` positions before the destination: 0 is the token itself."""
     n = tokens.shape[1]
     if not 0 <= back < n:
         raise ValueError(f"offset {back} does not fit into {n} tokens")
@@ -183,7 +183,7 @@ def value_weighted(
 ) -> Float[Tensor, "batch head dest src"]:
     """A_ij ||v_j||, in [0, 1]: how much is moved, not only how much is looked at.
 
-    Each head is scaled so that its largest entry is 1: value norms of different heads do not compare.
+    Each head is scaled so that its largest entry is 1: value norms do not compare across heads.
     """
     weighted = pattern * v.norm(dim=-1).mT[:, :, None]
     return weighted / weighted.amax((-2, -1), keepdim=True).clamp(min=1e-12)

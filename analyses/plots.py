@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from xarray import DataArray
 
@@ -132,13 +133,14 @@ def eigenvalues(
 def histogram(
     results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """Bounded scores of heads, counted in ten bins from bound to bound; a colour for each result."""
+    """Bounded scores of heads, counted in ten bins from bound to bound; a colour each result."""
     ax = _axes(ax)
-    bins = np.linspace(*results[0].attrs["bounds"], 11)
+    low, high = results[0].attrs["bounds"]
+    bins = np.linspace(low, high, 11)
     values = [result.values.ravel() for result in results]
     ax.hist(values, bins=bins.tolist(), label=list(names), color=[TRAINED, CONTROL][: len(values)])
     ax.set(xlabel=_label(results[0]), ylabel="heads", title=title)
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     return ax
 

@@ -66,7 +66,7 @@ def on_repeated_tokens(out: Path, shape: dict[str, Any], recipe: Recipe) -> GPT:
 
 
 def measured(model: GPT, unseen: torch.Tensor) -> Record:
-    """Held-out loss (nats), the best head's scores, and the loss on either copy of random tokens."""
+    """Held-out loss (nats), the best head's scores, the loss on either copy of random tokens."""
     with torch.no_grad():
         held_out = torch.cat(
             [model(rows, return_type="loss", loss_per_token=True) for rows in unseen.split(16)]

@@ -34,7 +34,7 @@ class GPTConfig:
     "LN and RMS have a learned gain (LN also a bias), LNPre and RMSPre have none, None is no norm."
     positional_embedding_type: str = "standard"
     """standard and sinusoidal add positions to the residual stream, shortformer and
-    shortformer_sinusoidal to the inputs of W_Q and W_K only; the sinusoidal ones are not learned."""
+    shortformer_sinusoidal to the inputs of W_Q and W_K only; sinusoids are not learned."""
     sinusoid_base: float | None = None
     "Longest wavelength over 2 pi; sinusoidal positions only, where None means 10,000."
     sinusoid_scale: float | None = None

@@ -147,7 +147,8 @@ class RepeatedTokens:
 def repeated_tokens(
     d_vocab: int, length: int, batch: int, *, times: int = 2, bos: int = 0, rng: np.random.Generator
 ) -> Int[Tensor, "batch pos"]:
-    """BOS and `length` uniform random tokens (never BOS) said `times` times: [batch 1+times*length]."""
+    """BOS and `length` uniform random tokens (never BOS) said `times` times,
+    [batch 1+times*length]."""
     drawn = rng.integers(0, d_vocab - 1, (batch, length))
     once = drawn + (drawn >= bos)
     return torch.from_numpy(np.concatenate([np.full((batch, 1), bos), *[once] * times], axis=1))

@@ -47,7 +47,7 @@ class PosEmbed(nn.Module):
 
 
 def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:
-    """scale * sin(w i), cos(w i) in turn along d_model, w from 1 to 1/base (Vaswani et al. 2017)."""
+    """scale * sin(w i), cos(w i) in turn along d_model, w from 1 to 1/base (Vaswani et al.)."""
     pair = torch.arange(0, cfg.d_model, 2, dtype=torch.float64) / cfg.d_model
     angle = torch.outer(
         torch.arange(cfg.n_ctx, dtype=torch.float64), (cfg.sinusoid_base or 1e4) ** -pair

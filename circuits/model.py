@@ -82,7 +82,7 @@ class Attention(nn.Module):
             return F.linear(z.flatten(2), self.W_O.flatten(0, 1).mT, self.b_O)
         result = einsum(
             z, self.W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model"
-        )  # noqa: E501
+        )
         total = self.hook_result(result).sum(2)
         return total if self.b_O is None else total + self.b_O
 

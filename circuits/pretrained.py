@@ -26,7 +26,7 @@ def models() -> list[str]:
 
 
 def folder_of(name: str | Path) -> Path:
-    """The folder of a model that ships, or of a path; KeyError with what exists if it is neither."""
+    """The folder of a model that ships, or a path to one; KeyError with what exists if neither."""
     for folder in (_zoo() / str(name), Path(name)):
         if (folder / "config.json").is_file():
             return folder
@@ -39,7 +39,7 @@ def folder_of(name: str | Path) -> Path:
 
 
 def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
-    """A model that ships, by name, or one from a folder that `save` wrote; in eval mode, on the CPU.
+    """A model that ships, by name, or one from a folder that `save` wrote; in eval mode, on CPU.
 
     Nothing is downloaded. KeyError for an unknown name; ValueError for a checkpoint that does not
     fit its config, naming the tensor and both shapes, or that holds a number that is not finite.
@@ -97,8 +97,11 @@ def save(
         name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()
     }
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
-        save_file(weights, Path(staging) / "model.safetensors")
         (Path(staging) / "config.json").write_text(model.cfg.to_json())
+        save_file(weights, Path(staging) / "model.safetensors")  # which makes it private
+        os.chmod(
+            Path(staging) / "model.safetensors", (Path(staging) / "config.json").stat().st_mode
+        )
         if model.tokenizer is not None:
             model.tokenizer.tokenizer.save(str(Path(staging) / "tokenizer.json"))
         for file in sorted(Path(staging).iterdir(), reverse=True):  # config.json last

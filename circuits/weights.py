@@ -1,5 +1,7 @@
 """Stacked: the weights of all blocks under the names the field uses, stacked by layer."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,6 +17,10 @@ class Stacked(nn.Module):
     use and never stale; to edit or differentiate, take the parameter: `blocks[1].attn.W_Q`."""
 
     cfg: GPTConfig
+    embed: Any
+    pos_embed: Any
+    blocks: Any
+    unembed: Any
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:

@@ -57,9 +57,10 @@ def formula(model, tokens, edits=None):
             split = at(name, torch.stack([resid] * cfg.n_heads, dim=2))
             place = f"{b}.ln1"
             shared = norm(place, resid)
-            # ln1 sees the shared stream; a split input is normalised on its own
-            normed = torch.stack([norm(place, split[:, :, h], keep=False) for h in range(cfg.n_heads)], 2) \
-                if name in edits else torch.stack([shared] * cfg.n_heads, 2)  # fmt: skip
+            heads = [shared] * cfg.n_heads
+            if name in edits:  # ln1 sees the shared stream; a split input is normalised on its own
+                heads = [norm(place, split[:, :, h], keep=False) for h in range(cfg.n_heads)]
+            normed = torch.stack(heads, 2)
             moved = 0 if letter == "v" else shift.unsqueeze(-2)
             inputs[letter] = normed + moved
         q, k, v = (

@@ -38,7 +38,7 @@ def test_negative_layers_count_from_the_last():
 def test_a_missing_name_says_why_it_is_missing():
     model, tokens = tiny(), tiny_tokens()
     _, cache = model.run_with_cache(tokens)
-    with pytest.raises(KeyError, match="kept only when named: names_filter='blocks.0.attn.hook_re"):
+    with pytest.raises(KeyError, match=r"kept only when named: names_filter='blocks.0.attn"):
         cache["result", 0]
     _, cache = model.run_with_cache(tokens, names_filter="*hook_z")
     with pytest.raises(KeyError, match=r"names_filter left it out; kept: \['blocks.0.attn.hook_z'"):

@@ -1,4 +1,4 @@
-"""Every detector on a circuit whose answers are known, and on random models where it must be silent."""
+"""Every detector on a circuit whose answers are known, and on random models: there it is silent."""
 
 import math
 
@@ -109,7 +109,7 @@ def test_full_circuits_of_one_layer_add_up_to_the_logits():
 
 
 def test_norms_fold_into_the_circuits_up_to_the_scale_of_each_position():
-    """With LN, the OV circuit's logits times both 1/sigma are the head's true effect on the logits."""
+    """With LN, the OV circuit's logits times both 1/sigma are the head's effect on the logits."""
     model = tiny(n_layers=1, positional_embedding_type="none", bias=False)
     tokens = torch.arange(6)[None]
     _, cache = model.run_with_cache(tokens, names_filter="*")

@@ -133,7 +133,7 @@ CASES = [
     ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "
      "lr=1e30)))", "ValueError", "lower lr or muon_lr"),
     # analyses
-    ("prompts.repeated(model, 9)", "ValueError", "are 19; the model reads at least 2 and at most n_"),
+    ("prompts.repeated(model, 9)", "ValueError", "are 19; the model reads at least 2"),
     ("attention.offset(model, 99)", "ValueError", "offset 99 does not fit into 16 tokens"),
     ("attention.prefix_matching(model, torch.arange(8)[None])", "ValueError",
      "no destination in these tokens has anything to match for 'prefix_matching'"),

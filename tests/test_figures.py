@@ -1,4 +1,4 @@
-"""Every figure is drawn, and its verdict is about the model: true on a known circuit, false untrained."""
+"""Every figure is drawn; its verdict is true on a known circuit and false on an untrained model."""
 
 import json
 import re

@@ -215,8 +215,9 @@ def test_shortformer_positions_never_enter_the_stream():
     model = tiny(positional_embedding_type="shortformer", bias=False)
     _, cache = model.run_with_cache(tiny_tokens())
     assert cache["resid_pre", 0].equal(cache["embed"])
-    assert not cache["pattern", 0].allclose(tiny(positional_embedding_type="none", bias=False)
-                                            .run_with_cache(tiny_tokens())[1]["pattern", 0])  # fmt: skip
+    without = tiny(positional_embedding_type="none", bias=False)
+    _, other = without.run_with_cache(tiny_tokens())
+    assert not cache["pattern", 0].allclose(other["pattern", 0])
 
 
 def test_seeded_initialisation_is_the_same_and_of_the_right_size():

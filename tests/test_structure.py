@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model", "pretrained",
-                 "algebra", "ground_truth", "data", "training"],
+    "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model",
+                 "pretrained", "algebra", "ground_truth", "data", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
                  "plots", "figures", "report", "runs", "cli"],
 }  # fmt: skip
@@ -38,8 +38,9 @@ def imports(path: Path) -> set[str]:
 
 def test_every_module_has_its_floor():
     for package, floors in FLOORS.items():
-        there = {path.stem for path in (ROOT / package).iterdir()
-                 if path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").exists())}  # fmt: skip
+        folder = ROOT / package
+        there = {path.stem for path in folder.glob("*.py")}
+        there |= {path.parent.name for path in folder.glob("*/__init__.py")}
         assert there - {"__init__"} == set(floors), package
 
 
@@ -84,6 +85,13 @@ def public_functions():
                 yield f"{name}.{thing.__name__}", thing
 
 
+def methods(cls):
+    for name, member in vars(cls).items():
+        own = inspect.isfunction(member) and member.__module__ == cls.__module__
+        if own and not name.startswith("_"):
+            yield member
+
+
 PUBLIC = dict(public_functions())
 
 
@@ -91,10 +99,7 @@ PUBLIC = dict(public_functions())
 def test_every_public_function_is_documented_and_typed_with_shapes(name):
     thing = PUBLIC[name]
     assert inspect.getdoc(thing), f"{name} has no docstring"
-    functions = [thing] if inspect.isfunction(thing) else [
-        member for key, member in vars(thing).items()
-        if inspect.isfunction(member) and not key.startswith("_") and member.__module__ == thing.__module__
-    ]  # fmt: skip
+    functions = [thing] if inspect.isfunction(thing) else list(methods(thing))
     for function in functions:
         original = inspect.unwrap(function)
         for argument in inspect.signature(original).parameters.values():

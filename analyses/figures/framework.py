@@ -4,6 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from xarray import DataArray
 
 from analyses import attention, copying, plots, prompts, skip_trigrams
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation
@@ -117,9 +120,7 @@ def repeats(model: GPT) -> Drawing:
         columns=model.cfg.n_heads,
     )
     seen = sorted({str(role) for role in roles.values.ravel()})
-    handles = [
-        plt.Line2D([], [], color=plots.ROLE_COLOURS[role], label=role, lw=4) for role in seen
-    ]
+    handles = [Line2D([], [], color=plots.ROLE_COLOURS[role], label=role, lw=4) for role in seen]
     figure = _figure(axes[0, 0])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(seen), frameon=False)
     score = attention.prefix_matching(model, tokens)
@@ -149,18 +150,11 @@ def corner(model: GPT) -> Drawing:
         raise ValueError("the induction circuit needs two layers")
     writer = int(attention.previous_token(model)[0].values.argmax())
 
-    def scores(model: GPT) -> list:
-        with torch.no_grad():
-            qk = copying.positivity(K_composed_QK(model, 1, 0))[:, writer]
-        x = per_head(qk[None], "qk", long_name=f"K-composed QK positivity through L0H{writer}",
-                     bounds=(-1.0, 1.0))  # fmt: skip
-        x = x.assign_coords(label=copying.score(model)[1:2].label)
-        return [x, copying.score(model)[1:2], attention.prefix_matching(model)[1:2]]
-
-    x, y, prefix = scores(model)
+    x, y, prefix = _corner_scores(model, writer)
     figure, axes = plots.grid(1, 2, (5.2, 4.2))
     plots.scatter(x, y, prefix, axes[0, 0], "trained")
-    plots.scatter(*scores(at_initialisation(model)), axes[0, 1], "at initialisation")
+    control = _corner_scores(at_initialisation(model), writer)
+    plots.scatter(*control, ax=axes[0, 1], title="at initialisation")
     induction = (prefix > 0.5).values
     inside = induction & (x > 0.8).values & (y > 0.8).values
     where = ", ".join(
@@ -191,8 +185,13 @@ def skip_trigram_table(model: GPT) -> Drawing:
     figure, ax = plt.subplots(figsize=(10.5, 0.42 * len(table) + 0.8), layout="constrained")
     ax.axis("off")
     cells = [
-        [row.head, plots.show_token(row.source), _words(row.destinations), _words(row.outs)]
-        for row in table.itertuples()
+        [
+            row["head"],
+            plots.show_token(row["source"]),
+            _words(row["destinations"]),
+            _words(row["outs"]),
+        ]
+        for row in table.to_dict("records")
     ]
     heading = ["head", "source", "destination tokens (top QK)", "out tokens (top OV)"]
     shown = ax.table(cells, colLabels=heading, colWidths=[0.06, 0.12, 0.41, 0.41],
@@ -200,8 +199,8 @@ def skip_trigram_table(model: GPT) -> Drawing:
     shown.auto_set_font_size(False)
     shown.set_fontsize(8.5)
     shown.scale(1, 1.5)
-    for i, row in enumerate(table.itertuples(), start=1):
-        strength = min(float(row.own_score) / 20, 1.0)
+    for i, own_score in enumerate(table.own_score, start=1):
+        strength = min(float(own_score) / 20, 1.0)
         shown[i, 3].set_facecolor(plt.get_cmap("Blues")(0.6 * strength))
     first = int((table.own_rank == 0).sum())
     control = skip_trigrams.copying_table(at_initialisation(model))
@@ -222,6 +221,17 @@ def skip_trigram_table(model: GPT) -> Drawing:
     )
 
 
+def _corner_scores(model: GPT, writer: int) -> tuple[DataArray, DataArray, DataArray]:
+    """QK positivity through L0H`writer`, OV positivity and prefix matching of layer 1."""
+    with torch.no_grad():
+        through = copying.positivity(K_composed_QK(model, 1, 0))[:, writer]
+    y = copying.score(model)[1:2]
+    words = f"K-composed QK positivity through L0H{writer}"
+    x = per_head(through[None], "qk_positivity", long_name=words, bounds=(-1.0, 1.0))
+    x = x.assign_coords(layer=y.layer, label=(("layer", "head"), y.label.values))
+    return x, y, attention.prefix_matching(model)[1:2]
+
+
 def _copying_heads(model: GPT) -> tuple[int, int]:
     """Heads that score over 0.5, trained and at initialisation."""
     both = copying.score(model), copying.score(at_initialisation(model))
@@ -229,7 +239,7 @@ def _copying_heads(model: GPT) -> tuple[int, int]:
     return trained, control
 
 
-def _figure(ax: Axes) -> plt.Figure:
+def _figure(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure

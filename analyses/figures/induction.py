@@ -52,7 +52,7 @@ def loss_by_position(model: GPT) -> Drawing:
         _figure(ax),
         "Loss on repeated random tokens",
         f"Induction heads, definitions and Argument 4, {INDUCTION}",
-        "Mean loss and two standard errors over 32 sequences. Random tokens are unlike any text, so "
+        "Mean loss and two standard errors over 32 sequences. Random tokens are unlike any text: "
         "a model trained on text does worse than uniform on the first copy.",
         Verdict(gain > 1.0, says),
     )
