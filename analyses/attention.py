@@ -115,7 +115,7 @@ def prefix_matching(model: Model, tokens: Tokens | None = None) -> DataArray:
     """Mean attention to the tokens that followed earlier copies of the current one, (layer, head),
     in [0, 1]; on repeated random tokens unless some are given (Olsson et al. 2022)."""
     tokens = prompts.repeated(model) if tokens is None else tokens
-    words = "attention to what followed the token before"
+    words = "prefix matching (share of attention)"
     return attention_on(model, tokens, to_successors(tokens), "prefix_matching", words)
 
 

@@ -1,6 +1,5 @@
 """Figures of "A Mathematical Framework for Transformer Circuits" (Elhage et al. 2021)."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -120,7 +119,12 @@ def repeats(model: GPT) -> Drawing:
         columns=model.cfg.n_heads,
     )
     seen = sorted({str(role) for role in roles.values.ravel()})
-    handles = [Line2D([], [], color=plots.ROLE_COLOURS[role], label=role, lw=4) for role in seen]
+    handles = [
+        Line2D(
+            [], [], color=plots.ROLE_COLOURS[role], lw=4, label="no role" if role == "-" else role
+        )
+        for role in seen
+    ]
     figure = _figure(axes[0, 0])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(seen), frameon=False)
     score = attention.prefix_matching(model, tokens)
@@ -179,44 +183,26 @@ def corner(model: GPT) -> Drawing:
 
 
 def skip_trigram_table(model: GPT) -> Drawing:
-    """F10, "Copying / primitive in-context learning": source, destination and out tokens of layer
-    0's heads, one row a head, sources chosen by rule."""
+    """F10, "Copying / primitive in-context learning": source, destination and out tokens of every
+    head, one row a head, sources chosen by rule."""
     table = skip_trigrams.copying_table(model)
-    figure, ax = plt.subplots(figsize=(10.5, 0.42 * len(table) + 0.8), layout="constrained")
-    ax.axis("off")
-    cells = [
-        [
-            row["head"],
-            plots.show_token(row["source"]),
-            _words(row["destinations"]),
-            _words(row["outs"]),
-        ]
-        for row in table.to_dict("records")
-    ]
-    heading = ["head", "source", "destination tokens (top QK)", "out tokens (top OV)"]
-    shown = ax.table(cells, colLabels=heading, colWidths=[0.06, 0.12, 0.41, 0.41],
-                     cellLoc="left", loc="center")  # fmt: skip
-    shown.auto_set_font_size(False)
-    shown.set_fontsize(8.5)
-    shown.scale(1, 1.5)
-    for i, own_score in enumerate(table.own_score, start=1):
-        strength = min(float(own_score) / 20, 1.0)
-        shown[i, 3].set_facecolor(plt.get_cmap("Blues")(0.6 * strength))
     first = int((table.own_rank == 0).sum())
     control = skip_trigrams.copying_table(at_initialisation(model))
     says = (
         f"paper: most heads copy, their strongest out token is the source; here {first} of "
         f"{len(table)} heads raise their source most of all {model.cfg.d_vocab:,} tokens, by "
         f"{np.median(table.own_score):.1f} standard deviations in the median (at initialisation, "
-        f"picked by the same rule: {np.median(control.own_score):.1f})"
+        f"picked by the same rule: {int((control.own_rank == 0).sum())} heads, "
+        f"{np.median(control.own_score):.1f})"
     )
     return Drawing(
-        figure,
+        plots.skip_trigrams(table),
         "Copying skip-trigrams",
         f"Framework, Skip-trigrams: copying (F10), {FRAMEWORK}",
         "A head that is at a destination token and has seen the source raises the out tokens. The "
-        "source is, for each head of layer 0, the word whose own logit stands out most; the "
-        "shade is by how much (white 0, full 20 standard deviations). ␣ is a leading space.",
+        "source of each head is the word whose own logit stands out most; the shade is by how much "
+        "(white: not at all, full: 20 standard deviations). ␣ is a leading space. Heads of layer 1 "
+        "are read straight from the embedding, without what layer 0 adds.",
         Verdict(first > len(table) / 2, says),
     )
 
@@ -243,7 +229,3 @@ def _figure(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure
-
-
-def _words(pairs: list[tuple[str, float]]) -> str:
-    return "   ".join(plots.show_token(token) for token, _ in pairs)
