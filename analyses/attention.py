@@ -113,8 +113,8 @@ def duplicate_token(model: Model, tokens: Tokens | None = None) -> DataArray:
 
 def prefix_matching(model: Model, tokens: Tokens | None = None) -> DataArray:
     """Mean attention to the tokens that followed earlier copies of the current one, (layer, head),
-    in [0, 1]; on repeated random tokens unless some are given (Olsson et al. 2022)."""
-    tokens = prompts.repeated(model) if tokens is None else tokens
+    in [0, 1]. (Olsson et al. 2022; without tokens, on their prompt: `prompts.repeated_often`.)"""
+    tokens = prompts.repeated_often(model) if tokens is None else tokens
     words = "prefix matching (share of attention)"
     return attention_on(model, tokens, to_successors(tokens), "prefix_matching", words)
 

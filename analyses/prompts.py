@@ -37,3 +37,14 @@ def repeated(
     """
     fits = min(64, (model.cfg.n_ctx - 1) // 2)
     return random_tokens(model, length or fits, batch=batch, times=2, seed=seed)
+
+
+def repeated_often(model: Model, *, batch: int = 10, seed: int = 0) -> Int[Tensor, "batch pos"]:
+    """BOS and 25 random tokens said four times: the prompt of Olsson et al.'s prefix matching.
+
+    They leave out the most and least common tokens, which this does not: it knows no frequencies.
+    Where the context is too short for it, as many copies as fit, at least two.
+    """
+    length = min(25, (model.cfg.n_ctx - 1) // 2)
+    times = min(4, (model.cfg.n_ctx - 1) // max(length, 1))
+    return random_tokens(model, length, times=times, batch=batch, seed=seed)

@@ -1,7 +1,7 @@
 """Cache: the activations one run kept, read-only, and the short names that find them."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,14 +34,19 @@ class Cache(Mapping[str, Tensor]):
     """Activations by hook name: `cache["pattern", 3]`, `cache["blocks.3.attn.hook_pattern"]`.
 
     Negative layers count from the last. A missing name raises KeyError with what was kept, the
-    nearest name, and why the run may not have kept it (`absent`: names by reason).
+    nearest name, and why the run did not keep it: `points` says of each hook point whether it is
+    kept only when named, `asked` which were asked for, None for all the others.
     """
 
     def __init__(
-        self, activations: Mapping[str, Tensor], n_layers: int, absent: Mapping[str, str] = {}
+        self,
+        activations: Mapping[str, Tensor],
+        n_layers: int,
+        points: Mapping[str, bool] = {},
+        asked: Sequence[str] | None = None,
     ) -> None:
         self._activations = dict(activations)
-        self._absent = dict(absent)
+        self._points, self._asked = points, asked
         self.n_layers = n_layers
 
     def full_name(self, key: CacheKey) -> str:
@@ -55,11 +60,21 @@ class Cache(Mapping[str, Tensor]):
         name = self.full_name(key)
         if name in self._activations:
             return self._activations[name]
-        near = difflib.get_close_matches(name, self._activations.keys() | self._absent.keys(), 3)
-        reason = f"; {self._absent[name]}" if name in self._absent else f"; nearest: {near}"
         kept = list(self._activations)
         shown = kept if len(kept) <= 40 else [*kept[:40], f"... {len(kept) - 40} more"]
-        raise KeyError(f"{name!r} is not in the cache{reason}; kept: {shown}")
+        raise KeyError(f"{name!r} is not in the cache; {self._why_absent(name)}; kept: {shown}")
+
+    def _why_absent(self, name: str) -> str:
+        if name not in self._points:
+            near = difflib.get_close_matches(
+                name, self._points.keys() | self._activations.keys(), 3
+            )
+            return f"no such hook point, nearest: {near}"
+        if self._asked is not None and name not in self._asked:
+            return "names_filter left it out"
+        if self._asked is None and self._points[name]:
+            return f"it is kept only when named: names_filter={name!r}"
+        return "the run did not come past it"
 
     def __contains__(self, key: object) -> bool:
         return self.full_name(key) in self._activations  # type: ignore[arg-type]
@@ -82,11 +97,12 @@ class Cache(Mapping[str, Tensor]):
             else value
             for name, value in self.items()
         }
-        return Cache(moved, self.n_layers, self._absent)
+        return Cache(moved, self.n_layers, self._points, self._asked)
 
     def remove_batch_dim(self) -> "Cache":
         """The same cache with the leading batch dim of size 1 taken off; ValueError if larger."""
         sizes = {value.shape[0] for value in self.values()} - {1}
         if sizes:
             raise ValueError(f"the batch dim has size {sizes.pop()}; only size 1 can be removed")
-        return Cache({name: v[0] for name, v in self.items()}, self.n_layers, self._absent)
+        rows = {name: value[0] for name, value in self.items()}
+        return Cache(rows, self.n_layers, self._points, self._asked)

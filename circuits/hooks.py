@@ -136,6 +136,7 @@ class Hooked(nn.Module):
         self.hook_dict = {name: point for name, point in modules if isinstance(point, HookPoint)}
         for name, point in self.hook_dict.items():
             point.name = name
+        self._per_head = {name: point.per_head for name, point in self.hook_dict.items()}
 
     def hook_names(self, names: Names) -> list[str]:
         """Full names that a name, glob, predicate or list of names stands for, in model order.
@@ -204,10 +205,19 @@ class Hooked(nn.Module):
     ) -> Any:
         """What the model returns with these hooks attached for this one run.
 
-        Backward hooks fire when a result of this run is differentiated, also later.
+        ValueError if one of them was never called, because the run stopped before it, or its
+        predicate matches nothing. Backward hooks fire when a result of this run is differentiated,
+        also later.
         """
-        with self.hooks(fwd_hooks, bwd_hooks):
-            return self(*args, **kwargs)
+        fired: set[str] = set()
+        noted = [(names, partial(_noted, fn, fired)) for names, fn in fwd_hooks]
+        with self.hooks(noted, bwd_hooks):
+            result = self(*args, **kwargs)
+        for names, _ in fwd_hooks:
+            points = self.hook_names(names)
+            if not fired.intersection(points):
+                raise ValueError(f"a hook was never called: the run did not come past {points}")
+        return result
 
     def run_with_cache(
         self,
@@ -224,10 +234,9 @@ class Hooked(nn.Module):
         q/k/v_input): name them, or match them by a glob or predicate, and they are computed.
         `pos_slice` keeps some positions (destinations, for scores and patterns).
         """
-        if names_filter is None:
-            points = [point for point in self.hook_dict.values() if not point.per_head]
-        else:
-            points = [self.hook_dict[name] for name in self.hook_names(names_filter)]
+        asked = None if names_filter is None else self.hook_names(names_filter)
+        everything = (name for name, per_head in self._per_head.items() if not per_head)
+        points = [self.hook_dict[name] for name in (everything if asked is None else asked)]
         others = any(point.listening for point in self.hook_dict.values())
         kept: dict[str, Tensor] = {}
 
@@ -249,20 +258,13 @@ class Hooked(nn.Module):
         finally:
             for point in points:
                 _detach(point.fwd, record)
-        cache = Cache(kept, len(getattr(self, "blocks", ())), self._absent(kept, names_filter))
+        cache = Cache(kept, len(getattr(self, "blocks", ())), self._per_head, asked)
         return result, cache.remove_batch_dim() if remove_batch_dim else cache
 
-    def _absent(self, kept: dict[str, Tensor], names_filter: Names | None) -> dict[str, str]:
-        asked = set(self.hook_dict if names_filter is None else self.hook_names(names_filter))
-        reasons = {}
-        for name, point in self.hook_dict.items():
-            if name not in asked:
-                reasons[name] = "names_filter left it out"
-            elif names_filter is None and point.per_head:
-                reasons[name] = f"it is kept only when named: names_filter={name!r}"
-            else:
-                reasons[name] = "the run did not come past it"
-        return {name: reason for name, reason in reasons.items() if name not in kept}
+
+def _noted(fn: HookFn, fired: set[str], activation: Tensor, hook: HookPoint) -> Any:
+    fired.add(hook.name)
+    return fn(activation, hook=hook)
 
 
 def _detach(hooks: list[Hook], hook: Hook) -> None:

@@ -97,6 +97,10 @@ CASES = [
      "the hook on 'hook_embed' returned float"),
     ("model.run_with_hooks(tokens, fwd_hooks=[('embed', lambda x, hook: x[0])])", "ValueError",
      "returned shape [4, 12]; the activation is [1, 4, 12]"),
+    ("model.run_with_hooks(tokens, stop_at_layer=1, fwd_hooks=[('blocks.1.hook_resid_pre', "
+     "lambda x, hook: x)])", "ValueError", "a hook was never called: the run did not come"),
+    ("model.run_with_hooks(tokens, fwd_hooks=[(lambda name: False, print)])", "ValueError",
+     "a hook was never called"),
     ("model.add_hook('embed', print, 'forward')", "ValueError", "dir must be 'fwd' or 'bwd'"),
     # models on disk
     ("load('attn-only-2L')", "KeyError", "did you mean 'attn-only-2l'?"),

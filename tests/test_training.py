@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -65,16 +67,10 @@ def test_the_schedule_warms_up_and_ends_on_its_final_share():
 
 
 def run(steps, **fields):
-    shape = {
-        "d_model": 32,
-        "n_heads": 4,
-        "d_head": 8,
-        "d_vocab": 16,
-        "n_ctx": 20,
-        "init_range": 0.1,
-    }
-    model = GPT(GPTConfig(n_layers=2, **{**shape, **fields}))
-    data = RepeatedTokens(16, shortest=4, longest=9)
+    shape = {"d_model": 32, "n_heads": 4, "d_head": 8, "d_vocab": 32, "n_ctx": 31}
+    positions = {"positional_embedding_type": "shortformer_sinusoidal", "init_range": 0.1}
+    model = GPT(GPTConfig(**{"n_layers": 2, **shape, **positions, **fields}))
+    data = RepeatedTokens(32, shortest=4, longest=15)
     recipe = Recipe(steps=steps, batch_size=32, lr=3e-3, muon_lr=0.02, evaluate_every=steps)
     return model.eval(), list(train(model, data, recipe))
 
@@ -86,18 +82,16 @@ def test_the_same_seed_trains_the_same_model():
 
 
 def test_training_lowers_the_loss():
-    model, records = run(200)
-    assert records[-1]["step"] == 200 and records[-1]["tokens"] > 200 * 32 * 9
-    assert next_token_loss(model, RepeatedTokens(16, shortest=8, longest=8).batch(9, 64)) < 2.72
+    _, records = run(100)
+    assert records[-1]["step"] == 100 and records[-1]["tokens"] > 100 * 32 * 8
+    assert records[-1]["loss"] < math.log(32) - 0.05
 
 
 @pytest.mark.slow
 def test_an_induction_circuit_forms_with_smeared_keys_and_not_in_one_plain_layer():
     """Olsson et al. 2022, Argument 2: one layer suffices when keys see the token before."""
-    smeared, _ = run(
-        800, n_layers=1, smeared_keys=True, positional_embedding_type="shortformer_sinusoidal"
-    )
-    plain, _ = run(800, n_layers=1, positional_embedding_type="shortformer_sinusoidal")
-    assert float(induction.prefix_matching(smeared).max()) > 0.5
-    assert float(induction.prefix_matching(plain).max()) < 0.3
-    assert induction.repeat_gain(smeared) > induction.repeat_gain(plain) + 0.5
+    smeared, _ = run(600, n_layers=1, smeared_keys=True)
+    plain, _ = run(600, n_layers=1)
+    assert float(induction.prefix_matching(smeared).max()) > 0.4
+    assert float(induction.prefix_matching(plain).max()) < 0.2
+    assert induction.repeat_gain(smeared) > induction.repeat_gain(plain) + 1.5

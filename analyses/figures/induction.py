@@ -25,8 +25,8 @@ def prefix_matching(model: GPT) -> Drawing:
         _figure(ax),
         "Prefix matching",
         f"Induction heads, Argument 1 (O5), {INDUCTION}",
-        "Mean attention to the token after the last copy of the current one, on random tokens "
-        "said twice.",
+        "Mean attention to the tokens that followed earlier copies of the current one, on 25 "
+        "random tokens said four times.",
         Verdict(len(high) > 0 and early == 0 and float(control.max()) < 0.5, says),
     )
 
