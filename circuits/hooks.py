@@ -136,7 +136,7 @@ class Hooked(nn.Module):
         self.hook_dict = {name: point for name, point in modules if isinstance(point, HookPoint)}
         for name, point in self.hook_dict.items():
             point.name = name
-        self._per_head = {name: point.per_head for name, point in self.hook_dict.items()}
+        self._only_when_named = {name: point.per_head for name, point in self.hook_dict.items()}
 
     def hook_names(self, names: Names) -> list[str]:
         """Full names that a name, glob, predicate or list of names stands for, in model order.
@@ -235,7 +235,7 @@ class Hooked(nn.Module):
         `pos_slice` keeps some positions (destinations, for scores and patterns).
         """
         asked = None if names_filter is None else self.hook_names(names_filter)
-        everything = (name for name, per_head in self._per_head.items() if not per_head)
+        everything = (name for name, per_head in self._only_when_named.items() if not per_head)
         points = [self.hook_dict[name] for name in (everything if asked is None else asked)]
         others = any(point.listening for point in self.hook_dict.values())
         kept: dict[str, Tensor] = {}
@@ -258,7 +258,7 @@ class Hooked(nn.Module):
         finally:
             for point in points:
                 _detach(point.fwd, record)
-        cache = Cache(kept, len(getattr(self, "blocks", ())), self._per_head, asked)
+        cache = Cache(kept, len(getattr(self, "blocks", ())), self._only_when_named, asked)
         return result, cache.remove_batch_dim() if remove_batch_dim else cache
 
 

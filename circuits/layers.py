@@ -1,5 +1,7 @@
 """The layers around attention: embeddings, positions, norms, MLP, unembedding."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,7 +18,7 @@ HeadsOrResid = Float[Tensor, "batch pos ... d_model"]
 ACTIVATIONS = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_new": lambda pre: F.gelu(pre, approximate="tanh"),
+    "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }
 

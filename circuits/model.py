@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from circuits.config import GPTConfig
 from circuits.hooks import Hooked, HookPoint
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, bias, norm
-from circuits.tokens import Vocabulary, checked_tokens
+from circuits.tokens import Vocabulary, check_length, checked_tokens
 from circuits.weights import Stacked
 
 Heads = Float[Tensor, "batch pos head d_head"]
@@ -113,11 +113,12 @@ class Block(nn.Module):
         self.n_heads = cfg.n_heads
         self.ln1 = norm(cfg)
         self.attn = Attention(cfg)
-        self.hook_resid_pre = HookPoint()  # [batch pos d_model], as are all the others here but
-        self.hook_q_input = HookPoint(shared=True, per_head=True)  # [batch pos head d_model],
-        self.hook_k_input = HookPoint(shared=True, per_head=True)  # before ln1 and positions
+        self.hook_resid_pre = HookPoint()  # [batch pos d_model]
+        # Per head [batch pos head d_model], before ln1 and before positions are added.
+        self.hook_q_input = HookPoint(shared=True, per_head=True)
+        self.hook_k_input = HookPoint(shared=True, per_head=True)
         self.hook_v_input = HookPoint(shared=True, per_head=True)
-        self.hook_attn_out = HookPoint()
+        self.hook_attn_out = HookPoint()  # [batch pos d_model], as are all below
         self.hook_resid_mid = HookPoint()
         if cfg.d_mlp is not None:
             self.ln2 = norm(cfg)
@@ -210,7 +211,12 @@ class GPT(Hooked, Stacked):
         """
         if return_type not in ("logits", "loss", "both", None):
             raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
+        wants_loss = return_type in ("loss", "both")
+        if (wants_loss and stop_at_layer is not None) or (loss_per_token and not wants_loss):
+            raise ValueError("a loss wants return_type='loss' or 'both', and no stop_at_layer")
         first, stop = self._layer(start_at_layer, 0), self._layer(stop_at_layer, self.cfg.n_layers)
+        if first > stop:
+            raise ValueError(f"cannot start at layer {first} and stop before layer {stop}")
         tokens = None if start_at_layer is not None else self._tokens(input)
         resid, pos = self._embedded(tokens) if tokens is not None else self._entered(input)
         for block in self.blocks[first:stop]:
@@ -247,6 +253,7 @@ class GPT(Hooked, Stacked):
             raise ValueError(
                 f"start_at_layer wants a stream [batch pos {self.cfg.d_model}], got {got}"
             )
+        check_length(resid.shape[1], self.cfg)
         pos = self.pos_embed(resid.shape[1]) if self.cfg.shortformer else None
         return resid.clone(), pos  # hooks may write into it, and it is the caller's
 

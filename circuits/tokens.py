@@ -82,11 +82,7 @@ def checked_tokens(tokens: Tensor, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
         raise ValueError(
             f"tokens must be integers, got {tokens.dtype}; a residual stream needs start_at_layer"
         )
-    excess = tokens.shape[1] - cfg.n_ctx
-    if excess > 0:
-        raise ValueError(
-            f"{tokens.shape[1]} tokens are {excess} more than the context of n_ctx={cfg.n_ctx}"
-        )
+    check_length(tokens.shape[1], cfg)
     low, high = tokens.aminmax()
     if low < 0 or high >= cfg.d_vocab:
         row, pos = ((tokens < 0) | (tokens >= cfg.d_vocab)).nonzero()[0].tolist()
@@ -95,3 +91,11 @@ def checked_tokens(tokens: Tensor, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
             f"vocabulary: d_vocab={cfg.d_vocab}, tokens are 0 to {cfg.d_vocab - 1}"
         )
     return tokens
+
+
+def check_length(length: int, cfg: GPTConfig) -> None:
+    """ValueError if so many positions do not fit into the context."""
+    if length > cfg.n_ctx:
+        raise ValueError(
+            f"{length} tokens are {length - cfg.n_ctx} more than the context of n_ctx={cfg.n_ctx}"
+        )

@@ -1,5 +1,8 @@
 """The model against Hugging Face, TransformerLens and its own laws."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -225,3 +228,11 @@ def test_seeded_initialisation_is_the_same_and_of_the_right_size():
     assert all(p.equal(q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert a.W_E.std().item() == pytest.approx(0.3, rel=0.05)
     assert a.blocks[0].attn.b_Q.eq(0).all() and a.ln_final.w.eq(1).all()
+
+
+def test_a_model_can_be_copied_and_pickled():
+    model, tokens = tiny(d_mlp=6, act_fn="gelu_new"), tiny_tokens()
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert again(tokens).equal(model(tokens))
+        with again.hooks([("blocks.0.attn.hook_z", lambda z, hook: z * 0)]):
+            assert not again(tokens).equal(model(tokens))
