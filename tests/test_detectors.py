@@ -1,12 +1,13 @@
 """Every detector on a circuit whose answers are known, and on random models: there it is silent."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from analyses import attention, copying, induction, prompts, skip_trigrams
-from circuits import GPT, GPTConfig, algebra, ground_truth
+from circuits import GPT, algebra, ground_truth, load
 from circuits.data import train_tokenizer
 from circuits.factored import FactoredMatrix
 from tests.conftest import tiny
@@ -182,16 +183,9 @@ def test_a_zero_layer_model_has_no_heads_to_score():
     assert induction.copying(tiny(n_layers=0)).shape == (0, 3)
 
 
-SHIPPED = {
-    "n_layers": 2, "d_model": 128, "n_heads": 4, "d_head": 32, "d_vocab": 2048, "n_ctx": 256,
-    "positional_embedding_type": "shortformer_sinusoidal",
-    "sinusoid_base": 100.0, "sinusoid_scale": 3.0,
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_an_untrained_model_of_the_shipped_shape_has_no_head_above_any_threshold(seed):
-    model = GPT(GPTConfig(**SHIPPED, seed=seed)).eval()
+    model = GPT(dataclasses.replace(load("attn-only-2l").cfg, seed=seed)).eval()
     assert (attention.taxonomy(model).role.values == "-").all()
     assert float(copying.score(model).max()) < 0.5
     assert float(induction.copying(model).max()) < 0.2

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from circuits.model import GPT
@@ -36,6 +37,14 @@ class Drawing:
 def at_initialisation(model: GPT) -> GPT:
     """The same architecture before training, from the config's own seed: the control."""
     return GPT(model.cfg, model.tokenizer).to(model.W_E.dtype).eval()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that these Axes are part of; ValueError if they are part of none."""
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("these Axes belong to no figure")
+    return figure
 
 
 FRAMEWORK = "https://transformer-circuits.pub/2021/framework/index.html"

@@ -2,13 +2,11 @@
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from xarray import DataArray
 
 from analyses import attention, copying, plots, prompts, skip_trigrams
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
 from analyses.labelled import per_head
 from circuits.algebra import K_composed_QK
 from circuits.model import GPT
@@ -92,7 +90,7 @@ def copying_histogram(model: GPT) -> Drawing:
         f"score over 0.5, at initialisation {control_count}"
     )
     return Drawing(
-        _figure(ax),
+        figure_of(ax),
         "How many heads copy",
         f"Framework, Detecting copying behavior (F16), {FRAMEWORK}",
         "1 means that every eigenvalue of the head's OV circuit is positive; random matrices lie "
@@ -125,7 +123,7 @@ def repeats(model: GPT) -> Drawing:
         )
         for role in seen
     ]
-    figure = _figure(axes[0, 0])
+    figure = figure_of(axes[0, 0])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(seen), frameon=False)
     score = attention.prefix_matching(model, tokens)
     best = int(score.values.argmax())
@@ -223,9 +221,3 @@ def _copying_heads(model: GPT) -> tuple[int, int]:
     both = copying.score(model), copying.score(at_initialisation(model))
     trained, control = (int((score > 0.5).sum()) for score in both)
     return trained, control
-
-
-def _figure(ax: Axes) -> Figure:
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure

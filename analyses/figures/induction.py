@@ -2,8 +2,7 @@
 
 from analyses import attention, plots
 from analyses import induction as scores
-from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation
-from analyses.figures.framework import _figure
+from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation, figure_of
 from circuits.model import GPT
 
 
@@ -22,7 +21,7 @@ def prefix_matching(model: GPT) -> Drawing:
         f"head has {float(control.max()):.3f}"
     )
     return Drawing(
-        _figure(ax),
+        figure_of(ax),
         "Prefix matching",
         f"Induction heads, Argument 1 (O5), {INDUCTION}",
         "Mean attention to the tokens that followed earlier copies of the current one, on 25 "
@@ -49,7 +48,7 @@ def loss_by_position(model: GPT) -> Drawing:
         f"{scores.repeat_gain(at_initialisation(model)):+.2f}"
     )
     return Drawing(
-        _figure(ax),
+        figure_of(ax),
         "Loss on repeated random tokens",
         f"Induction heads, definitions and Argument 4, {INDUCTION}",
         "Mean loss and two standard errors over 32 sequences. Random tokens are unlike any text: "
