@@ -200,10 +200,18 @@ def scatter(
         x.values.ravel(), y.values.ravel(), c=colour.values.ravel(),
         cmap="viridis_r", vmin=0.0, vmax=1.0, s=42, edgecolor="0.2", lw=0.6,
     )  # fmt: skip
-    for xi, yi, name in zip(
-        x.values.ravel(), y.values.ravel(), x.label.values.ravel(), strict=True
+    placed: list[tuple[float, float]] = []
+    high = x.attrs["bounds"][1]
+    for at, name in zip(
+        zip(x.values.ravel(), y.values.ravel(), strict=True), x.label.values.ravel(), strict=True
     ):
-        ax.annotate(str(name), (xi, yi), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        close = sum(abs(at[0] - other[0]) + abs(at[1] - other[1]) < 0.1 for other in placed)
+        side = -1 if at[0] > high - 0.2 else 1  # stack the names of points that lie together
+        ax.annotate(
+            str(name), at, xytext=(side * 6, 4 - 10 * close), textcoords="offset points",
+            fontsize=8, ha="left" if side > 0 else "right",
+        )  # fmt: skip
+        placed.append(at)
     for line, bound in ((ax.axvline, x.attrs["bounds"]), (ax.axhline, y.attrs["bounds"])):
         if bound[0] < 0:
             line(0, color="0.7", lw=0.8, zorder=0)

@@ -1,6 +1,9 @@
 """Tiny random models that tests share. Weights are spread wide, so that no branch is nearly off."""
 
+from collections.abc import Iterator
+
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -56,3 +59,10 @@ def variant_name(fields: dict) -> str:
 def variant(request: pytest.FixtureRequest) -> GPT:
     """A tiny model of each architecture, in float64."""
     return tiny(**request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open() -> Iterator[None]:
+    """Close what a test drew."""
+    yield
+    plt.close("all")
