@@ -11,7 +11,7 @@ from xarray import DataArray
 
 @runtime_checkable
 class Model(Protocol):
-    """What the behavioural analyses need: circuits.GPT has it, and so has a TransformerBridge."""
+    """What the behavioural analyses ask of a model; circuits.GPT has it."""
 
     cfg: Any
 

@@ -28,11 +28,6 @@ class Drawing:
     caption: str
     verdict: Verdict
 
-    def _repr_html_(self) -> str:
-        """The caption, for notebooks; matplotlib shows the figure."""
-        mark = "holds" if self.verdict.holds else "does not hold"
-        return f"<b>{self.title}</b>: {self.caption}<br><i>{mark}: {self.verdict.says}</i>"
-
 
 def at_initialisation(model: GPT) -> GPT:
     """The same architecture before training, from the config's own seed: the control."""
