@@ -1,108 +1,290 @@
-"""FactoredMatrix: a product A @ B kept apart, so that a d_vocab x d_vocab circuit stays small."""
+"""FactoredMatrix: a product of matrices kept apart, so that d_vocab x d_vocab circuits stay small.
 
-from dataclasses import dataclass
+W_E W_V W_O W_U has 50257 x 50257 entries per head and rank 64. Nothing here multiplies it out:
+norms, traces and eigenvalues come from matrices of the narrow inner size, single rows and the
+largest entries from blocks. Factors that all heads share (W_E, W_U) are held once.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from circuits.products import (
+    SVD,
+    Entries,
+    Largest,
+    Progress,
+    bias_factors,
+    blocks,
+    chain,
+    joined,
+    split_index,
+    svd,
+)
 
-@dataclass(frozen=True, eq=False)
+Factor = Float[Tensor, "*#lead _ _"]
+
+
 class FactoredMatrix:
-    """A @ B with any leading dims (layer, head), never multiplied out unless `AB` is asked for.
+    """The product of two or more factors with any leading dims (layer, head), never multiplied out
+    unless `AB` is asked for.
 
-    ValueError if the inner dims differ; leading dims broadcast. Norms, traces and eigenvalues come
-    from products of the small inner size.
+    ValueError if the inner dims differ; leading dims broadcast. `A` and `B` are the two halves on
+    either side of the narrowest inner dim. What torch.Tensor has as a method is one here too
+    (`norm()`, `trace()`, `diagonal()`, `svd()`); the other names are TransformerLens's.
     """
 
-    A: Float[Tensor, "*lead_a rows inner"]
-    B: Float[Tensor, "*lead_b inner columns"]
-
-    def __post_init__(self) -> None:
-        if self.A.ndim < 2 or self.B.ndim < 2 or self.A.shape[-1] != self.B.shape[-2]:
+    def __init__(self, *factors: Factor) -> None:
+        shapes = [list(factor.shape) for factor in factors]
+        inner = [(a[-1:], b[-2:-1]) for a, b in pairwise(shapes)]
+        if len(factors) < 2 or any(len(s) < 2 for s in shapes) or any(a != b for a, b in inner):
             raise ValueError(
-                f"A @ B wants the last dim of A to be the second last of B, "
-                f"got {list(self.A.shape)} and {list(self.B.shape)}"
+                f"wanted two or more matrices, the last dim of each the second last of the next, "
+                f"got {shapes}"
             )
-        lead = torch.broadcast_shapes(self.A.shape[:-2], self.B.shape[:-2])
-        object.__setattr__(self, "A", self.A.expand(*lead, *self.A.shape[-2:]))
-        object.__setattr__(self, "B", self.B.expand(*lead, *self.B.shape[-2:]))
+        self.factors = factors
+        self.lead = torch.broadcast_shapes(*(factor.shape[:-2] for factor in factors))
 
     @property
     def shape(self) -> torch.Size:
         """Shape of the product: lead, rows, columns."""
-        return torch.Size((*self.A.shape[:-1], self.B.shape[-1]))
+        return torch.Size((*self.lead, self.ldim, self.rdim))
 
     @property
     def ndim(self) -> int:
         """Number of dims of the product."""
-        return self.A.ndim
+        return len(self.lead) + 2
+
+    @property
+    def ldim(self) -> int:
+        """Number of rows."""
+        return self.factors[0].shape[-2]
+
+    @property
+    def mdim(self) -> int:
+        """The narrowest inner dim, which bounds the rank."""
+        return self.factors[self._cut - 1].shape[-1]
+
+    @property
+    def rdim(self) -> int:
+        """Number of columns."""
+        return self.factors[-1].shape[-1]
+
+    @property
+    def _cut(self) -> int:
+        """How many factors stand left of the narrowest inner dim."""
+        widths = [factor.shape[-1] for factor in self.factors[:-1]]
+        return 1 + widths.index(min(widths))
+
+    @property
+    def _halves(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return self.factors[: self._cut], self.factors[self._cut :]
+
+    def _product(self, factors: tuple[Tensor, ...]) -> Tensor:
+        dense = chain(*factors)
+        return dense.expand(*self.lead, *dense.shape[-2:])
+
+    @property
+    def A(self) -> Float[Tensor, "*lead rows inner"]:
+        """The product of the factors left of the narrowest inner dim."""
+        return self._product(self._halves[0])
+
+    @property
+    def B(self) -> Float[Tensor, "*lead inner columns"]:
+        """The product of the factors right of the narrowest inner dim."""
+        return self._product(self._halves[1])
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """(A, B)."""
+        return self.A, self.B
 
     @property
     def AB(self) -> Float[Tensor, "*lead rows columns"]:
         """The dense product; for a full circuit that is d_vocab x d_vocab numbers per head."""
-        return self.A @ self.B
+        return self._product(self.factors)
+
+    @property
+    def BA(self) -> Float[Tensor, "*lead inner inner"]:
+        """B @ A, small, with the trace and the nonzero eigenvalues of AB; AB must be square."""
+        self._require_square("BA")
+        left, right = self._halves
+        return self._product(right + left)
 
     @property
     def T(self) -> "FactoredMatrix":
-        """The transpose, B^T @ A^T."""
-        return FactoredMatrix(self.B.mT, self.A.mT)
+        """The transpose: the factors transposed, in the other order."""
+        return FactoredMatrix(*(factor.mT for factor in reversed(self.factors)))
 
     def __getitem__(self, index: Any) -> "FactoredMatrix":
-        """Index the leading dims as one would a tensor: `full_OV[1, 4]`."""
-        lead = self.shape[:-2]
-        asked = index if isinstance(index, tuple) else (index,)
-        if len([part for part in asked if part is not None and part is not ...]) > len(lead):
-            raise ValueError(
-                f"only the leading dims {list(lead)} are indexed; for entries take .AB, got {index}"
-            )
-        rest = () if ... in [part for part in asked if part is ...] else (...,)
-        ends = (slice(None), slice(None)) if not rest else ()
-        return FactoredMatrix(self.A[(*asked, *rest, *ends)], self.B[(*asked, *rest, *ends)])
+        """Index leading dims, rows and columns as one would a tensor: `full_OV[1, 4]`,
+        `full_OV[..., sources, :]`. A single row or column stays as a dim of size 1.
 
-    def __matmul__(
-        self, other: "FactoredMatrix | Float[Tensor, '*lead columns more']"
-    ) -> "FactoredMatrix":
-        """The product with a matrix or another product, kept at the smaller inner size."""
+        IndexError for more indices than dims.
+        """
+        lead, rows, columns = split_index(index, self.shape)
+        factors = list(self.factors)
+        if any(part is not ... for part in lead):
+            # A matrix that all leading indices share stays shared, and is not copied for each.
+            shared = [factor.ndim == 2 for factor in factors]
+            shared[0] &= not all(shared)
+            factors = [
+                factor if same else factor.expand(*self.lead, *factor.shape[-2:])[lead]
+                for factor, same in zip(factors, shared, strict=True)
+            ]
+        factors[0] = factors[0][..., rows, :]
+        factors[-1] = factors[-1][..., :, columns]
+        return FactoredMatrix(*factors)
+
+    def rows(self, index: Int[Tensor, " n"] | Sequence[int] | slice) -> Factor:
+        """These rows of the product, [*lead n columns]."""
+        return self[..., index, :].AB
+
+    def columns(self, index: Int[Tensor, " n"] | Sequence[int] | slice) -> Factor:
+        """These columns of the product, [*lead rows n]."""
+        return self[..., :, index].AB
+
+    def __matmul__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix | Tensor":
+        """The product with a matrix or another product, kept apart; with a vector, a tensor."""
         if isinstance(other, FactoredMatrix):
-            middle = self.B @ other.A
-            if self.A.shape[-1] <= other.B.shape[-2]:
-                return FactoredMatrix(self.A, middle @ other.B)
-            return FactoredMatrix(self.A @ middle, other.B)
-        return FactoredMatrix(self.A, self.B @ other)
+            return FactoredMatrix(*self.factors, *other.factors)
+        if other.ndim == 1:
+            return chain(*self.factors, other[:, None]).squeeze(-1)
+        return FactoredMatrix(*self.factors, other)
 
-    def __rmatmul__(self, other: Float[Tensor, "*lead more rows"]) -> "FactoredMatrix":
-        return FactoredMatrix(other @ self.A, self.B)
+    def __rmatmul__(self, other: Tensor) -> "FactoredMatrix | Tensor":
+        if other.ndim == 1:
+            return chain(other[None], *self.factors).squeeze(-2)
+        return FactoredMatrix(other, *self.factors)
 
-    @property
+    def __mul__(self, scalar: int | float | Tensor) -> "FactoredMatrix":
+        """The product times a number, or times one for each leading index, shaped [*lead 1 1]."""
+        if isinstance(scalar, Tensor) and scalar.numel() != 1 and scalar.shape[-2:] != (1, 1):
+            raise ValueError(
+                f"* wants a number, or one for each leading index as [*lead 1 1], got "
+                f"{list(scalar.shape)}; for products of matrices there is @"
+            )
+        if isinstance(scalar, Tensor) and scalar.numel() == 1:
+            scalar = scalar.reshape(())
+        sizes = [factor.numel() for factor in self.factors]
+        smallest = sizes.index(min(sizes))
+        return FactoredMatrix(
+            *(f * scalar if i == smallest else f for i, f in enumerate(self.factors))
+        )
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, scalar: int | float | Tensor) -> "FactoredMatrix":
+        return self * (1 / scalar)
+
+    def __neg__(self) -> "FactoredMatrix":
+        return self * -1.0
+
+    def __add__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix":
+        """The sum with another product, or with a bias: [columns] or [*lead 1 columns] added to
+        every row, [*lead rows 1] to every column. The inner dims add up."""
+        if not isinstance(other, FactoredMatrix):
+            other = FactoredMatrix(*bias_factors(other, self.ldim, self.rdim))
+        (A, B), (C, D) = self.pair, other.pair
+        if A.shape[-2] != C.shape[-2] or B.shape[-1] != D.shape[-1]:
+            raise ValueError(f"cannot add {list(self.shape)} and {list(other.shape)}")
+        return FactoredMatrix(joined(A, C, -1), joined(B, D, -2))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix":
+        return self + -other
+
     def norm(self) -> Float[Tensor, "*lead"]:
-        """Frobenius norm: ||AB||^2 = tr((A^T A)(B B^T)), from the two Gram matrices."""
-        squared = ((self.A.mT @ self.A) * (self.B @ self.B.mT)).sum((-2, -1))
-        return squared.clamp(min=0).sqrt()
+        """Frobenius norm: ||AB||^2 = tr(A^T A B B^T), from the two Gram matrices.
 
-    @property
+        Exact to about the square root of the precision where the product nearly cancels.
+        """
+        left, right = self._halves
+        A_A = chain(*(factor.mT for factor in reversed(left)), *left)
+        B_B = chain(*right, *(factor.mT for factor in reversed(right)))
+        return (A_A * B_B).sum((-2, -1)).clamp(min=0).sqrt().expand(self.lead)
+
     def trace(self) -> Float[Tensor, "*lead"]:
         """Sum of the diagonal of AB, which is the sum of its eigenvalues; AB must be square."""
         self._require_square("trace")
-        return (self.A * self.B.mT).sum((-2, -1))
+        return self.BA.diagonal(dim1=-2, dim2=-1).sum(-1)
 
-    @property
-    def diagonal(self) -> Float[Tensor, "*lead rows"]:
-        """The diagonal of AB; AB must be square."""
+    def diagonal(self, *, block_bytes: int = 2**26) -> Float[Tensor, "*lead rows"]:
+        """The diagonal of AB, in blocks of at most `block_bytes` per half; AB must be square."""
         self._require_square("diagonal")
-        return (self.A * self.B.mT).sum(-1)
+        row_bytes = math.prod(self.lead) * self.mdim * self.factors[0].element_size()
+        parts = [self[..., at, at].pair for at in blocks(self.ldim, row_bytes, block_bytes)]
+        return torch.cat([(A * B.mT).sum(-1) for A, B in parts], -1)
 
     @property
     def eigenvalues(self) -> Complex[Tensor, "*lead inner"]:
-        """The eigenvalues of AB that can differ from 0: those of the small B @ A, which shares
-        them; AB must be square."""
+        """The eigenvalues of AB that can differ from 0: those of the small BA, which shares them;
+        AB must be square."""
         self._require_square("eigenvalues")
-        return torch.linalg.eigvals(self.B @ self.A)
+        return torch.linalg.eigvals(self.BA)
+
+    def svd(self) -> SVD:
+        """U, S, Vh of AB: the orthonormal bases of A and B by QR, and the SVD of the small matrix
+        between them (Elhage et al. 2021 take an SVD of each, of which this needs the bases)."""
+        return svd(self.A, self.B)
+
+    U = property(lambda self: self.svd().U, doc="Left singular vectors as columns.")
+    S = property(lambda self: self.svd().S, doc="Singular values, largest first.")
+    V = property(lambda self: self.svd().Vh.mT, doc="Right singular vectors as columns.")
+    Vh = property(
+        lambda self: self.svd().Vh,
+        doc="Right singular vectors as rows: U diag(S) Vh is AB. TransformerLens's `Vh` is our V.",
+    )
+
+    def collapse_l(self) -> Float[Tensor, "*lead inner columns"]:
+        """diag(S) Vh: what the product does, up to a rotation of its rows."""
+        _, S, Vh = self.svd()
+        return S[..., :, None] * Vh
+
+    def collapse_r(self) -> Float[Tensor, "*lead rows inner"]:
+        """U diag(S): what the product does, up to a rotation of its columns."""
+        U, S, _ = self.svd()
+        return U * S[..., None, :]
+
+    def top(self, k: int, *, block_bytes: int = 2**26, progress: Progress | None = None) -> Entries:
+        """The k largest entries of each matrix, exact, without ever holding one.
+
+        Rows are multiplied out in blocks of at most `block_bytes` (64 MiB); beside A and B nothing
+        larger is held. For the smallest take `(-M).top(k)`. ValueError unless there is at least
+        one matrix and 1 <= k <= rows * columns.
+        """
+        if not 1 <= k <= self.ldim * self.rdim or 0 in self.lead:
+            raise ValueError(
+                f"wanted 1 to {self.ldim} x {self.rdim} entries of each matrix of "
+                f"{list(self.shape)}, got k={k}"
+            )
+        parts = blocks(self.ldim, self.rdim * self.factors[0].element_size(), block_bytes)
+        steps = [(i, part) for i in range(math.prod(self.lead)) for part in parts]
+        steps = steps if progress is None else progress(steps)
+        found = []
+        for i, steps_of_one in groupby(steps, itemgetter(0)):
+            search = Largest(*self._matrix(i), k)
+            for _, part in steps_of_one:
+                search.look_at(part)
+            found.append(search.found)
+        values, rows, columns = (torch.stack(part) for part in zip(*found, strict=True))
+        return Entries(*(part.reshape(*self.lead, k) for part in (values, rows, columns)))
+
+    def _matrix(self, i: int) -> tuple[Tensor, Tensor]:
+        """(A, B) of the i-th matrix, counted through the leading dims."""
+        lead = torch.unravel_index(torch.tensor(i), self.lead) if self.lead else ()
+        return self[(*(int(n) for n in lead), ...)].pair
 
     def _require_square(self, what: str) -> None:
-        if self.shape[-1] != self.shape[-2]:
+        if self.ldim != self.rdim:
             raise ValueError(f"{what} wants a square product, got {list(self.shape)}")
 
     def __repr__(self) -> str:
-        return f"FactoredMatrix({list(self.A.shape)} @ {list(self.B.shape)})"
+        return f"FactoredMatrix({' @ '.join(str(list(f.shape)) for f in self.factors)})"

@@ -53,7 +53,7 @@ def test_k_composition_is_the_closed_form_and_other_composition_is_zero(gt):
     OV, QK = gt.OV[0, 0], gt.QK[1, 0]
 
     def composition(first: FactoredMatrix, second: FactoredMatrix) -> float:
-        return float((first @ second).norm / (first.norm * second.norm))
+        return float((first @ second).norm() / (first.norm() * second.norm()))
 
     assert composition(OV, QK.T) == pytest.approx(ANSWERS.k_composition, **EXACT)
     assert ANSWERS.k_composition == pytest.approx(0.2)
@@ -71,10 +71,10 @@ def test_a_token_without_a_match_rests_on_bos_and_moves_nothing(gt):
 
 def test_eigenvalues_and_traces_of_its_circuits_are_the_closed_forms(gt):
     assert copying.score(gt).values[:, 0] == pytest.approx([0.0, ANSWERS.ov_positivity], **EXACT)
-    assert algebra.full_OV(gt)[1, 0].trace.item() == pytest.approx(ANSWERS.ov_trace, **EXACT)
+    assert algebra.full_OV(gt)[1, 0].trace().item() == pytest.approx(ANSWERS.ov_trace, **EXACT)
     through = algebra.K_composed_QK(gt, 1, 0)[0, 0]
     assert copying.positivity(through).item() == pytest.approx(ANSWERS.qk_positivity, **EXACT)
-    assert through.trace.item() == pytest.approx(100 * 20, **EXACT)
+    assert through.trace().item() == pytest.approx(100 * 20, **EXACT)
     assert induction.copying(gt).values[1, 0] == pytest.approx(1.0, **EXACT)
 
 

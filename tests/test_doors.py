@@ -124,9 +124,9 @@ CASES = [
     ("(written('half/config.json', cfg().to_json().encode()), load(folder / 'half'))",
      "ValueError", "model.safetensors is missing"),
     # circuits
-    ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(2, 3))", "ValueError", "got [2, 3] and [2, 3]"),
-    ("model.OV[0, 0, 0]", "ValueError", "only the leading dims [2, 3] are indexed"),
-    ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(3, 4)).trace", "ValueError",
+    ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(2, 3))", "ValueError", "got [[2, 3], [2, 3]]"),
+    ("model.OV[0, 0, 0, 0, 0]", "IndexError", "5 indices for the 4 dims [2, 3, 12, 12]"),
+    ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(3, 4)).trace()", "ValueError",
      "trace wants a square product, got [2, 4]"),
     ("algebra.K_composed_QK(model, 0, 1)", "ValueError", "the writer's layer must be before"),
     # data and training

@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model",
-                 "pretrained", "algebra", "ground_truth", "data", "training"],
+    "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
+                 "weights", "layers", "model", "pretrained", "algebra", "composition", "parts", "residual",
+                 "paths", "ground_truth", "data", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
-                 "plots", "figures", "report", "runs", "cli"],
+                 "composition", "importance", "plots", "figures", "report", "runs", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [

@@ -1,0 +1,161 @@
+"""Products of matrices: multiplied in the cheapest order, taken apart by SVD, searched in blocks
+for their largest entries."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
+"Wraps the blocks of long work and shows how far it is: tqdm.tqdm, rich.progress.track."
+
+
+class SVD(NamedTuple):
+    """U diag(S) Vh, with orthonormal columns of U and rows of Vh."""
+
+    U: Float[Tensor, "*lead rows inner"]
+    S: Float[Tensor, "*lead inner"]
+    Vh: Float[Tensor, "*lead inner columns"]
+
+
+class Entries(NamedTuple):
+    """Entries of a matrix and where they stand, largest first."""
+
+    values: Float[Tensor, "*lead k"]
+    rows: Int[Tensor, "*lead k"]
+    columns: Int[Tensor, "*lead k"]
+
+
+def chain(*factors: Float[Tensor, "*#lead _ _"]) -> Float[Tensor, "*lead rows columns"]:
+    """The product of the factors, multiplied in the order that takes the fewest operations.
+
+    Leading dims broadcast and count: what all heads share is multiplied once.
+    """
+
+    @cache
+    def cheapest(first: int, last: int) -> tuple[float, int]:
+        """Operations that factors first ... last take at best, and after which one to split."""
+        if first == last:
+            return 0.0, first
+        lead = math.prod(torch.broadcast_shapes(*(f.shape[:-2] for f in factors[first : last + 1])))
+        ends = lead * factors[first].shape[-2] * factors[last].shape[-1]
+        return min(
+            (
+                cheapest(first, split)[0]
+                + cheapest(split + 1, last)[0]
+                + ends * factors[split].shape[-1],
+                split,
+            )
+            for split in range(first, last)
+        )
+
+    def product(first: int, last: int) -> Tensor:
+        if first == last:
+            return factors[first]
+        split = cheapest(first, last)[1]
+        return product(first, split) @ product(split + 1, last)
+
+    return product(0, len(factors) - 1)
+
+
+def svd(A: Float[Tensor, "*lead rows inner"], B: Float[Tensor, "*lead inner columns"]) -> SVD:
+    """The SVD of A @ B: orthonormal bases of A and B, and the SVD of the small matrix between."""
+    left, right = torch.linalg.qr(A), torch.linalg.qr(B.mT)
+    U, S, Vh = torch.linalg.svd(left.R @ right.R.mT, full_matrices=False)
+    return SVD(left.Q @ U, S, Vh @ right.Q.mT)
+
+
+def blocks(rows: int, row_bytes: int, block_bytes: int) -> list[slice]:
+    """Slices that cover `rows` rows, each of at most `block_bytes` but of one row at least."""
+    size = max(1, block_bytes // max(row_bytes, 1))
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+class Largest:
+    """The k largest entries of A @ B among the rows looked at, those of the largest norm first.
+
+    By Cauchy and Schwarz no entry exceeds the norm of its row of A times the largest norm of a
+    column of B: once that is below the k-th entry found, the rows that are left are passed over.
+    """
+
+    def __init__(
+        self, A: Float[Tensor, "rows inner"], B: Float[Tensor, "inner columns"], k: int
+    ) -> None:
+        self.k, self.B = k, B
+        length = A.norm(dim=-1)
+        self.order = length.argsort(descending=True)
+        self.A = A[self.order]
+        slack = 1 + 1e-4  # far above the rounding of a dot product
+        self.bound = length[self.order] * B.norm(dim=-2).max() * slack
+        nothing = self.order.new_empty(0)
+        self.found = Entries(A.new_empty(0), nothing, nothing)
+
+    def look_at(self, at: slice) -> None:
+        """Take the rows `at`, counted in order of their norm, into account."""
+        values, columns = self.found.values, self.B.shape[1]
+        least = values[-1] if len(values) == self.k else values.new_tensor(-math.inf)
+        if self.bound[at.start] < least:
+            return
+        dense = self.A[at] @ self.B
+        above = dense.amax(-1) > least
+        if not above.any():
+            return
+        candidates = dense[above].flatten()
+        entries, flat = candidates.topk(min(self.k, len(candidates)))
+        new = Entries(entries, self.order[at][above][flat // columns], flat % columns)
+        joined = Entries(*(torch.cat(both) for both in zip(self.found, new, strict=True)))
+        best = joined.values.topk(min(self.k, len(joined.values))).indices
+        self.found = Entries(*(part[best] for part in joined))
+
+
+def joined(
+    left: Float[Tensor, "*#lead _ _"], right: Float[Tensor, "*#lead _ _"], dim: int
+) -> Float[Tensor, "*lead _ _"]:
+    """Two matrices side by side (dim -1) or stacked (dim -2), with leading dims broadcast."""
+    lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    return torch.cat([half.expand(*lead, *half.shape[-2:]) for half in (left, right)], dim)
+
+
+def bias_factors(
+    bias: Float[Tensor, "*lead"], rows: int, columns: int
+) -> tuple[Float[Tensor, "*#lead _ 1"], Float[Tensor, "*#lead 1 _"]]:
+    """A bias on every row ([columns] or [*lead 1 columns]) or every column ([*lead rows 1]) as a
+    product of rank 1 with ones."""
+    bias = bias[None] if bias.ndim == 1 else bias
+    if bias.shape[-2:] == (1, columns):
+        return bias.new_ones(rows, 1), bias
+    if bias.shape[-2:] == (rows, 1):
+        return bias, bias.new_ones(1, columns)
+    raise ValueError(
+        f"a bias on {rows} x {columns} is [{columns}], [1 {columns}] or [{rows} 1], "
+        f"got {list(bias.shape)}"
+    )
+
+
+def split_index(index: Any, shape: torch.Size) -> tuple[tuple[Any, ...], Any, Any]:
+    """The parts of an index that go to the leading dims, to the rows and to the columns, where a
+    single row or column becomes a slice. IndexError for more indices than dims."""
+    index = index if isinstance(index, tuple) else (index,)
+    taken = sum(_dims_taken(part) for part in index)
+    if taken > len(shape):
+        raise IndexError(f"{taken} indices for the {len(shape)} dims {list(shape)}")
+    at = next((i for i, part in enumerate(index) if part is ...), len(index))
+    skipped = (slice(None),) * (len(shape) - taken)
+    *lead, rows, columns = (*index[:at], *skipped, *index[at + 1 :])
+    return (*lead, ..., slice(None), slice(None)), _kept(rows), _kept(columns)
+
+
+def _dims_taken(part: Any) -> int:
+    """How many dims one entry of an index takes."""
+    if part is None or part is ...:
+        return 0
+    return part.ndim if isinstance(part, Tensor) and part.dtype == torch.bool else 1
+
+
+def _kept(part: Any) -> Any:
+    """An index of rows or columns under which the dim stays."""
+    return slice(part, part + 1 or None) if isinstance(part, int) else part
