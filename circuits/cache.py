@@ -1,7 +1,9 @@
 """Cache: the activations one run kept, read-only, and the short names that find them."""
 
 import difflib
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,10 +46,23 @@ class Cache(Mapping[str, Tensor]):
         n_layers: int,
         points: Mapping[str, bool] = {},
         asked: Sequence[str] | None = None,
+        model: object = None,
     ) -> None:
         self._activations = dict(activations)
         self._points, self._asked = points, asked
         self.n_layers = n_layers
+        self._model = None if model is None else weakref.ref(model)
+
+    @property
+    def model(self) -> Any:
+        """The model whose run this is; None if it is gone, or not known (a cache that was pickled).
+
+        It is not kept alive by its caches.
+        """
+        return None if self._model is None else self._model()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None}
 
     def full_name(self, key: CacheKey) -> str:
         """The hook name that a key stands for; negative layers are counted from the end."""
@@ -97,7 +112,7 @@ class Cache(Mapping[str, Tensor]):
             else value
             for name, value in self.items()
         }
-        return Cache(moved, self.n_layers, self._points, self._asked)
+        return Cache(moved, self.n_layers, self._points, self._asked, self.model)
 
     def remove_batch_dim(self) -> "Cache":
         """The same cache with the leading batch dim of size 1 taken off; ValueError if larger."""
@@ -105,4 +120,4 @@ class Cache(Mapping[str, Tensor]):
         if sizes:
             raise ValueError(f"the batch dim has size {sizes.pop()}; only size 1 can be removed")
         rows = {name: value[0] for name, value in self.items()}
-        return Cache(rows, self.n_layers, self._points, self._asked)
+        return Cache(rows, self.n_layers, self._points, self._asked, self.model)

@@ -258,7 +258,7 @@ class Hooked(nn.Module):
         finally:
             for point in points:
                 _detach(point.fwd, record)
-        cache = Cache(kept, len(getattr(self, "blocks", ())), self._only_when_named, asked)
+        cache = Cache(kept, len(getattr(self, "blocks", ())), self._only_when_named, asked, self)
         return result, cache.remove_batch_dim() if remove_batch_dim else cache
 
 

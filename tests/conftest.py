@@ -47,8 +47,12 @@ VARIANTS = [
     {"normalization_type": NORMS[i % 5], "positional_embedding_type": POSITIONS[(i + i // 5) % 5],
      **OTHERS[i % 7]}
     for i in range(10)
+] + [
+    {"normalization_type": "LN", "positional_embedding_type": "standard", "n_layers": 1},
+    {"normalization_type": "LN", "positional_embedding_type": "shortformer", "n_layers": 4,
+     "n_heads": 2, "d_mlp": 7, "act_fn": "relu", "smeared_keys": True},
 ]  # fmt: skip
-"Every norm and every kind of positions twice, and the other fields in turn."
+"Every norm and every kind of positions twice, and the other fields in turn; then 1 and 4 layers."
 
 
 def variant_name(fields: dict) -> str:

@@ -1,0 +1,54 @@
+"""Parts: labelled terms and the whole they add up to, with what is missing always stated."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Parts(Mapping[str, Tensor]):
+    """Terms by label, `parts["L1H4"]`, each shaped as `whole`; `remainder` is the whole less their
+    sum, which rounding alone should leave.
+
+    `stack` holds them in order, [part *rest]. KeyError with the nearest labels for an unknown one.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        stack: Float[Tensor, "part *rest"],
+        whole: Float[Tensor, "*rest"],
+    ) -> None:
+        if len(labels) != len(stack) or stack.shape[1:] != whole.shape:
+            raise ValueError(
+                f"{len(labels)} labels for terms {list(stack.shape)} of {list(whole.shape)}"
+            )
+        self.labels, self.stack, self.whole = tuple(labels), stack, whole
+
+    def __getitem__(self, label: str) -> Tensor:
+        if label not in self.labels:
+            near = difflib.get_close_matches(label, self.labels, 3)
+            raise KeyError(f"no part {label!r}; {f'the nearest are {near}; ' if near else ''}"
+                           f"there are {list(self.labels)}")  # fmt: skip
+        return self.stack[self.labels.index(label)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def total(self) -> Float[Tensor, "*rest"]:
+        """The sum of the parts."""
+        return self.stack.sum(0)
+
+    @property
+    def remainder(self) -> Float[Tensor, "*rest"]:
+        """The whole less the sum of the parts."""
+        return self.whole - self.total
+
+    def __repr__(self) -> str:
+        missing = self.remainder.abs().max().item() if self.whole.numel() else 0.0
+        return f"Parts({', '.join(self.labels)}; remainder at most {missing:.1e})"
