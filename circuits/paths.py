@@ -55,7 +55,10 @@ def path(model: GPT, text: str) -> Path:
 
     ValueError if it names what does not exist, or if layers do not increase along it.
     """
-    start, *between, end = (name.strip() for name in text.split(">"))
+    names = [name.strip() for name in text.split(">")]
+    if len(names) < 2:
+        raise ValueError(f"a path is written like 'embed > L0H1 > logits', got {text!r}")
+    start, *between, end = names
     found = Path(start, components.heads(model.cfg, between), end)
     _check(model, found)
     return found
@@ -119,6 +122,8 @@ def grouped(
     chosen = components.every_head(model.cfg) if heads is None else (
         [components.head(model.cfg, name) for name in heads]
     )  # fmt: skip
+    if by not in _GROUPINGS:
+        raise ValueError(f"paths are grouped by one of {list(_GROUPINGS)}, got {by!r}")
     grouping, begin = _GROUPINGS[by], starts(model, end)
     streams: dict[Hashable, Stream] = {}
     for depth in range(components.depth(model.cfg, end)):

@@ -63,6 +63,8 @@ def components(
     By "head" they are embed, pos, heads, MLPs and biases; by "layer" embed, pos, "L0 attn" (its
     bias included) and "L0 mlp". They sum to resid_pre, resid_mid or the last resid_post.
     """
+    if by not in ("head", "layer"):
+        raise ValueError(f"components are by 'head' or by 'layer', got {by!r}")
     place = checked_layer(model, layer, mid)
     labels, stacks = zip(*writes(model, same_run(model, cache), place, mid, by), strict=True)
     names = [label for several in labels for label in several]
