@@ -1,0 +1,23 @@
+"""Hand-built circuits whose answers are known in closed form, to test detectors on.
+
+Each function returns a GPT, float64 and small enough to read, and beside it `..._answers` of the
+same arguments returns what is true of it, by formula and never by running it.
+
+- `induction`, `pointer_induction`, `virtual_head`: K-, Q- and V-composition, one head per layer.
+- `skip_trigram_bug`, `smeared_induction`: what one layer cannot do, and can with smeared keys.
+- `statistical_induction`: in-context bigram frequencies.
+- `induction_among_distractors`, `rotated`, `regauged`: the same circuit in disguise.
+- `exercise_...`: the Transformer Circuit Exercises, solved.
+
+Answers want sharp scores, and arguments that blur them are refused: see `LEAK`.
+"""
+
+from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
+from circuits.ground_truth.parts import LEAK
+
+__all__ = [
+    "LEAK",
+    "InductionAnswers",
+    "induction",
+    "induction_answers",
+]
