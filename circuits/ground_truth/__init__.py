@@ -14,10 +14,26 @@ Answers want sharp scores, and arguments that blur them are refused: see `LEAK`.
 
 from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
 from circuits.ground_truth.parts import LEAK
+from circuits.ground_truth.q_composition import (
+    PointerInductionAnswers,
+    pointer_induction,
+    pointer_induction_answers,
+)
+from circuits.ground_truth.v_composition import (
+    VirtualHeadAnswers,
+    virtual_head,
+    virtual_head_answers,
+)
 
 __all__ = [
     "LEAK",
     "InductionAnswers",
+    "PointerInductionAnswers",
+    "VirtualHeadAnswers",
     "induction",
     "induction_answers",
+    "pointer_induction",
+    "pointer_induction_answers",
+    "virtual_head",
+    "virtual_head_answers",
 ]
