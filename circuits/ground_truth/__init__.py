@@ -19,6 +19,22 @@ from circuits.ground_truth.q_composition import (
     pointer_induction,
     pointer_induction_answers,
 )
+from circuits.ground_truth.skip_trigrams import (
+    AT,
+    BAY,
+    BOS,
+    IN,
+    KEEP,
+    MIND,
+    SkipTrigramAnswers,
+    skip_trigram_bug,
+    skip_trigram_bug_answers,
+)
+from circuits.ground_truth.smeared_keys import (
+    SmearedInductionAnswers,
+    smeared_induction,
+    smeared_induction_answers,
+)
 from circuits.ground_truth.v_composition import (
     VirtualHeadAnswers,
     virtual_head,
@@ -26,14 +42,26 @@ from circuits.ground_truth.v_composition import (
 )
 
 __all__ = [
+    "AT",
+    "BAY",
+    "BOS",
+    "IN",
+    "KEEP",
     "LEAK",
+    "MIND",
     "InductionAnswers",
     "PointerInductionAnswers",
+    "SkipTrigramAnswers",
+    "SmearedInductionAnswers",
     "VirtualHeadAnswers",
     "induction",
     "induction_answers",
     "pointer_induction",
     "pointer_induction_answers",
+    "skip_trigram_bug",
+    "skip_trigram_bug_answers",
+    "smeared_induction",
+    "smeared_induction_answers",
     "virtual_head",
     "virtual_head_answers",
 ]
