@@ -12,6 +12,16 @@ same arguments returns what is true of it, by formula and never by running it.
 Answers want sharp scores, and arguments that blur them are refused: see `LEAK`.
 """
 
+from circuits.ground_truth.exercises import (
+    InductionExerciseAnswers,
+    VirtualHeadExerciseAnswers,
+    exercise_induction,
+    exercise_induction_answers,
+    exercise_pointer_induction,
+    exercise_pointer_induction_answers,
+    exercise_virtual_head,
+    exercise_virtual_head_answers,
+)
 from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
 from circuits.ground_truth.parts import LEAK
 from circuits.ground_truth.q_composition import (
@@ -35,6 +45,11 @@ from circuits.ground_truth.smeared_keys import (
     smeared_induction,
     smeared_induction_answers,
 )
+from circuits.ground_truth.statistical import (
+    StatisticalInductionAnswers,
+    statistical_induction,
+    statistical_induction_answers,
+)
 from circuits.ground_truth.v_composition import (
     VirtualHeadAnswers,
     virtual_head,
@@ -50,10 +65,19 @@ __all__ = [
     "LEAK",
     "MIND",
     "InductionAnswers",
+    "InductionExerciseAnswers",
     "PointerInductionAnswers",
     "SkipTrigramAnswers",
     "SmearedInductionAnswers",
+    "StatisticalInductionAnswers",
     "VirtualHeadAnswers",
+    "VirtualHeadExerciseAnswers",
+    "exercise_induction",
+    "exercise_induction_answers",
+    "exercise_pointer_induction",
+    "exercise_pointer_induction_answers",
+    "exercise_virtual_head",
+    "exercise_virtual_head_answers",
     "induction",
     "induction_answers",
     "pointer_induction",
@@ -62,6 +86,8 @@ __all__ = [
     "skip_trigram_bug_answers",
     "smeared_induction",
     "smeared_induction_answers",
+    "statistical_induction",
+    "statistical_induction_answers",
     "virtual_head",
     "virtual_head_answers",
 ]
