@@ -12,6 +12,13 @@ same arguments returns what is true of it, by formula and never by running it.
 Answers want sharp scores, and arguments that blur them are refused: see `LEAK`.
 """
 
+from circuits.ground_truth.disguises import (
+    DistractedInductionAnswers,
+    induction_among_distractors,
+    induction_among_distractors_answers,
+    regauged,
+    rotated,
+)
 from circuits.ground_truth.exercises import (
     InductionExerciseAnswers,
     VirtualHeadExerciseAnswers,
@@ -64,6 +71,7 @@ __all__ = [
     "KEEP",
     "LEAK",
     "MIND",
+    "DistractedInductionAnswers",
     "InductionAnswers",
     "InductionExerciseAnswers",
     "PointerInductionAnswers",
@@ -79,9 +87,13 @@ __all__ = [
     "exercise_virtual_head",
     "exercise_virtual_head_answers",
     "induction",
+    "induction_among_distractors",
+    "induction_among_distractors_answers",
     "induction_answers",
     "pointer_induction",
     "pointer_induction_answers",
+    "regauged",
+    "rotated",
     "skip_trigram_bug",
     "skip_trigram_bug_answers",
     "smeared_induction",
