@@ -1,0 +1,176 @@
+"""The same circuit in disguise: among distractors, in another basis, in other head coordinates."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
+from circuits.ground_truth.parts import blank
+from circuits.model import GPT, Attention
+
+READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")
+"Parameters that read the stream: their second last dim is d_model."
+WRITES = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
+"Parameters that write to it: their last dim is d_model."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistractedInductionAnswers:
+    """What is true of `induction_among_distractors`; heads as (layer, head)."""
+
+    previous_head: tuple[int, int]
+    "The last head of layer 0."
+    induction_head: tuple[int, int]
+    "The first head of layer 1."
+    circuit: InductionAnswers
+    "True of these two heads as if they were alone."
+    chance_composition: float
+    "1 / sqrt(d_model): how any head of layer 0 composes with distractors of layer 1, in the mean."
+    effect: float = 0.0
+    "Change of any logit when distractors are silenced."
+
+
+def induction_among_distractors(
+    d_vocab: int = 20,
+    n_ctx: int = 64,
+    *,
+    distractors: int = 4,
+    sharpness: float = 100.0,
+    gain: float = 12.0,
+    rest: float = 0.5,
+    seed: int = 0,
+) -> GPT:
+    """`induction` with random heads beside each of its two, as large as they are; float64.
+
+    A distractor's weights are Gaussian, and the norms of its QK and OV circuits are those of the
+    true head in its layer. It reads all of the stream and writes to `place`, where positions are
+    only ever added to queries and keys, and which no true head reads after layer 0: distractors see
+    each other, and the circuit and the logits do not see them. With few tokens a random head finds
+    copies by chance (1 in V - 1), so thresholds want a vocabulary. ValueError without distractors.
+    """
+    _check_distractors(distractors)
+    circuit = induction(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
+    model = blank(**{**asdict(circuit.cfg), "n_heads": 1 + distractors})
+    model.embed.W_E.copy_(circuit.W_E)
+    model.pos_embed.W_pos.copy_(circuit.W_pos)
+    model.unembed.W_U.copy_(circuit.W_U)
+    generator = torch.Generator().manual_seed(seed)
+    for block, alone, head in zip(model.blocks, circuit.blocks, (distractors, 0), strict=True):
+        _fill(block.attn, alone.attn, place=3 * d_vocab, generator=generator)
+        for name in ("W_Q", "W_K", "W_V", "W_O"):
+            getattr(block.attn, name)[head] = getattr(alone.attn, name)[0]
+    return model
+
+
+def _fill(attn: Attention, like: Attention, *, place: int, generator: torch.Generator) -> None:
+    """Make every head a distractor as large as head 0 of `like` that writes from dim `place` on."""
+    for weight in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
+        weight.normal_(generator=generator)
+    attn.W_O[:, :, :place] = 0
+    norm_QK, norm_OV = (like.W_Q[0] @ like.W_K[0].T).norm(), (like.W_V[0] @ like.W_O[0]).norm()
+    attn.W_Q.mul_(norm_QK / (attn.W_Q @ attn.W_K.mT).norm(dim=(1, 2), keepdim=True))
+    attn.W_O.mul_(norm_OV / (attn.W_V @ attn.W_O).norm(dim=(1, 2), keepdim=True))
+
+
+def induction_among_distractors_answers(
+    d_vocab: int = 20,
+    n_ctx: int = 64,
+    *,
+    distractors: int = 4,
+    sharpness: float = 100.0,
+    gain: float = 12.0,
+    rest: float = 0.5,
+    seed: int = 0,
+) -> DistractedInductionAnswers:
+    """The answers of `induction_among_distractors` built with the same arguments."""
+    _check_distractors(distractors)
+    return DistractedInductionAnswers(
+        previous_head=(0, distractors),
+        induction_head=(1, 0),
+        circuit=induction_answers(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest),
+        chance_composition=1 / math.sqrt(3 * d_vocab + n_ctx),
+    )
+
+
+def rotated(model: GPT, seed: int = 0) -> GPT:
+    """The same function of tokens with its residual stream turned by a random rotation R.
+
+    What writes to the stream is multiplied by R, what reads from it by R^T. Logits, patterns and
+    every score of a circuit stay; what is read off single dims of the stream does not. Positions
+    turn too, also those of shortformer, for W_Q and W_K read them as they read the stream; turned
+    sinusoids are learned positions. In the dtype of the model, eval, no gradients. ValueError for
+    norms that treat dims of the stream apart: LN and LNPre centre over them, RMS has a gain.
+    """
+    cfg = model.cfg
+    if cfg.normalization_type not in (None, "RMSPre"):
+        raise ValueError(
+            f"normalization_type={cfg.normalization_type!r} works in one basis of the stream; "
+            f"only a model with None or 'RMSPre' can be rotated"
+        )
+    state = model.state_dict()
+    if cfg.sinusoidal:
+        learned = "shortformer" if cfg.shortformer else "standard"
+        cfg = replace(
+            cfg, positional_embedding_type=learned, sinusoid_base=None, sinusoid_scale=None
+        )
+        state["pos_embed.W_pos"] = model.W_pos
+    turned = _copy(GPT(cfg, model.tokenizer), state, like=model.W_E)
+    R = orthogonal(cfg.d_model, torch.Generator().manual_seed(seed)).to(model.W_E)
+    for name, weight in turned.named_parameters():
+        kind = name.rpartition(".")[2]
+        if kind in WRITES:
+            weight.copy_(weight @ R)
+        elif kind in READS:
+            weight.copy_(R.T @ weight)
+    return turned
+
+
+def regauged(model: GPT, seed: int = 0) -> GPT:
+    """The same function of tokens with every head's own coordinates changed at random.
+
+    (W_Q, W_K) becomes (W_Q M, W_K M^-T) and (W_V, W_O) becomes (W_V N, N^-1 W_O), biases with them:
+    W_QK and W_OV stay, single dims of q, k, v and z do not. Any GPT; in its dtype, eval, no
+    gradients.
+    """
+    changed = _copy(GPT(model.cfg, model.tokenizer), model.state_dict(), like=model.W_E)
+    generator = torch.Generator().manual_seed(seed)
+    for block in changed.blocks:
+        attn = block.attn
+        for head in range(model.cfg.n_heads):
+            M, N = (invertible(model.cfg.d_head, generator) for _ in range(2))
+            for weight, by in (
+                (attn.W_Q, M), (attn.b_Q, M), (attn.W_K, M.inverse().T), (attn.b_K, M.inverse().T),
+                (attn.W_V, N), (attn.b_V, N),
+            ):  # fmt: skip
+                if weight is not None:
+                    weight[head] = weight[head] @ by.to(weight)
+            attn.W_O[head] = N.inverse().to(attn.W_O) @ attn.W_O[head]
+    return changed
+
+
+def orthogonal(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
+    """A random orthogonal matrix, uniform over all of them; float64."""
+    gaussian = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    Q, R = torch.linalg.qr(gaussian)
+    return Q * R.diagonal().sign()
+
+
+def invertible(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
+    """A random matrix with singular values between 1/2 and 2, so that its inverse is exact enough;
+    float64."""
+    stretch = 4 ** (torch.rand(size, generator=generator, dtype=torch.float64) - 0.5)
+    return orthogonal(size, generator) * stretch @ orthogonal(size, generator)
+
+
+def _check_distractors(distractors: int) -> None:
+    if not isinstance(distractors, int) or isinstance(distractors, bool) or distractors < 1:
+        raise ValueError(f"distractors={distractors!r}: wanted is a whole number >= 1, per layer")
+
+
+def _copy(model: GPT, state: dict[str, Tensor], like: Tensor) -> GPT:
+    model.to(like).eval().requires_grad_(False)
+    model.load_state_dict(state)
+    return model

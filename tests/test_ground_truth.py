@@ -1,0 +1,634 @@
+"""Hand-built circuits do what their closed forms say, to 1e-6 and for sizes drawn at random."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from analyses import attention, copying, induction, prompts
+from circuits import GPT, algebra, ground_truth
+from circuits.factored import FactoredMatrix
+from circuits.ground_truth import AT, BAY, BOS, IN, KEEP, MIND
+from tests.conftest import tiny, tiny_tokens
+
+EXACT = {"abs": 1e-6, "rel": 0}
+PAPER = {"d_vocab": 20, "n_ctx": 64, "sharpness": 100.0, "gain": 12.0, "rest": 0.5}
+few = settings(max_examples=4, deadline=None, phases=[Phase.generate])  # small as they come
+sizes = st.fixed_dictionaries(
+    {
+        "d_vocab": st.integers(4, 24),
+        "n_ctx": st.integers(50, 60),
+        "gain": st.floats(0.5, 15.0),
+        "rest": st.floats(0.25, 0.75),
+    }
+)
+"Arguments of an induction circuit; the vocabulary said twice fits into the context."
+
+
+def number(value) -> float:
+    """A norm or a trace, whether it is a property of FactoredMatrix or a method."""
+    return float(value() if callable(value) else value)
+
+
+def composition(first: FactoredMatrix, second: FactoredMatrix) -> float:
+    """||AB|| / (||A|| ||B||)."""
+    return number((first @ second).norm) / (number(first.norm) * number(second.norm))
+
+
+def compositions(model: GPT, writer: int = 0, reader: int = 0) -> dict[str, float]:
+    """By Q, K and V, of a head of layer 1 with a head of layer 0."""
+    OV, QK = model.OV[0, writer], model.QK[1, reader]
+    after = model.OV[1, reader]
+    return {"q": composition(OV, QK), "k": composition(OV, QK.T), "v": composition(OV, after)}
+
+
+def said_twice(model: GPT) -> torch.Tensor:
+    """BOS + R + R with every token of the vocabulary in R."""
+    return prompts.repeated(model, model.cfg.d_vocab - 1, batch=3)
+
+
+def losses(model: GPT, tokens: torch.Tensor, hooks=()) -> torch.Tensor:
+    return model.run_with_hooks(tokens, "loss", loss_per_token=True, fwd_hooks=list(hooks))
+
+
+def second_half(loss: torch.Tensor) -> torch.Tensor:
+    """Of BOS + R + R, what the first R predicts: all but the first token of the second."""
+    return loss[:, loss.shape[1] // 2 + 1 :]
+
+
+def kept(model: GPT, tokens: torch.Tensor) -> list:
+    """Hooks that force the patterns of the untouched run."""
+    _, clean = model.run_with_cache(tokens)
+    return [("*.hook_pattern", lambda pattern, hook: clean[hook.name])]
+
+
+def silent(*layers: int) -> list:
+    return [(f"blocks.{i}.attn.hook_z", lambda z, hook: torch.zeros_like(z)) for i in layers]
+
+
+def logits_by_order(model: GPT, tokens: torch.Tensor, orders: int = 3) -> list[torch.Tensor]:
+    """Logits of all paths through at most 0, 1, ... heads (Elhage et al. 2021): patterns are
+    frozen, and every head writes what it would have written in the run before; first nothing."""
+    frozen, written, logits = kept(model, tokens), {}, []
+    for _ in range(orders):
+        now = {}
+
+        def write(out, hook, now=now, written=written):
+            now[hook.name] = out.clone()
+            return written.get(hook.name, torch.zeros_like(out))
+
+        hooks = [*frozen, ("*.hook_attn_out", write)]
+        logits.append(model.run_with_hooks(tokens, fwd_hooks=hooks))
+        written = now
+    return logits
+
+
+def losses_by_order(model: GPT, tokens: torch.Tensor) -> list[float]:
+    log_probs = [logits.log_softmax(-1) for logits in logits_by_order(model, tokens)]
+    index = tokens[:, 1:, None]
+    return [
+        second_half(-of[:, :-1].gather(-1, index).squeeze(-1)).mean().item() for of in log_probs
+    ]
+
+
+# --- induction by K-composition -------------------------------------------------------------------
+
+
+@few
+@given(sizes)
+def test_induction_scores_and_losses_are_the_closed_forms(arguments):
+    model = ground_truth.induction(**arguments)
+    answers = ground_truth.induction_answers(**arguments)
+    tokens = said_twice(model)
+    loss, half = losses(model, tokens), model.cfg.d_vocab
+    assert loss[:, :half].numpy() == pytest.approx(answers.loss_before_repeat, **EXACT)
+    assert loss[:, half:].numpy() == pytest.approx(answers.loss_after_repeat, **EXACT)
+    previous, prefix = attention.previous_token(model), attention.prefix_matching(model)
+    assert previous.values[0, 0] == pytest.approx(answers.previous_token, **EXACT)
+    assert prefix.values[1, 0] == pytest.approx(answers.prefix_matching, **EXACT)
+    assert compositions(model) == pytest.approx(
+        {"q": answers.q_composition, "k": answers.k_composition, "v": answers.v_composition},
+        **EXACT,
+    )
+
+
+@few
+@given(sizes)
+def test_induction_circuits_have_the_eigenvalues_and_traces_of_the_closed_forms(arguments):
+    model = ground_truth.induction(**arguments)
+    answers = ground_truth.induction_answers(**arguments)
+    OV, QK = algebra.full_OV(model)[1, 0], algebra.K_composed_QK(model, 1, 0)[0, 0]
+    assert number(OV.trace) == pytest.approx(answers.ov_trace, **EXACT)
+    assert number(QK.trace) == pytest.approx(answers.qk_trace, **EXACT)
+    assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
+    assert copying.positivity(QK).item() == pytest.approx(answers.qk_positivity, **EXACT)
+    assert induction.copying(model).values[1, 0] == pytest.approx(answers.copying, **EXACT)
+    others = OV.AB - OV.AB.diag().diag()
+    top1 = (OV.AB.diag() > others.amax(-1)).double().mean().item()
+    assert top1 == pytest.approx(answers.ov_top1, **EXACT)
+    virtual = model.W_E @ model.OV[0, 0].AB @ model.OV[1, 0].AB @ model.W_U
+    assert (virtual == answers.virtual_head).all()
+    assert (answers.direct_path == model.W_E @ model.W_U).all()
+
+
+@few
+@given(sizes)
+def test_induction_is_done_by_paths_of_one_head_and_patterns(arguments):
+    model = ground_truth.induction(**arguments)
+    answers = ground_truth.induction_answers(**arguments)
+    by_order = losses_by_order(model, said_twice(model))
+    assert by_order == pytest.approx(answers.loss_by_order, **EXACT)
+
+
+@few
+@given(sizes)
+def test_ablating_the_previous_token_head_costs_all_or_nothing_by_whether_patterns_are_kept(
+    arguments,
+):
+    model = ground_truth.induction(**arguments)
+    answers = ground_truth.induction_answers(**arguments)
+    tokens = said_twice(model)
+    keep = kept(model, tokens)
+    for layer, hooks, loss in (
+        (0, [], answers.loss_without_previous),
+        (0, keep, answers.loss_without_previous_patterns_kept),
+        (1, [], answers.loss_without_induction),
+        (1, keep, answers.loss_without_induction),
+    ):
+        after = second_half(losses(model, tokens, [*silent(layer), *hooks]))
+        assert after.numpy() == pytest.approx(loss, **EXACT)
+
+
+def test_what_matches_nothing_rests_on_bos_and_moves_nothing():
+    for build, answers in (
+        (ground_truth.induction, ground_truth.induction_answers()),
+        (ground_truth.pointer_induction, ground_truth.pointer_induction_answers()),
+    ):
+        model = build()
+        _, cache = model.run_with_cache(prompts.random_tokens(model, model.cfg.d_vocab - 1))
+        pattern = cache["pattern", 1][:, 0]
+        assert pattern[:, 1:, 0].numpy() == pytest.approx(answers.rest_on_bos, **EXACT)
+        assert cache["v", 1][:, 0].abs().max() == 0
+    moved = (cache["pattern", 1] * cache["v", 1].norm(dim=-1).mT[:, :, None])[..., 0]
+    assert moved.abs().max() == ground_truth.induction_answers().moved_from_bos
+
+
+def test_the_numbers_of_the_default_circuits_are_these():
+    """Those of the closed forms that are easily remembered, at V = 20, P = 64, c = 100, g = 12."""
+    answers = ground_truth.induction_answers(**PAPER)
+    assert answers.loss_before_repeat == pytest.approx(2.99573, abs=1e-5)
+    assert answers.loss_after_repeat == pytest.approx(1.16733e-4, abs=1e-9)
+    assert answers.k_composition == pytest.approx(0.2)
+    assert (answers.ov_trace, answers.qk_trace, answers.ov_top1) == (228, 2000, 0.95)
+    pointers = ground_truth.pointer_induction_answers(**PAPER)
+    assert pointers.q_composition == pytest.approx(0.12030, abs=1e-5)
+    assert ground_truth.virtual_head_answers().v_composition == pytest.approx(0.22361, abs=1e-5)
+    among = ground_truth.induction_among_distractors_answers(**PAPER)
+    assert among.chance_composition == pytest.approx(0.0898, abs=1e-4)
+
+
+# --- induction by Q-composition -------------------------------------------------------------------
+
+
+@few
+@given(sizes)
+def test_pointer_induction_scores_and_losses_are_the_closed_forms(arguments):
+    model = ground_truth.pointer_induction(**arguments)
+    answers = ground_truth.pointer_induction_answers(**arguments)
+    tokens = said_twice(model)
+    loss, half = losses(model, tokens), model.cfg.d_vocab
+    assert loss[:, :half].numpy() == pytest.approx(answers.loss_before_repeat, **EXACT)
+    assert loss[:, half:].numpy() == pytest.approx(answers.loss_after_repeat, **EXACT)
+    assert losses_by_order(model, tokens) == pytest.approx(answers.loss_by_order, **EXACT)
+    duplicate = attention.duplicate_token(model, tokens).values[0, 0]
+    assert duplicate == pytest.approx(answers.duplicate_token, **EXACT)
+    prefix = attention.prefix_matching(model, tokens).values[1, 0]
+    assert prefix == pytest.approx(answers.prefix_matching, **EXACT)
+    assert compositions(model) == pytest.approx(
+        {"q": answers.q_composition, "k": answers.k_composition, "v": answers.v_composition},
+        **EXACT,
+    )
+    OV = algebra.full_OV(model)[1, 0]
+    assert number(OV.trace) == pytest.approx(answers.ov_trace, **EXACT)
+    assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
+    assert (answers.direct_path == model.W_E @ model.W_U).all()
+    virtual = model.W_E @ model.OV[0, 0].AB @ model.OV[1, 0].AB @ model.W_U
+    assert (virtual == answers.virtual_head).all()
+
+
+def test_both_ways_to_do_induction_have_their_roles_on_the_default_prompts():
+    roles = attention.taxonomy(ground_truth.induction()).role
+    assert roles.values.tolist() == [["previous token"], ["induction"]]
+    roles = attention.taxonomy(ground_truth.pointer_induction()).role
+    assert roles.values.tolist() == [["duplicate token"], ["induction"]]
+
+
+def test_pointers_to_several_copies_are_followed_while_each_outweighs_rest():
+    tokens = torch.tensor([[0, *([1, 2, 3, 4, 5] * 4)]])
+    light = ground_truth.pointer_induction(sharpness=500.0, rest=0.05)
+    assert attention.prefix_matching(light, tokens).values[1, 0] == pytest.approx(1, **EXACT)
+    heavy = ground_truth.pointer_induction(sharpness=500.0, rest=0.4)
+    assert attention.prefix_matching(heavy, tokens).values[1, 0] < 0.7
+
+
+# --- a virtual head by V-composition --------------------------------------------------------------
+
+
+@few
+@given(st.integers(3, 24), st.floats(0.5, 15.0))
+def test_the_virtual_head_alone_predicts_the_token_two_back(d_vocab, gain):
+    model = ground_truth.virtual_head(d_vocab, 40, gain=gain)
+    answers = ground_truth.virtual_head_answers(d_vocab, 40, gain=gain)
+    tokens = prompts.random_tokens(model, 30)
+    logits = model(tokens)
+    assert (logits[:, 2:].argmax(-1) == tokens[:, :-2]).all()
+    orders = logits_by_order(model, tokens)
+    marginal = [orders[0], orders[1] - orders[0], orders[2] - orders[1]]
+    largest = [logits.abs().max().item() for logits in marginal]
+    assert largest == pytest.approx(answers.largest_logit_by_order, **EXACT)
+    assert torch.allclose(orders[2], logits, atol=1e-9)
+    in_threes = torch.arange(39)[None] % 3
+    loss = losses(model, in_threes)[:, 2:]
+    assert loss.numpy() == pytest.approx(answers.loss_of_period_three, **EXACT)
+
+
+@few
+@given(st.integers(2, 24), st.floats(0.5, 15.0))
+def test_the_virtual_heads_pattern_and_circuit_are_the_closed_forms(d_vocab, gain):
+    model = ground_truth.virtual_head(d_vocab, 40, gain=gain)
+    answers = ground_truth.virtual_head_answers(d_vocab, 40, gain=gain)
+    tokens = prompts.random_tokens(model, 30)
+    assert attention.previous_token(model, tokens).values == pytest.approx(1.0, **EXACT)
+    _, cache = model.run_with_cache(tokens)
+    virtual = cache["pattern", 1][:, 0] @ cache["pattern", 0][:, 0]
+    two_back = virtual.diagonal(-2, 1, 2)
+    assert two_back.numpy() == pytest.approx(answers.two_back, **EXACT)
+    assert compositions(model) == pytest.approx(
+        {"q": answers.q_composition, "k": answers.k_composition, "v": answers.v_composition},
+        **EXACT,
+    )
+    OV = model.W_E @ (model.OV[0, 0] @ model.OV[1, 0]) @ model.W_U
+    assert number(OV.trace) == pytest.approx(answers.virtual_ov_trace, **EXACT)
+    assert copying.positivity(OV).item() == pytest.approx(answers.virtual_ov_positivity, **EXACT)
+    assert (answers.own_ov == algebra.full_OV(model).AB).all()
+    assert (answers.direct_path == model.W_E @ model.W_U).all()
+
+
+# --- one layer ------------------------------------------------------------------------------------
+
+
+@few
+@given(st.integers(6, 24), st.floats(0.5, 15.0))
+def test_the_skip_trigram_bug_is_exact(d_vocab, gain):
+    model = ground_truth.skip_trigram_bug(d_vocab, gain=gain)
+    answers = ground_truth.skip_trigram_bug_answers(d_vocab, gain=gain)
+    for source, destination, out in (*answers.meant, *answers.bugs):
+        tokens = torch.tensor([[BOS, MIND, source, BAY, destination, out]])
+        logits = model(tokens)[0, -2]
+        assert logits[out].item() == pytest.approx(answers.logit, **EXACT)
+        assert logits.sum().item() == pytest.approx(2 * answers.logit, **EXACT)
+        assert losses(model, tokens)[0, -1].item() == pytest.approx(answers.loss, **EXACT)
+    assert logits[MIND] == logits[BAY]
+
+
+def test_skip_trigrams_are_entries_of_the_circuits_and_say_nothing_elsewhere():
+    model, answers = ground_truth.skip_trigram_bug(), ground_truth.skip_trigram_bug_answers()
+    QK, OV = algebra.full_QK(model)[0, 0].AB, algebra.full_OV(model)[0, 0]
+    expected_QK, expected_OV = torch.zeros_like(QK), torch.zeros_like(QK)
+    expected_QK[[IN, AT], KEEP] = answers.score
+    expected_QK[:, BOS] = answers.rest_score
+    expected_OV[KEEP, [MIND, BAY]] = answers.logit
+    assert torch.allclose(QK, expected_QK) and torch.allclose(OV.AB, expected_OV)
+    assert (answers.score, answers.logit) == (60, 5)
+    assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
+    without = torch.tensor([[BOS, IN, MIND, AT, BAY, KEEP, MIND, BAY, KEEP]])
+    loss = losses(model, without).numpy()
+    assert loss == pytest.approx(answers.loss_elsewhere, **EXACT)
+
+
+@few
+@given(sizes)
+def test_smeared_keys_do_induction_in_one_layer_and_smear_where_heads_rest(arguments):
+    model = ground_truth.smeared_induction(**arguments)
+    answers = ground_truth.smeared_induction_answers(**arguments)
+    tokens = said_twice(model)
+    loss, n = losses(model, tokens), model.cfg.d_vocab - 1
+    assert loss[:, 0].numpy() == pytest.approx(answers.loss_of_first, **EXACT)
+    assert loss[:, 1:n].numpy() == pytest.approx(answers.loss_before_repeat, **EXACT)
+    assert loss[:, n].numpy() == pytest.approx(answers.loss_of_first_again, **EXACT)
+    assert loss[:, n + 1 :].numpy() == pytest.approx(answers.loss_after_repeat, **EXACT)
+    prefix = attention.prefix_matching(model).values[0, 0]
+    assert prefix == pytest.approx(answers.prefix_matching, **EXACT)
+    _, cache = model.run_with_cache(tokens[:, : n + 1])
+    rest = cache["pattern", 0][:, 0, 1:, :2].mean((0, 1)).tolist()
+    assert rest == pytest.approx([answers.rest_on_bos, answers.rest_on_first], **EXACT)
+    assert cache["pattern", 0][:, 0, 1:, :2].sum(-1).numpy() == pytest.approx(1, **EXACT)
+
+
+@few
+@given(sizes)
+def test_smeared_inductions_circuits_are_the_closed_forms(arguments):
+    model = ground_truth.smeared_induction(**arguments)
+    answers = ground_truth.smeared_induction_answers(**arguments)
+    OV, QK = algebra.full_OV(model)[0, 0], algebra.full_QK(model)[0, 0]
+    assert number(OV.trace) == pytest.approx(answers.ov_trace, **EXACT)
+    assert number(QK.trace) == pytest.approx(answers.qk_trace, **EXACT)
+    assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
+
+
+def test_a_smeared_key_is_exactly_the_one_before_in_every_float_type():
+    alpha = ground_truth.smeared_induction().blocks[0].attn.alpha
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        assert (alpha.to(dtype).sigmoid() == 0).all() and torch.isfinite(alpha.to(dtype)).all()
+
+
+# --- statistics of the context --------------------------------------------------------------------
+
+
+@few
+@given(st.integers(2, 6), st.floats(0.5, 15.0), st.integers(0, 99))
+def test_statistical_induction_says_the_frequencies_of_what_followed(d_vocab, gain, seed):
+    model = ground_truth.statistical_induction(d_vocab, 40, gain=gain)
+    tokens = tiny_tokens(batch=4, pos=40, d_vocab=d_vocab, seed=seed)
+    answers = ground_truth.statistical_induction_answers(tokens, d_vocab, 40, gain=gain)
+    assert torch.allclose(model(tokens), answers.logits, atol=1e-6)
+    row, at = tokens[0].tolist(), 30
+    before = [row[0], *row[:-1]]
+    followed = [row[j] for j in range(at + 1) if before[j] == row[at]]
+    heard = followed or row[: at + 1]
+    shares = [heard.count(token) / len(heard) for token in range(d_vocab)]
+    assert answers.matches[0, at] == len(followed)
+    assert answers.frequencies[0, at].tolist() == pytest.approx(shares)
+
+
+def test_statistical_induction_is_edelmans_minimal_model_over_the_number_of_matches():
+    """logits_i = sum_(j<=i) (e_i W u_j) e_j, u = softmax(v_(i-j)) e, with v at lag 1 and W = Id."""
+    tokens = tiny_tokens(batch=4, pos=40, d_vocab=3)
+    model = ground_truth.statistical_induction(3, 40, gain=1.0)
+    answers = ground_truth.statistical_induction_answers(tokens, 3, 40, gain=1.0)
+    e = torch.nn.functional.one_hot(tokens, 3).double()
+    lag = torch.arange(40)[:, None] - torch.arange(40)
+    v = torch.where(lag == 1, 100.0, 0.0).masked_fill(lag < 0, -math.inf).double()
+    minimal = (e @ (v.softmax(-1) @ e).mT).tril() @ e
+    matched = answers.matches > 0
+    counted = model(tokens) * answers.matches[..., None]
+    assert torch.allclose(counted[matched], minimal[matched], atol=1e-6)
+    assert minimal[~matched].abs().max() < 1e-6
+    _, cache = model.run_with_cache(tokens)
+    assert torch.allclose(cache["pattern", 0][:, 0], v.softmax(-1), atol=1e-12)
+
+
+# --- in disguise ----------------------------------------------------------------------------------
+
+
+@few
+@given(sizes, st.integers(1, 4), st.integers(0, 39))
+def test_distractors_change_nothing_of_the_circuit_and_pass_no_threshold(
+    arguments, distractors, seed
+):
+    d_vocab = max(arguments["d_vocab"], 16)  # of few tokens a random head finds copies by chance
+    arguments = {**arguments, "d_vocab": d_vocab, "distractors": distractors, "seed": seed}
+    model = ground_truth.induction_among_distractors(**arguments)
+    answers = ground_truth.induction_among_distractors_answers(**arguments)
+    roles = attention.taxonomy(model).role.values
+    assert roles[answers.previous_head] == "previous token"
+    assert roles[answers.induction_head] == "induction"
+    assert (roles != "-").sum() == 2
+    prefix = attention.prefix_matching(model).values[answers.induction_head]
+    assert prefix == pytest.approx(answers.circuit.prefix_matching, **EXACT)
+    scores = copying.score(model).values
+    assert scores[answers.induction_head] == pytest.approx(1, **EXACT)
+    assert abs(scores).sum() == pytest.approx(1, **EXACT)
+    tokens = said_twice(model)
+    assert losses_by_order(model, tokens) == pytest.approx(answers.circuit.loss_by_order, **EXACT)
+
+    def silence(z, hook):
+        mine = answers.previous_head if hook.layer() == 0 else answers.induction_head
+        alone = torch.zeros_like(z)
+        alone[:, :, mine[1]] = z[:, :, mine[1]]
+        return alone
+
+    alone = model.run_with_hooks(tokens, fwd_hooks=[("*.hook_z", silence)])
+    assert (alone - model(tokens)).abs().max().item() == pytest.approx(answers.effect, abs=1e-9)
+
+
+def test_true_k_composition_stands_out_of_fifty_distractors_at_chance():
+    arguments = {"distractors": 50}
+    model = ground_truth.induction_among_distractors(**arguments)
+    answers = ground_truth.induction_among_distractors_answers(**arguments)
+    writer, reader = answers.previous_head[1], answers.induction_head[1]
+    true = compositions(model, writer, reader)
+    assert true["k"] == pytest.approx(answers.circuit.k_composition, **EXACT)
+    assert true["q"] == true["v"] == 0
+    OV, QK = model.OV[0], model.QK[1]
+    chance = [composition(OV[writer], QK[head].T) for head in range(51) if head != reader]
+    assert sum(chance) / 50 == pytest.approx(answers.chance_composition, rel=0.02)
+    assert max(chance) < 0.5 * true["k"]
+    between = [composition(OV[head], QK[7].T) for head in range(50)]
+    assert sum(between) / 50 == pytest.approx(answers.chance_composition, rel=0.1)
+    assert max(composition(OV[head], QK[reader].T) for head in range(50)) == 0
+
+
+def test_distractors_are_as_large_as_the_heads_they_hide():
+    model = ground_truth.induction_among_distractors(distractors=3)
+    for circuit in (model.QK, model.OV):
+        for layer in range(2):
+            norms = [number(circuit[layer, head].norm) for head in range(4)]
+            assert norms == pytest.approx([norms[0]] * 4)
+
+
+CIRCUITS = {
+    "induction": ground_truth.induction,
+    "pointer_induction": ground_truth.pointer_induction,
+    "virtual_head": ground_truth.virtual_head,
+    "skip_trigram_bug": ground_truth.skip_trigram_bug,
+    "smeared_induction": ground_truth.smeared_induction,
+    "among_distractors": ground_truth.induction_among_distractors,
+    "exercise_pointer_induction": ground_truth.exercise_pointer_induction,
+}
+
+
+@pytest.mark.parametrize("disguise", [ground_truth.rotated, ground_truth.regauged])
+@pytest.mark.parametrize("build", CIRCUITS.values(), ids=CIRCUITS)
+def test_every_score_of_a_circuit_stays_when_its_coordinates_change(build, disguise):
+    model = build()
+    hidden = disguise(model, seed=3)
+    assert not torch.allclose(hidden.W_V, model.W_V, atol=0.1)
+    tokens = prompts.repeated(model, 5)
+    assert torch.allclose(hidden(tokens), model(tokens), atol=1e-9)
+    taxonomy = attention.taxonomy(model).values
+    assert attention.taxonomy(hidden).values == pytest.approx(taxonomy, abs=1e-9)
+    copies = abs(copying.eigenvalues(model)).sum("eigenvalue").values > 1e-6  # else it is 0 / 0
+    for score in (copying.score, induction.copying):
+        before, after = score(model).values[copies], score(hidden).values[copies]
+        assert after == pytest.approx(before, abs=1e-9)
+    for circuit in (algebra.full_QK, algebra.full_OV):
+        assert torch.allclose(circuit(hidden).AB, circuit(model).AB, atol=1e-9)
+    if model.cfg.n_layers > 1:
+        scores = compositions(hidden, -1), compositions(model, -1)
+        assert scores[0] == pytest.approx(scores[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("disguise", [ground_truth.rotated, ground_truth.regauged])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"d_mlp": 7, "act_fn": "gelu", "smeared_keys": True},
+        {"positional_embedding_type": "sinusoidal"},
+        {"positional_embedding_type": "shortformer_sinusoidal", "normalization_type": "RMSPre"},
+        {"positional_embedding_type": "none"},
+        {"n_layers": 0},
+    ],
+    ids=str,
+)
+def test_any_model_without_a_privileged_basis_is_the_same_in_disguise(fields, disguise):
+    model = tiny(**{"normalization_type": None, **fields})
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    hidden = disguise(model)
+    assert torch.allclose(hidden(tiny_tokens()), model(tiny_tokens()), atol=1e-9)
+    assert hidden.W_E.dtype == model.W_E.dtype and not hidden.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]), f"{name} of the model itself has changed"
+
+
+def test_disguises_differ_by_seed_and_only_by_it():
+    model = ground_truth.induction()
+    for disguise in (ground_truth.rotated, ground_truth.regauged):
+        assert torch.equal(disguise(model, 1).W_V, disguise(model, 1).W_V)
+        assert not torch.equal(disguise(model, 1).W_V, disguise(model, 2).W_V)
+    random = ground_truth.induction_among_distractors
+    assert torch.equal(random(seed=1).W_V, random(seed=1).W_V)
+    assert not torch.equal(random(seed=1).W_V, random(seed=2).W_V)
+
+
+def test_a_norm_with_a_basis_of_its_own_is_not_rotated():
+    for norm in ("LN", "LNPre", "RMS"):
+        with pytest.raises(ValueError, match=f"'{norm}' works in one basis"):
+            ground_truth.rotated(tiny(normalization_type=norm))
+
+
+def test_cyclic_rotation_of_factors_keeps_the_trace_and_not_the_norm():
+    """The bug of the framework paper's first composition diagram: ||BCDA|| is not ||ABCD||."""
+    model = ground_truth.induction_among_distractors()
+    A, B = model.W_V[0, 0], model.W_O[0, 0]
+    C, D = model.W_K[1, 1], model.W_Q[1, 1].T
+    true, turned = FactoredMatrix(A @ B, C @ D), FactoredMatrix(B @ C, D @ A)
+    assert number(true.trace) == pytest.approx(number(turned.trace))
+    assert number(true.norm) != pytest.approx(number(turned.norm), rel=0.05)
+    assert number(true.norm) == pytest.approx(float((A @ B @ C @ D).norm()))
+
+
+# --- the exercises --------------------------------------------------------------------------------
+
+
+def test_exercise_1_copies_seven_dims_of_one_token_and_one_of_two():
+    model = ground_truth.exercise_virtual_head()
+    answers = ground_truth.exercise_virtual_head_answers()
+    first, second = model.OV[0, 0].AB, model.OV[1, 0].AB
+    assert (model.cfg.d_model, model.cfg.d_head) == (16, 4)
+    for matrix, pairs in (
+        (first + second, answers.one_token_copy),
+        (first @ second, answers.two_token_copy),
+    ):
+        expected = torch.zeros(16, 16, dtype=torch.float64)
+        expected[tuple(zip(*pairs, strict=True))] = 1
+        assert torch.equal(matrix, expected)
+    assert compositions(model)["v"] == pytest.approx(answers.v_composition, **EXACT)
+    assert attention.previous_token(model).values == pytest.approx(1, **EXACT)
+    tokens = prompts.random_tokens(model, 31)
+    expected = torch.nn.functional.one_hot(tokens, 8).double().roll(1, 1)
+    expected[:, 2:, 1] += (tokens[:, :-2] == 1).double()
+    expected[..., BOS] = 0
+    assert torch.allclose(model(tokens)[:, 1:], answers.logit * expected[:, 1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["exercise_pointer_induction", "exercise_induction"])
+@few
+@given(gain=st.floats(0.5, 15.0), sharpness=st.floats(40.0, 200.0))
+def test_exercises_2_and_3_are_induction_heads_with_the_losses_of_a_cube(name, gain, sharpness):
+    model = getattr(ground_truth, name)(gain=gain, sharpness=sharpness)
+    answers = getattr(ground_truth, f"{name}_answers")(gain=gain, sharpness=sharpness)
+    tokens = said_twice(model)
+    after = second_half(losses(model, tokens))
+    assert after.numpy() == pytest.approx(answers.loss_after_repeat, **EXACT)
+    prefix = attention.prefix_matching(model).values[1, 0]
+    assert prefix == pytest.approx(answers.prefix_matching, **EXACT)
+    assert compositions(model) == pytest.approx(
+        {"q": answers.q_composition, "k": answers.k_composition, "v": answers.v_composition},
+        **EXACT,
+    )
+    assert model.cfg.d_model == 16
+
+
+def test_the_exercises_heads_have_their_roles():
+    roles = attention.taxonomy(ground_truth.exercise_pointer_induction()).role
+    assert roles.values.tolist() == [["duplicate token"], ["induction"]]
+    roles = attention.taxonomy(ground_truth.exercise_induction()).role
+    assert roles.values.tolist() == [["previous token"], ["induction"]]
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+WITH_ANSWERS = [name for name in ground_truth.__all__ if f"{name}_answers" in ground_truth.__all__]
+
+
+@pytest.mark.parametrize("name", WITH_ANSWERS)
+def test_a_circuit_is_a_frozen_gpt_in_float64(name):
+    model = getattr(ground_truth, name)()
+    assert isinstance(model, GPT) and not model.training
+    for parameter in model.parameters():
+        assert parameter.dtype == torch.float64 and not parameter.requires_grad
+        assert torch.isfinite(parameter).all()
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_ANSWERS if "statistical" not in name])
+def test_answers_are_frozen_and_those_of_the_arguments(name):
+    answers = getattr(ground_truth, f"{name}_answers")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        answers().anything = 1
+    assert answers() == answers() and answers() != answers(gain=3.0)
+
+
+def of(name: str, **arguments):
+    """A circuit's name and the arguments it is asked for."""
+    return pytest.param(name, arguments, id=f"{name}-{arguments}")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        of("induction", d_vocab=2),
+        of("induction", n_ctx=3),
+        of("pointer_induction", d_vocab=0),
+        of("virtual_head", d_vocab=1),
+        of("virtual_head", n_ctx=2),
+        of("skip_trigram_bug", d_vocab=5),
+        of("smeared_induction", n_ctx=1),
+        of("statistical_induction", d_vocab=1),
+        of("induction_among_distractors", distractors=0),
+        of("induction", gain=0.0),
+        of("exercise_induction", gain=-1.0),
+        of("induction", rest=0.0),
+        of("pointer_induction", rest=1.0),
+        of("smeared_induction", rest=-0.5),
+        of("virtual_head", sharpness=1.0),
+        of("virtual_head", sharpness=math.nan),
+        of("statistical_induction", sharpness=math.inf),
+        of("skip_trigram_bug", sharpness=10.0),
+        of("exercise_virtual_head", sharpness=30.0),
+    ],
+)
+def test_bad_arguments_are_refused_in_words_by_circuit_and_answers_alike(name, arguments):
+    (said,) = arguments
+    answers = getattr(ground_truth, f"{name}_answers")
+    asked = (tiny_tokens(),) if name == "statistical_induction" else ()
+    for ask in (
+        lambda: getattr(ground_truth, name)(**arguments),
+        lambda: answers(*asked, **arguments),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            ask()
+        assert any(word in str(error.value) for word in ("wants", "wanted", "want"))
