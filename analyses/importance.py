@@ -117,9 +117,9 @@ def of_paths(
 
 
 def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataArray:
-    """What the metric is without a virtual head less what it is, (writer, reader): all that the
-    reader moves on of what the writer moved, straight to the logits. NaN where the writer's layer
-    is not the earlier one. Patterns and norms are frozen."""
+    """What the metric is without a virtual head less what it is, (writer, reader): without the
+    paths, from anywhere, that pass just these two heads. NaN where the writer's layer is not the
+    earlier one. Patterns and norms are frozen; works with MLPs too."""
     heads = components.every_head(model.cfg)
     values = np.full((len(heads), len(heads)), np.nan)
     with torch.no_grad():

@@ -28,14 +28,9 @@ sizes = st.fixed_dictionaries(
 "Arguments of an induction circuit; the vocabulary said twice fits into the context."
 
 
-def number(value) -> float:
-    """A norm or a trace, whether it is a property of FactoredMatrix or a method."""
-    return float(value() if callable(value) else value)
-
-
 def composition(first: FactoredMatrix, second: FactoredMatrix) -> float:
     """||AB|| / (||A|| ||B||)."""
-    return number((first @ second).norm) / (number(first.norm) * number(second.norm))
+    return float((first @ second).norm() / (first.norm() * second.norm()))
 
 
 def compositions(model: GPT, writer: int = 0, reader: int = 0) -> dict[str, float]:
@@ -121,8 +116,8 @@ def test_induction_circuits_have_the_eigenvalues_and_traces_of_the_closed_forms(
     model = ground_truth.induction(**arguments)
     answers = ground_truth.induction_answers(**arguments)
     OV, QK = algebra.full_OV(model)[1, 0], algebra.K_composed_QK(model, 1, 0)[0, 0]
-    assert number(OV.trace) == pytest.approx(answers.ov_trace, **EXACT)
-    assert number(QK.trace) == pytest.approx(answers.qk_trace, **EXACT)
+    assert float(OV.trace()) == pytest.approx(answers.ov_trace, **EXACT)
+    assert float(QK.trace()) == pytest.approx(answers.qk_trace, **EXACT)
     assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
     assert copying.positivity(QK).item() == pytest.approx(answers.qk_positivity, **EXACT)
     assert induction.copying(model).values[1, 0] == pytest.approx(answers.copying, **EXACT)
@@ -212,7 +207,7 @@ def test_pointer_induction_scores_and_losses_are_the_closed_forms(arguments):
         **EXACT,
     )
     OV = algebra.full_OV(model)[1, 0]
-    assert number(OV.trace) == pytest.approx(answers.ov_trace, **EXACT)
+    assert float(OV.trace()) == pytest.approx(answers.ov_trace, **EXACT)
     assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
     assert (answers.direct_path == model.W_E @ model.W_U).all()
     virtual = model.W_E @ model.OV[0, 0].AB @ model.OV[1, 0].AB @ model.W_U
@@ -271,7 +266,7 @@ def test_the_virtual_heads_pattern_and_circuit_are_the_closed_forms(d_vocab, gai
         **EXACT,
     )
     OV = model.W_E @ (model.OV[0, 0] @ model.OV[1, 0]) @ model.W_U
-    assert number(OV.trace) == pytest.approx(answers.virtual_ov_trace, **EXACT)
+    assert float(OV.trace()) == pytest.approx(answers.virtual_ov_trace, **EXACT)
     assert copying.positivity(OV).item() == pytest.approx(answers.virtual_ov_positivity, **EXACT)
     assert (answers.own_ov == algebra.full_OV(model).AB).all()
     assert (answers.direct_path == model.W_E @ model.W_U).all()
@@ -334,8 +329,8 @@ def test_smeared_inductions_circuits_are_the_closed_forms(arguments):
     model = ground_truth.smeared_induction(**arguments)
     answers = ground_truth.smeared_induction_answers(**arguments)
     OV, QK = algebra.full_OV(model)[0, 0], algebra.full_QK(model)[0, 0]
-    assert number(OV.trace) == pytest.approx(answers.ov_trace, **EXACT)
-    assert number(QK.trace) == pytest.approx(answers.qk_trace, **EXACT)
+    assert float(OV.trace()) == pytest.approx(answers.ov_trace, **EXACT)
+    assert float(QK.trace()) == pytest.approx(answers.qk_trace, **EXACT)
     assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
 
 
@@ -436,7 +431,7 @@ def test_distractors_are_as_large_as_the_heads_they_hide():
     model = ground_truth.induction_among_distractors(distractors=3)
     for circuit in (model.QK, model.OV):
         for layer in range(2):
-            norms = [number(circuit[layer, head].norm) for head in range(4)]
+            norms = [float(circuit[layer, head].norm()) for head in range(4)]
             assert norms == pytest.approx([norms[0]] * 4)
 
 
@@ -516,9 +511,9 @@ def test_cyclic_rotation_of_factors_keeps_the_trace_and_not_the_norm():
     A, B = model.W_V[0, 0], model.W_O[0, 0]
     C, D = model.W_K[1, 1], model.W_Q[1, 1].T
     true, turned = FactoredMatrix(A @ B, C @ D), FactoredMatrix(B @ C, D @ A)
-    assert number(true.trace) == pytest.approx(number(turned.trace))
-    assert number(true.norm) != pytest.approx(number(turned.norm), rel=0.05)
-    assert number(true.norm) == pytest.approx(float((A @ B @ C @ D).norm()))
+    assert float(true.trace()) == pytest.approx(float(turned.trace()))
+    assert float(true.norm()) != pytest.approx(float(turned.norm()), rel=0.05)
+    assert float(true.norm()) == pytest.approx(float((A @ B @ C @ D).norm()))
 
 
 # --- the exercises --------------------------------------------------------------------------------

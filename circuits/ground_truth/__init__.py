@@ -30,12 +30,12 @@ from circuits.ground_truth.exercises import (
     exercise_virtual_head_answers,
 )
 from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
-from circuits.ground_truth.parts import LEAK
 from circuits.ground_truth.q_composition import (
     PointerInductionAnswers,
     pointer_induction,
     pointer_induction_answers,
 )
+from circuits.ground_truth.scaffold import LEAK
 from circuits.ground_truth.skip_trigrams import (
     AT,
     BAY,

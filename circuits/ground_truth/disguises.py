@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
-from circuits.ground_truth.parts import blank
+from circuits.ground_truth.scaffold import blank
 from circuits.model import GPT, Attention
 
 READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")

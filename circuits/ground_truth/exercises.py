@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.ground_truth.parts import blank, check_gain, check_sharp
+from circuits.ground_truth.scaffold import blank, check_gain, check_sharp
 from circuits.model import GPT, Attention
 
 N_CTX = 32

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.parts import blank, check_induction
+from circuits.ground_truth.scaffold import blank, check_induction
 from circuits.model import GPT
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.parts import blank, check_gain, check_rest, check_sizes
+from circuits.ground_truth.scaffold import blank, check_gain, check_rest, check_sizes
 from circuits.model import GPT
 
 BOS, KEEP, IN, AT, MIND, BAY = range(6)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.ground_truth.parts import blank, check_gain, check_sharp, check_sizes, look_back
+from circuits.ground_truth.scaffold import blank, check_gain, check_sharp, check_sizes, look_back
 from circuits.model import GPT
 
 
