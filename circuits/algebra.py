@@ -24,6 +24,7 @@ from circuits.components import AnyHead, Head, depth, head, heads, mlp
 from circuits.factored import FactoredMatrix
 from circuits.layers import Norm
 from circuits.model import GPT
+from circuits.stream import same_run
 
 LayerHead = Float[Tensor, "layer head d_model d_head"]
 
@@ -111,7 +112,8 @@ def virtual_pattern(
     found = heads(model.cfg, chain)
     if not found:
         raise ValueError("a virtual head is made of one head or more, got none")
-    first, *later = (cache["pattern", at.layer][:, at.head] for at in found)
+    patterns = same_run(model, cache)
+    first, *later = (patterns["pattern", at.layer][:, at.head] for at in found)
     for pattern in later:
         first = pattern @ first
     return first

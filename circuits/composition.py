@@ -11,7 +11,7 @@ Norms are folded into what reads from them (see algebra).
 """
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,7 +25,10 @@ VIA = ("Q", "K", "V")
 
 Pairs = Float[Tensor, "via writer_layer writer reader_layer reader"]
 
-STRIP, GROUP = 96, 4
+Gram = tuple[Float[Tensor, "layer head e d_model"], Float[Tensor, "layer head e d_model"]]
+"A Gram matrix [d_model d_model] of each head, as left^T right."
+
+STRIP, GROUP = 64, 2
 "Rows of a Gram matrix, and layers of writers, that are at work at a time."
 
 
@@ -41,43 +44,43 @@ def scores(model: GPT) -> Pairs:
     written = W_O, W_V.mT @ W_V @ W_O  # A^T A = W_O^T (W_V^T W_V) W_O, left and right factor
     ways = ((W_Q.mT, W_K.mT @ W_K @ W_Q.mT), (W_K.mT, W_Q.mT @ W_Q @ W_K.mT),
             (W_V.mT, W_O @ W_O.mT @ W_V.mT))  # fmt: skip
-    read = tuple(torch.stack(side, 1) for side in zip(*ways, strict=True))  # layer via head e d
-    squared = _inner_products(written, read)
-    writer, reader = ((left * right).sum((-2, -1)) for left, right in (written, read))  # norms^2
-    size = einsum(writer, reader, "wl w, rl via r -> via wl w rl r")
+    squared = _inner_products(written, ways).clamp(min=0)
+    writer, *readers = ((left * right).sum((-2, -1)) for left, right in (written, *ways))
+    size = einsum(writer, torch.stack(readers), "wl w, via rl r -> via wl w rl r")  # norms^2
     earlier = torch.ones(2 * [model.cfg.n_layers], device=size.device).triu(1).bool()
-    score = (squared.clamp(min=0) / size.clamp(min=1e-30)).sqrt()
+    score = (squared / size.clamp(min=1e-30)).sqrt()
     return score.masked_fill(~earlier[:, None, :, None], torch.nan)
 
 
-def _inner_products(written: tuple[Tensor, ...], read: tuple[Tensor, ...]) -> Pairs:
-    """<A^T A, M M^T> of the Gram matrices that are given as products [e d]^T [e d].
+def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
+    """<A^T A, M M^T> of every writer with every later reader; other entries mean nothing.
 
-    They are symmetric: the entries on and right of the diagonal do, those right of it twice.
+    Gram matrices are symmetric: the entries on and right of the diagonal do, those right of it
+    twice.
     """
-    n_layers, _, n_heads, _, d_model = read[0].shape
-    total = read[0].new_zeros(n_layers * n_heads, n_layers * len(VIA) * n_heads)
+    n_layers, n_heads, _, d_model = written[0].shape
+    total = written[0].new_zeros(len(ways), n_layers, n_heads, n_layers, n_heads)
     for start in range(0, d_model, STRIP):
-        once = _rows(written, start, twice=True).flatten(0, 1)
-        again = _rows(read, start).flatten(0, 2)
-        for layer in range(0, n_layers - 1, GROUP):  # writers of a few layers, all later readers
-            group = slice(layer * n_heads, (layer + GROUP) * n_heads)
-            later = slice((layer + 1) * len(VIA) * n_heads, None)
-            total[group, later] += once[group] @ again[later].T
-    return rearrange(
-        total, "(wl w) (rl via r) -> via wl w rl r", wl=n_layers, rl=n_layers, via=len(VIA)
-    )
+        once = _rows(written, start, slice(None, -1), twice=True)
+        for via, read in enumerate(ways):
+            again = _rows(read, start, slice(1, None))  # of layer 1 and up
+            for first in range(0, n_layers - 1, GROUP):  # writers of a few layers, readers beyond
+                group, later = once[first : first + GROUP], again[first:]
+                products = group.flatten(0, 1) @ later.flatten(0, 1).T
+                total[via, first : first + len(group), :, first + 1 :] += products.unflatten(
+                    0, (-1, n_heads)
+                ).unflatten(-1, (-1, n_heads))
+    return total
 
 
 def _rows(
-    factors: tuple[Tensor, ...], start: int, *, twice: bool = False
-) -> Float[Tensor, "*lead entries"]:
+    gram: Gram, start: int, layers: slice, *, twice: bool = False
+) -> Float[Tensor, "_ head entries"]:
     """A strip of rows of left^T right from the diagonal on; `twice` doubles what is right of it."""
-    left, right = factors
+    left, right = (factor[layers] for factor in gram)
     right = right[..., start:]
-    if twice:
+    if twice:  # but not the square on the diagonal, where both halves are there
         right = torch.cat([right[..., :STRIP], 2 * right[..., STRIP:]], -1)
-    # Within the square on the diagonal both halves are there, so it counts once.
     return (left[..., start : start + STRIP].mT @ right).flatten(-2)
 
 
