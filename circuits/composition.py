@@ -113,7 +113,7 @@ def rotated_scores(model: GPT) -> Pairs:
     norm is not. Divided by the true ||W_OV|| ||M||; NaN where the writer is not earlier.
     """
     W_Q, W_K, W_V, W_O = (*(reads(model, what) for what in VIA), model.W_O)
-    ends = torch.stack([W_K, W_Q, W_O.mT]), torch.stack([W_Q, W_K, W_V])  # M = start end^T
+    ends = torch.stack([W_K, W_Q, W_O.mT]), torch.stack([W_Q, W_K, W_V])  # M = ends[1] ends[0]^T
     back = einsum(ends[0], W_V, "via rl r d e, wl w d f -> via wl w rl r e f")
     forth = einsum(W_O, ends[1], "wl w f d, via rl r d e -> via wl w rl r f e")
     writer = torch.linalg.matrix_norm(W_V @ W_O)
