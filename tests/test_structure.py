@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
-                 "weights", "layers", "model", "pretrained", "algebra", "composition", "parts", "residual",
-                 "paths", "ground_truth", "data", "training"],
+                 "weights", "layers", "model", "pretrained", "algebra", "composition", "parts",
+                 "residual", "paths", "ground_truth", "data", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
                  "composition", "importance", "plots", "figures", "report", "runs", "cli"],
 }  # fmt: skip
