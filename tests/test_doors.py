@@ -157,7 +157,7 @@ CASES = [
     ("composition.erratum(GPT(cfg(n_layers=0)))", "ValueError", "the model has 0"),
     ("composition.raw(model, samples=0)", "ValueError", "random models, 1 or more, got 0"),
     ("plots.composition(copying.score(talker))", "ValueError", "see composition.scores; got OV"),
-    ("plots.wiring(composition.raw(talker, samples=1))", "ValueError", "wanted composition less ch"),
+    ("plots.wiring(composition.raw(talker, samples=1))", "ValueError", "composition less chance"),
     ("copying.composed_qk_score(model, 'L1H0')", "ValueError", "L1H0 is in the last layer"),
     ("copying.composed_qk_score(model, 'L0H3')", "ValueError", "there is no head L0H3"),
     ("copying.own_top(model, 0)", "ValueError", "top is from 1 to d_vocab=29, got 0"),

@@ -13,9 +13,10 @@ from analyses.plots.canvas import TRAINED, axes_of, grid, label_of, show_token
 def heatmap(
     result: DataArray, ax: Axes | None = None, title: str = "", *, bar: bool = True
 ) -> Axes:
-    """A 2-D result as an image: rows are its first dim, columns its second."""
+    """A 2-D result as an image: rows are its first dim, columns its second. Where it has no bounds
+    the scale begins at 0, or is centred on it if some values are below."""
     ax = axes_of(ax)
-    low, high = result.attrs.get("bounds", (float(result.min()), float(result.max())))
+    low, high = result.attrs.get("bounds", (min(float(result.min()), 0.0), float(result.max())))
     signed = low < 0
     limit = max(abs(low), abs(high))
     image = ax.imshow(
@@ -31,6 +32,8 @@ def heatmap(
     for axis, dim in ((ax.xaxis, column), (ax.yaxis, row)):
         if dim in result.coords and result.sizes[dim] <= 40:
             axis.set_ticks(range(result.sizes[dim]), [_tick(v) for v in result[dim].values])
+    if sum(len(tick.get_text()) for tick in ax.get_xticklabels()) > 30:
+        ax.tick_params(axis="x", rotation=90)
     if bar and ax.figure is not None:
         ax.figure.colorbar(image, ax=ax, label=label_of(result), fraction=0.046)
     return ax
