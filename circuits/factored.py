@@ -226,9 +226,12 @@ class FactoredMatrix:
     @property
     def eigenvalues(self) -> Complex[Tensor, "*lead inner"]:
         """The eigenvalues of AB that can differ from 0: those of the small BA, which shares them;
-        AB must be square."""
+        AB must be square. ValueError where BA is not finite."""
         self._require_square("eigenvalues")
-        return torch.linalg.eigvals(self.BA)
+        BA = self.BA
+        if not BA.isfinite().all():  # LAPACK may crash on it
+            raise ValueError("no eigenvalues: the product holds numbers that are not finite")
+        return torch.linalg.eigvals(BA)
 
     def svd(self) -> SVD:
         """U, S, Vh of AB: the orthonormal bases of A and B by QR, and the SVD of the small matrix

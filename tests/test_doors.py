@@ -24,7 +24,8 @@ from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
 from circuits.pretrained import load_weights
 from circuits.tokens import Vocabulary
 from circuits.training import Recipe, train
-from analyses import attention, figures, induction, plots, prompts, report, skip_trigrams
+from analyses import (attention, composition, copying, figures, induction, plots, prompts, report,
+                      skip_trigrams)
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
 def cfg(**fields): return GPTConfig(**{**TINY, **fields})
 model, tokens = GPT(cfg()), torch.zeros(1, 4, dtype=torch.long)
@@ -128,6 +129,8 @@ CASES = [
     ("model.OV[0, 0, 0, 0, 0]", "IndexError", "5 indices for the 4 dims [2, 3, 12, 12]"),
     ("FactoredMatrix(torch.zeros(2, 3), torch.zeros(3, 4)).trace()", "ValueError",
      "trace wants a square product, got [2, 4]"),
+    ("FactoredMatrix(torch.full((2, 3), torch.nan), torch.zeros(3, 2)).eigenvalues", "ValueError",
+     "no eigenvalues: the product holds numbers that are not finite"),
     ("algebra.K_composed_QK(model, 0, 1)", "ValueError", "the writer's layer must be before"),
     # data and training
     ("list(documents(folder / 'nowhere.txt'))", "ValueError", "nowhere.txt does not exist"),
@@ -149,6 +152,29 @@ CASES = [
     ("plots.attention(torch.zeros(3, 3))", "ValueError", "wanted a pattern [head dest src], got"),
     ("figures.draw('framework/nonsense', model)", "KeyError", "no figure 'framework/nonsense'"),
     ("skip_trigrams.copying_table(model)", "ValueError", "the model has no tokenizer"),
+    ("composition.scores(GPT(cfg(n_layers=1)))", "ValueError",
+     "two layers or more are wanted, the model has 1"),
+    ("composition.erratum(GPT(cfg(n_layers=0)))", "ValueError", "the model has 0"),
+    ("composition.raw(model, samples=0)", "ValueError", "random models, 1 or more, got 0"),
+    ("plots.composition(copying.score(talker))", "ValueError", "see composition.scores; got OV"),
+    ("plots.wiring(composition.raw(talker, samples=1))", "ValueError", "composition less chance"),
+    ("copying.composed_qk_score(model, 'L1H0')", "ValueError", "L1H0 is in the last layer"),
+    ("copying.composed_qk_score(model, 'L0H3')", "ValueError", "there is no head L0H3"),
+    ("copying.own_top(model, 0)", "ValueError", "top is from 1 to d_vocab=29, got 0"),
+    ("skip_trigrams.split_table(model)", "ValueError", "the model has no tokenizer"),
+    ("skip_trigrams.patterns(model)", "ValueError", "the model has no tokenizer"),
+    ("skip_trigrams.table(talker, 'L2H0', 'o')", "ValueError", "there is no head L2H0"),
+    ("skip_trigrams.table(talker, 'L0H0', 'one two')", "ValueError", "'one two' is "),
+    ("skip_trigrams.table(talker, 'L0H0', 262)", "ValueError", "no token 262: they are 0 to 261"),
+    ("skip_trigrams.table(talker, 'L0H0', 'o', top=263)", "ValueError", "to d_vocab=262, got 263"),
+    ("skip_trigrams.copying_table(talker, top=0)", "ValueError", "to d_vocab=262, got 0"),
+    ("skip_trigrams.top_entries(talker, 'L0H0', 'VO')", "ValueError", "'OV' and 'QK', got 'VO'"),
+    ("skip_trigrams.top_entries(talker, 'L0H0', k=0)", "ValueError", "got k=0"),
+    ("skip_trigrams.triples(talker, 'L0H0', n=0)", "ValueError", "1 or more, got 0"),
+    ("skip_trigrams.bug_grid(talker, 'L0H0', 'o', destinations=[], outs=['n'])", "ValueError",
+     "wanted one token or more, got none"),
+    ("skip_trigrams.bugs(talker, 'L0H0', 'o', [('n', 'e')])", "ValueError",
+     "two right pairs (destination, out) or more, got [('n', 'e')]"),
     ("report.write(model, 'tiny', folder)", "ValueError", "holds files that are no report"),
 ]  # fmt: skip
 

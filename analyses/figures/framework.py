@@ -7,8 +7,6 @@ from xarray import DataArray
 
 from analyses import attention, copying, plots, prompts, skip_trigrams
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
-from analyses.labelled import per_head
-from circuits.algebra import K_composed_QK
 from circuits.model import GPT
 
 
@@ -207,12 +205,9 @@ def skip_trigram_table(model: GPT) -> Drawing:
 
 def _corner_scores(model: GPT, writer: int) -> tuple[DataArray, DataArray, DataArray]:
     """QK positivity through L0H`writer`, OV positivity and prefix matching of layer 1."""
-    with torch.no_grad():
-        through = copying.positivity(K_composed_QK(model, 1, 0))[:, writer]
+    x = copying.composed_qk_score(model, (0, writer))[:1]
+    x = x.assign_attrs(long_name=f"K-composed QK positivity through L0H{writer}")
     y = copying.score(model)[1:2]
-    words = f"K-composed QK positivity through L0H{writer}"
-    x = per_head(through[None], "qk_positivity", long_name=words, bounds=(-1.0, 1.0))
-    x = x.assign_coords(layer=y.layer, label=(("layer", "head"), y.label.values))
     return x, y, attention.prefix_matching(model)[1:2]
 
 

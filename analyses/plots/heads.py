@@ -1,0 +1,102 @@
+"""Scores of heads: histograms, bars, lines and scatters on fixed bounds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from xarray import DataArray
+
+from analyses.plots.canvas import CONTROL, TRAINED, axes_of, label_of, padded
+
+
+def histogram(
+    results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Bounded scores of heads, counted in ten bins from bound to bound; a colour each result."""
+    ax = axes_of(ax)
+    low, high = results[0].attrs["bounds"]
+    bins = np.linspace(low, high, 11)
+    values = [result.values.ravel() for result in results]
+    ax.hist(values, bins=bins.tolist(), label=list(names), color=[TRAINED, CONTROL][: len(values)])
+    ax.set(xlabel=label_of(results[0]), ylabel="heads", title=title)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False)
+    return ax
+
+
+def bars(
+    result: DataArray, control: DataArray | None = None, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """A score per head (layer, head) in [0, 1] as bars coloured by layer; the control as rings and
+    chance as a dashed line."""
+    ax = axes_of(ax, (9.0, 3.2))
+    labels, values = result.label.values.ravel(), result.values.ravel()
+    at = np.arange(len(values))
+    palette = ["#56B4E9", "#D55E00", "#009E73", "#CC79A7"]
+    for layer in range(result.sizes["layer"]):
+        ours = np.repeat(result.layer.values, result.sizes["head"]) == layer
+        ax.bar(at[ours], values[ours], color=palette[layer % 4], label=f"layer {layer}")
+    if control is not None:
+        ax.plot(
+            at, control.values.ravel(), "o", mfc="white", mec="0.3", ms=5, label="at initialisation"
+        )
+    ax.axhline(result.attrs["chance"], color="0.3", ls="--", lw=0.8, label="uniform attention")
+    ax.set_xticks(at, labels, rotation=90, fontsize=8)
+    ax.set(
+        ylim=result.attrs["bounds"],
+        ylabel=label_of(result),
+        title=title,
+        xlim=(-0.7, len(at) - 0.3),
+    )
+    ax.legend(frameon=False, ncols=4, fontsize=8)
+    return ax
+
+
+def lines(
+    results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Mean over the first dim against the second, with a band of two standard errors."""
+    ax = axes_of(ax, (7.0, 3.6))
+    for result, name, colour in zip(results, names, (TRAINED, CONTROL, "#D55E00"), strict=False):
+        over, along = (str(dim) for dim in result.dims)
+        mean, error = result.mean(over), result.std(over) / np.sqrt(result.sizes[over])
+        ax.plot(result[along], mean, color=colour, label=name)
+        ax.fill_between(
+            result[along], mean - 2 * error, mean + 2 * error, color=colour, alpha=0.2, lw=0
+        )
+        ax.set(xlabel=along, ylabel=label_of(result))
+    ax.set(title=title, ylim=(0, None))
+    ax.legend(frameon=False)
+    return ax
+
+
+def scatter(
+    x: DataArray, y: DataArray, colour: DataArray, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """One point per head: `x` and `y` scores on their bounds, coloured by a third from 0 to 1, and
+    labelled."""
+    ax = axes_of(ax, (5.4, 4.6))
+    points = ax.scatter(
+        x.values.ravel(), y.values.ravel(), c=colour.values.ravel(),
+        cmap="viridis_r", vmin=0.0, vmax=1.0, s=42, edgecolor="0.2", lw=0.6,
+    )  # fmt: skip
+    placed: list[tuple[float, float]] = []
+    high = x.attrs["bounds"][1]
+    for at, name in zip(
+        zip(x.values.ravel(), y.values.ravel(), strict=True), x.label.values.ravel(), strict=True
+    ):
+        close = sum(abs(at[0] - other[0]) + abs(at[1] - other[1]) < 0.1 for other in placed)
+        side = -1 if at[0] > high - 0.2 else 1  # stack the names of points that lie together
+        ax.annotate(
+            str(name), at, xytext=(side * 6, 4 - 10 * close), textcoords="offset points",
+            fontsize=8, ha="left" if side > 0 else "right",
+        )  # fmt: skip
+        placed.append(at)
+    for line, bound in ((ax.axvline, x.attrs["bounds"]), (ax.axhline, y.attrs["bounds"])):
+        if bound[0] < 0:
+            line(0, color="0.7", lw=0.8, zorder=0)
+    ax.set(xlim=padded(x), ylim=padded(y), xlabel=label_of(x), ylabel=label_of(y), title=title)
+    if ax.figure is not None:
+        ax.figure.colorbar(points, ax=ax, label=label_of(colour))
+    return ax

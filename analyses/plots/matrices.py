@@ -1,0 +1,105 @@
+"""Matrices: any 2-D result, attention patterns, and eigenvalues in the plane."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+from xarray import DataArray
+
+from analyses.plots.canvas import TRAINED, axes_of, grid, label_of, show_token
+
+
+def heatmap(
+    result: DataArray, ax: Axes | None = None, title: str = "", *, bar: bool = True
+) -> Axes:
+    """A 2-D result as an image: rows are its first dim, columns its second. Where it has no bounds
+    the scale begins at 0, or is centred on it if some values are below."""
+    ax = axes_of(ax)
+    low, high = result.attrs.get("bounds", (min(float(result.min()), 0.0), float(result.max())))
+    signed = low < 0
+    limit = max(abs(low), abs(high))
+    image = ax.imshow(
+        result.values,
+        aspect="auto",
+        cmap="RdBu_r" if signed else "Blues",
+        vmin=-limit if signed else low,
+        vmax=limit if signed else high,
+        interpolation="nearest",
+    )
+    row, column = (str(dim) for dim in result.dims)
+    ax.set(xlabel=column.replace("_", " "), ylabel=row.replace("_", " "), title=title)
+    for axis, dim in ((ax.xaxis, column), (ax.yaxis, row)):
+        if dim in result.coords and result.sizes[dim] <= 40:
+            axis.set_ticks(range(result.sizes[dim]), [_tick(v) for v in result[dim].values])
+    if sum(len(tick.get_text()) for tick in ax.get_xticklabels()) > 30:
+        ax.tick_params(axis="x", rotation=90)
+    if bar and ax.figure is not None:
+        ax.figure.colorbar(image, ax=ax, label=label_of(result), fraction=0.046)
+    return ax
+
+
+def attention(
+    pattern: Tensor | DataArray,
+    tokens: Sequence[str] | None = None,
+    *,
+    titles: Sequence[str] | None = None,
+    colours: Sequence[str] | None = None,
+    columns: int = 8,
+) -> np.ndarray:
+    """Patterns [head dest src] in [0, 1] as small multiples, one panel per head, all on one scale.
+
+    Up to 24 tokens are written along the axes of the first panel of the last row.
+    """
+    values = np.asarray(pattern.detach() if isinstance(pattern, Tensor) else pattern)
+    if values.ndim != 3:
+        raise ValueError(f"wanted a pattern [head dest src], got {list(values.shape)}")
+    heads = len(values)
+    columns = min(columns, heads)
+    rows = -(-heads // columns)
+    figure, axes = grid(rows, columns)
+    image = None
+    for i, ax in enumerate(axes.flat):
+        if i >= heads:
+            ax.set_visible(False)
+            continue
+        image = ax.imshow(values[i], cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+        colour = colours[i] if colours else "black"
+        ax.set_title(titles[i] if titles else f"head {i}", color=colour, fontsize=9)
+        ax.set(xticks=[], yticks=[])
+        for spine in ax.spines.values():
+            spine.set_color(colour)
+    corner = axes[-1, 0]
+    if tokens is not None and len(tokens) <= 24:
+        words = [show_token(token) for token in tokens]
+        corner.set_xticks(range(len(words)), words, rotation=90, fontsize=6)
+        corner.set_yticks(range(len(words)), words, fontsize=6)
+    corner.set(xlabel="source", ylabel="destination")
+    if image is not None:
+        figure.colorbar(image, ax=axes, label="attention", fraction=0.02)
+    return axes
+
+
+def eigenvalues(
+    result: DataArray | Tensor, ax: Axes | None = None, title: str = "", colour: str = TRAINED
+) -> Axes:
+    """Complex eigenvalues in the plane, as a share of the largest; the radius is logarithmic over
+    three decades, so that the many small ones show beside the few large."""
+    ax = axes_of(ax)
+    values = np.asarray(result.detach() if isinstance(result, Tensor) else result).ravel()
+    share = np.abs(values) / max(np.abs(values).max(initial=0), 1e-30)
+    radius = np.clip(1 + np.log10(np.maximum(share, 1e-30)) / 3, 0, 1)
+    turned = radius * np.exp(1j * np.angle(values))
+    ax.axvspan(0, 1.15, color="#0072B2", alpha=0.07, lw=0)
+    ax.axhline(0, color="0.8", lw=0.6, zorder=0)
+    ax.axvline(0, color="0.5", lw=0.8, zorder=0)
+    ax.scatter(turned.real, turned.imag, s=6, color=colour, lw=0)
+    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), xticks=[], yticks=[], aspect="equal")
+    ax.set_title(title, fontsize=9)
+    return ax
+
+
+def _tick(value: object) -> str:
+    """The words of a tick; a token that begins or ends with whitespace shows it."""
+    words = str(value)
+    return words if words == words.strip() else show_token(words)

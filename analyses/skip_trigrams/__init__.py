@@ -1,0 +1,28 @@
+"""Skip-trigrams: source ... destination -> out, read from one head's QK and OV circuits.
+
+A head copies a source to where a destination token asks for it, and raises the out tokens. How much
+is the product of two scores: the QK score of the destination for the source, less its mean over
+keys and not below 0 (what is not asked for is not fetched), and the OV effect of the source on the
+out token's logit, less its mean over outs. Both are read straight from the embedding: exact for a
+one-layer model without norms, and without what earlier heads and MLPs add in any other. (Elhage et
+al. 2021, "Interpreting ... as skip-trigrams",
+https://transformer-circuits.pub/2021/framework/index.html)
+"""
+
+from analyses.skip_trigrams.bugs import bug_grid, bugs
+from analyses.skip_trigrams.patterns import PATTERNS, patterns, triples
+from analyses.skip_trigrams.splits import split_table, split_tokens
+from analyses.skip_trigrams.tables import copying_table, table, top_entries
+
+__all__ = [
+    "PATTERNS",
+    "bug_grid",
+    "bugs",
+    "copying_table",
+    "patterns",
+    "split_table",
+    "split_tokens",
+    "table",
+    "top_entries",
+    "triples",
+]

@@ -1,0 +1,89 @@
+"""Bugs: one head cannot fetch a source for one destination and raise an out only there.
+
+f1(destination, source) f2(source, out) has rank one: "keep ... in mind" and "keep ... at bay" make
+"keep ... in bay" and "keep ... at mind" as well. (Elhage et al. 2021, "Skip-trigram bugs",
+https://transformer-circuits.pub/2021/framework/index.html)
+"""
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import torch
+from pandas import DataFrame
+from xarray import DataArray
+
+from analyses.skip_trigrams.scores import circuits_of, product, tokens_of, words_of
+from circuits.components import AnyHead
+from circuits.components import head as head_of
+from circuits.model import GPT
+
+
+def bug_grid(
+    model: GPT,
+    head: AnyHead,
+    source: str | int,
+    *,
+    destinations: Sequence[str | int],
+    outs: Sequence[str | int],
+) -> DataArray:
+    """max(QK, 0) * OV of one source at one head, (destination, out): a column `qk` times a row
+    `ov`, both kept as coordinates. Having rank one, it cannot favour one pairing over the other.
+
+    QK is less its mean over keys, OV less its mean over outs. ValueError for a text that is not one
+    token, and where there are none.
+    """
+    with torch.no_grad():
+        QK, OV = circuits_of(model, head)
+        token = tokens_of(model, [source])
+        at, raised = tokens_of(model, destinations), tokens_of(model, outs)
+        qk = QK[at, :].columns(token)[:, 0]
+        ov = OV.rows(token)[0, raised]
+    label, word = head_of(model.cfg, head), words_of(model, token)[0]
+    return DataArray(
+        product(qk[:, None], ov[None]).cpu().numpy(),
+        dims=("destination", "out"),
+        coords={
+            "destination": words_of(model, at),
+            "out": words_of(model, raised),
+            "qk": ("destination", qk.cpu().numpy()),
+            "ov": ("out", ov.cpu().numpy()),
+        },
+        name="bug_grid",
+        attrs={
+            "long_name": f"{word!r} at {label}: QK score x OV effect",
+            "source": word,
+            "head": str(label),
+        },
+    )
+
+
+def bugs(
+    model: GPT, head: AnyHead, source: str | int, right: Sequence[tuple[str | int, str | int]]
+) -> DataFrame:
+    """What one head makes of the `right` skip-trigrams (destination, out) of one source: at each
+    destination, the outs that belong to the others, smallest margin first.
+
+    `margin` = max(QK, 0) (OV of the right out - OV of the wrong one). Of two right pairs it is not
+    above 0 at one destination at least; where it is 0 the head cannot tell them apart. ValueError
+    for fewer than two pairs.
+    """
+    pairs = list(dict.fromkeys(right))
+    if len(pairs) < 2:
+        raise ValueError(f"a bug takes two right pairs (destination, out) or more, got {pairs}")
+    destinations, outs = ([pair[i] for pair in pairs] for i in (0, 1))
+    grid = bug_grid(model, head, source, destinations=destinations, outs=outs)
+    rows = [
+        {
+            "source": grid.attrs["source"],
+            "destination": str(grid.destination.values[i]),
+            "right": str(grid.out.values[i]),
+            "wrong": str(grid.out.values[j]),
+            "right_score": float(grid[i, i]),
+            "wrong_score": float(grid[i, j]),
+            "margin": float(grid[i, i] - grid[i, j]),
+        }
+        for i, j in permutations(range(len(pairs)), 2)
+        if (destinations[i], outs[j]) not in pairs
+    ]
+    columns = ["source", "destination", "right", "wrong", "right_score", "wrong_score", "margin"]
+    return DataFrame(rows, columns=columns).sort_values("margin", ignore_index=True, kind="stable")

@@ -1,0 +1,58 @@
+"""What all skip-trigram tables read: circuits as softmax sees them, and tokens by their words."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analyses.copying import centred
+from circuits.algebra import full_OV, full_QK
+from circuits.components import AnyHead
+from circuits.components import head as head_of
+from circuits.factored import FactoredMatrix
+from circuits.model import GPT
+from circuits.tokens import Vocabulary
+
+
+def circuits(model: GPT) -> tuple[FactoredMatrix, FactoredMatrix]:
+    """QK [layer head destination source] and OV [layer head source out] of every head, each row
+    less its mean; ValueError for a model without a tokenizer, whose tokens are no words."""
+    vocabulary(model)
+    return centred(full_QK(model)), centred(full_OV(model))
+
+
+def circuits_of(model: GPT, head: AnyHead) -> tuple[FactoredMatrix, FactoredMatrix]:
+    """QK [destination source] and OV [source out] of one head, each row less its mean."""
+    at = head_of(model.cfg, head)
+    QK, OV = (FactoredMatrix(*circuit[at].pair) for circuit in circuits(model))
+    return QK, OV
+
+
+def product(qk: Float[Tensor, "*#a"], ov: Float[Tensor, "*#a"]) -> Float[Tensor, "*a"]:
+    """The score of a skip-trigram, max(QK, 0) * OV."""
+    return qk.clamp(min=0) * ov
+
+
+def vocabulary(model: GPT) -> Vocabulary:
+    """The model's tokenizer; ValueError if it has none."""
+    if model.tokenizer is None:
+        raise ValueError("skip-trigrams are words: the model has no tokenizer")
+    return model.tokenizer
+
+
+def tokens_of(model: GPT, words: Iterable[str | int]) -> Int[Tensor, " token"]:
+    """Tokens given as text or as numbers; ValueError for a text that is not one token, and for a
+    number outside of the vocabulary."""
+    found = [word if isinstance(word, int) else model.to_single_token(word) for word in words]
+    for token in found:
+        if not 0 <= token < model.cfg.d_vocab:
+            raise ValueError(f"there is no token {token}: they are 0 to {model.cfg.d_vocab - 1}")
+    if not found:
+        raise ValueError("wanted one token or more, got none")
+    return torch.tensor(found, device=model.W_E.device)
+
+
+def words_of(model: GPT, tokens: Int[Tensor, "*shape"]) -> list[str]:
+    """Each token as a string of its own, in order."""
+    return [model.to_string(token) for token in tokens.flatten().tolist()]
