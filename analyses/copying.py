@@ -33,9 +33,11 @@ def eigenvalues(model: GPT) -> DataArray:
 
 def positivity(circuit: FactoredMatrix) -> Float[Tensor, "*lead"]:
     """sum(eig) / sum(|eig|) in [-1, 1] for each leading index: 1 where every eigenvalue is
-    positive, around 0 for random matrices; 0 for a circuit that is zero."""
+    positive, around 0 for random matrices; 0 for a circuit that is zero up to rounding."""
     values = circuit.eigenvalues
-    return values.sum(-1).real / values.abs().sum(-1).clamp(min=1e-12)
+    total, rounding = values.abs().sum(-1), 10 * torch.finfo(circuit.factors[0].dtype).eps
+    score = values.sum(-1).real / total.clamp(min=1e-30)
+    return torch.where(total > rounding * circuit.size(), score, 0.0)
 
 
 def centred(circuit: FactoredMatrix) -> FactoredMatrix:

@@ -34,11 +34,14 @@ def copying(model: GPT, length: int = 25, *, batch: int = 10, seed: int = 0) -> 
         W_U = unembedding(model)
         W_U = (W_U - W_U.mean(-1, keepdim=True)).T[tokens[:, 1:]]  # batch out d_model
         same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
-        shares = []
+        shares, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
         for layer, W_O in enumerate(model.W_O):
             pattern, v = cache["pattern", layer][:, :, 1:, 1:], cache["v", layer][:, 1:]
             raised = torch.einsum("bshe,hed,bod->bhso", v, W_O, W_U).relu()
-            own = (raised * same[:, None]).sum(-1) / raised.sum(-1).clamp(min=1e-12)
+            total = raised.sum(-1)
+            own = (raised * same[:, None]).sum(-1) / total.clamp(min=1e-30)
+            size = torch.einsum("bsh,h->bhs", v.norm(dim=-1), W_O.norm(dim=(-2, -1)))
+            own = own.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
             attended = (pattern * own[:, :, None]).sum((0, 2, 3))
             shares.append(attended / pattern.sum((0, 2, 3)).clamp(min=1e-12))
     values = torch.stack(shares) if shares else torch.empty(0, model.cfg.n_heads)

@@ -123,11 +123,8 @@ class FactoredMatrix:
         return FactoredMatrix(*(factor.mT for factor in reversed(self.factors)))
 
     def __getitem__(self, index: Any) -> "FactoredMatrix":
-        """Index leading dims, rows and columns as one would a tensor: `full_OV[1, 4]`,
-        `full_OV[..., sources, :]`. A single row or column stays as a dim of size 1.
-
-        IndexError for more indices than dims.
-        """
+        """Index leading dims, rows and columns as in a tensor: `full_OV[1, 4]`, `OV[..., 5, :]`.
+        A single row or column stays as a dim of size 1. IndexError for more indices than dims."""
         lead, rows, columns = split_index(index, self.shape)
         factors = list(self.factors)
         if any(part is not ... for part in lead):
@@ -184,7 +181,7 @@ class FactoredMatrix:
         return self * (1 / scalar)
 
     def __neg__(self) -> "FactoredMatrix":
-        return self * -1.0
+        return self * -1
 
     def __add__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix":
         """The sum with another product, or with a bias: [columns] or [*lead 1 columns] added to
@@ -210,6 +207,12 @@ class FactoredMatrix:
         A_A = chain(*(factor.mT for factor in reversed(left)), *left)
         B_B = chain(*right, *(factor.mT for factor in reversed(right)))
         return (A_A * B_B).sum((-2, -1)).clamp(min=0).sqrt().expand(self.lead)
+
+    def size(self) -> Float[Tensor, "*lead"]:
+        """The product of the norms of all factors: a bound of the norm and of sum |eig|, and what
+        rounding is relative to."""
+        norms = [torch.linalg.matrix_norm(factor) for factor in self.factors]
+        return math.prod(norms[1:], start=norms[0]).expand(self.lead)
 
     def trace(self) -> Float[Tensor, "*lead"]:
         """Sum of the diagonal of AB, which is the sum of its eigenvalues; AB must be square."""
@@ -260,8 +263,7 @@ class FactoredMatrix:
         """The k largest entries of each matrix, exact, without ever holding one.
 
         Rows are multiplied out in blocks of at most `block_bytes` (64 MiB); beside A and B nothing
-        larger is held. For the smallest take `(-M).top(k)`. ValueError unless there is at least
-        one matrix and 1 <= k <= rows * columns.
+        larger is held. For the smallest take `(-M).top(k)`. ValueError for a k that is not there.
         """
         if not 1 <= k <= self.ldim * self.rdim or 0 in self.lead:
             raise ValueError(

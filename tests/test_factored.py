@@ -212,3 +212,11 @@ def test_leading_dims_broadcast():
     A, B = torch.randn(2, 1, 5, 3), torch.randn(4, 3, 6)
     assert FactoredMatrix(A, B).shape == (2, 4, 5, 6)
     assert torch.allclose(FactoredMatrix(A, B).AB, A @ B)
+
+
+def test_the_size_of_the_factors_bounds_the_norm_and_the_eigenvalues():
+    M = factored()
+    M = FactoredMatrix(M.A, M.B @ M.A, M.B)
+    assert (M.norm() <= M.size()).all() and (M.eigenvalues.abs().sum(-1) <= M.size()).all()
+    norms = [torch.linalg.matrix_norm(factor) for factor in M.factors]
+    assert torch.allclose(M.size(), norms[0] * norms[1] * norms[2])

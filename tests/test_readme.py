@@ -10,11 +10,27 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_example_runs():
-    (example,) = blocks("python")
-    names: dict[str, object] = {}
+def run(example: str) -> dict:
+    names: dict = {}
     exec(example, names)
+    return names
+
+
+def test_the_first_example_runs_and_finds_an_induction_head():
+    names = run(blocks("python")[0])
     assert "induction" in names["attention"].taxonomy(names["model"]).role.values
+
+
+def test_the_second_example_runs_and_its_numbers_are_these():
+    names = run(blocks("python")[1])
+    parts, model = names["parts"], names["model"]
+    assert model.to_str_tokens(names["tokens"][0])[-2:] == [" H", "art"]
+    assert (
+        round(parts["L1H1"][0, -1].item(), 1) == 6.6 and round(parts.whole[0, -1].item(), 1) == 9.1
+    )
+    assert parts.remainder.abs().max() < 1e-4
+    split = names["scores"].by_token(model, names["cache"], "L1H1", dest=23, src=5)[0]
+    assert divmod(int(split.argmax()), 24) == (23, 4)  # "art" seeks what follows the first "art"
 
 
 def test_the_first_console_block_holds_the_two_commands():
