@@ -204,7 +204,7 @@ def _embedding(model: GPT) -> Float[Tensor, "d_vocab d_model"]:
 
 def _finite(name: str, W: Tensor) -> Tensor:
     """The weight; ValueError with the first index where it is no finite number."""
-    if not W.sum(dtype=torch.float64).isfinite():
+    if not W.sum(dtype=torch.promote_types(W.dtype, torch.float32)).isfinite():
         at = (~W.isfinite()).nonzero()[0].tolist()
         raise ValueError(f"{name}{at} is {W[tuple(at)].item()}: a circuit of it means nothing")
     return W

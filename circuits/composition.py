@@ -10,6 +10,8 @@ d_model], one for each writer and one for each way to read. So all pairs are one
 Norms are folded into what reads from them (see algebra).
 """
 
+from collections.abc import Iterator
+
 import torch
 from einops import einsum
 from jaxtyping import Float
@@ -28,8 +30,8 @@ Pairs = Float[Tensor, "via writer_layer writer reader_layer reader"]
 Gram = tuple[Float[Tensor, "layer head e d_model"], Float[Tensor, "layer head e d_model"]]
 "A Gram matrix [d_model d_model] of each head, as left^T right."
 
-STRIP, GROUP = 64, 2
-"Rows of a Gram matrix, and layers of writers, that are at work at a time."
+STRIP = 64
+"Rows of the Gram matrices that are at work at a time."
 
 
 def scores(model: GPT) -> Pairs:
@@ -61,27 +63,31 @@ def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
     n_layers, n_heads, _, d_model = written[0].shape
     total = written[0].new_zeros(len(ways), n_layers, n_heads, n_layers, n_heads)
     for start in range(0, d_model, STRIP):
-        once = _rows(written, start, slice(None, -1), twice=True)
+        once = _rows(written, start, twice=True)
         for via, read in enumerate(ways):
-            again = _rows(read, start, slice(1, None))  # of layer 1 and up
-            for first in range(0, n_layers - 1, GROUP):  # writers of a few layers, readers beyond
-                group, later = once[first : first + GROUP], again[first:]
-                products = group.flatten(0, 1) @ later.flatten(0, 1).T
-                total[via, first : first + len(group), :, first + 1 :] += products.unflatten(
-                    0, (-1, n_heads)
-                ).unflatten(-1, (-1, n_heads))
+            again = _rows(read, start)
+            for writers, readers in _earlier_by_later(0, n_layers):
+                products = once[writers].flatten(0, 1) @ again[readers].flatten(0, 1).T
+                products = products.unflatten(0, (-1, n_heads)).unflatten(-1, (-1, n_heads))
+                total[via, writers, :, readers] += products
     return total
 
 
-def _rows(
-    gram: Gram, start: int, layers: slice, *, twice: bool = False
-) -> Float[Tensor, "_ head entries"]:
+def _earlier_by_later(first: int, last: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of layers, as few as can be, that together pair each layer with every later one."""
+    if last - first > 1:
+        middle = (first + last) // 2
+        yield slice(first, middle), slice(middle, last)
+        yield from _earlier_by_later(first, middle)
+        yield from _earlier_by_later(middle, last)
+
+
+def _rows(gram: Gram, start: int, *, twice: bool = False) -> Float[Tensor, "layer head entries"]:
     """A strip of rows of left^T right from the diagonal on; `twice` doubles what is right of it."""
-    left, right = (factor[layers] for factor in gram)
-    right = right[..., start:]
+    left, right = gram[0][..., start : start + STRIP], gram[1][..., start:]
     if twice:  # but not the square on the diagonal, where both halves are there
         right = torch.cat([right[..., :STRIP], 2 * right[..., STRIP:]], -1)
-    return (left[..., start : start + STRIP].mT @ right).flatten(-2)
+    return (left.contiguous().mT @ right).flatten(-2)
 
 
 def chance(cfg: GPTConfig) -> float:

@@ -124,9 +124,8 @@ def dense_scores(model):
 @pytest.mark.parametrize("norm", [None, "LN", "RMS"])
 @pytest.mark.parametrize("strip", [96, 5, 1])
 def test_composition_of_every_pair_is_that_of_the_dense_products(norm, strip, monkeypatch):
-    """Whatever strips and groups the Gram matrices are made in."""
+    """Whatever strips the Gram matrices are made in."""
     monkeypatch.setattr(composition, "STRIP", strip)
-    monkeypatch.setattr(composition, "GROUP", 1 + strip % 3)
     model = tiny(n_layers=4, normalization_type=norm, n_heads=3).requires_grad_(False)
     scores = composition.scores(model)
     assert torch.allclose(scores, dense_scores(model), equal_nan=True, atol=1e-10)
