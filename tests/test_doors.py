@@ -23,7 +23,7 @@ from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save
 from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
 from circuits.pretrained import load_weights
 from circuits.tokens import Vocabulary
-from circuits.training import Recipe, train
+from circuits.training import Recipe, Snapshots, train
 from analyses import attention, figures, induction, plots, prompts, report, skip_trigrams
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
 def cfg(**fields): return GPTConfig(**{**TINY, **fields})
@@ -141,6 +141,12 @@ CASES = [
     ("Recipe(steps=0, batch_size=1)", "ValueError", "steps must be a number above 0, got 0"),
     ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "
      "lr=1e30)))", "ValueError", "lower lr or muon_lr"),
+    ("Recipe(steps=2, batch_size=1.5)", "ValueError", "batch_size must be a whole number, got 1.5"),
+    ("Recipe(steps=2, batch_size=1, bf16=1)", "ValueError", "bf16 must be True or False, got 1"),
+    ("Recipe(steps=2, batch_size=6, accumulate=4)", "ValueError",
+     "a batch of 6 rows cannot be cut into accumulate=4 equal parts"),
+    ("Recipe.from_json('{\"stepz\": 2}')", "ValueError", "a recipe has no ['stepz']; its fields"),
+    ("Snapshots(folder=folder, keep=1)", "ValueError", "keep must be at least 2, got 1"),
     # analyses
     ("prompts.repeated(model, 9)", "ValueError", "are 19; the model reads at least 2"),
     ("attention.offset(model, 99)", "ValueError", "offset 99 does not fit into 16 tokens"),
