@@ -3,6 +3,10 @@
 A step reads a batch, takes the next-token loss at every position, clips the gradient, and moves
 along a warm-up and a cosine. Batches are a function of the step and the seed, so a recipe
 and its data give the same model on the same machine again, in one piece or in many.
+
+Inside of a process group (circuits.distributed.group) each process takes its share of the rows,
+gradients are averaged by torch's DistributedDataParallel, and rank 0 alone evaluates, watches and
+writes. The batch is that of the recipe however many processes share it.
 """
 
 import hashlib
@@ -19,7 +23,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from circuits import distributed
 from circuits.data import Batches
 from circuits.files import replacing
 from circuits.model import GPT
@@ -62,12 +68,19 @@ def train(
     ValueError with the step and the last snapshot if the loss is not finite, and for a folder whose
     run has another recipe, config or data.
     """
+    _check_shares(recipe)
     opts = optimizers(model, recipe)
+    first, device = distributed.rank() == 0, model.W_E.device
     known = identity(model, data, recipe) if snapshots else {}
     progress = _begun(model, opts, snapshots, known)
     start = time.monotonic() - progress.seconds
     yield from tuple(progress.records)
-    if watch and watch(model, progress.step, progress.losses):
+
+    def stopped() -> bool:
+        says = bool(watch(model, progress.step, progress.losses)) if watch and first else False
+        return bool(distributed.agreed(says, device)) if watch else False
+
+    if stopped():
         return
     since = progress.records[-1]["step"] if progress.records else 0
     for loss, tokens in _steps(model, opts, data, recipe, progress, snapshots):
@@ -78,13 +91,13 @@ def train(
         last = progress.step == recipe.steps
         due = last or progress.step % recipe.evaluate_every == 0
         if due:
-            record = _record(progress, since, evaluate(model) if evaluate else {})
+            record = _record(progress, since, evaluate(model) if evaluate and first else {})
             progress.records.append(record)
             since = progress.step
-        stop = bool(watch and watch(model, progress.step, progress.losses))
-        if snapshots and (last or stop or progress.step % snapshots.every == 0):
-            _snapshot(model, opts, progress, snapshots, known)
-        if snapshots:
+        stop = stopped()
+        if snapshots and first:
+            if last or stop or progress.step % snapshots.every == 0:
+                _snapshot(model, opts, progress, snapshots, known)
             snapshots.write_weights(model, progress.step)
         if due:
             yield progress.records[-1]
@@ -112,13 +125,18 @@ def _begun(
     if snapshots is None:
         return Progress()
     found = snapshots.newest(known)
-    if found is None:
-        progress = Progress()
+    tensors, progress = found or ({}, Progress())
+    step = distributed.agreed(progress.step if found else -1, model.W_E.device)
+    if step != (progress.step if found else -1):
+        raise ValueError(
+            f"rank {distributed.rank()} does not see the snapshot that rank 0 sees: "
+            f"{snapshots.folder} must be one folder that all processes share"
+        )
+    if found:
+        restore(tensors, model, opts)
+    elif distributed.rank() == 0:
         _snapshot(model, opts, progress, snapshots, known)
         snapshots.write_weights(model, 0)
-        return progress
-    tensors, progress = found
-    restore(tensors, model, opts)
     return progress
 
 
@@ -147,10 +165,10 @@ def _steps(
 ) -> Iterator[tuple[float, int]]:
     """Make one step after another: the loss of each (nats) and how many tokens it predicted."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    device, loss_of = model.W_E.device, _loss(recipe)
+    device, loss_of = model.W_E.device, _loss_module(model, recipe)
     rows = data.batch(progress.step, recipe.batch_size)
     for step in range(progress.step, recipe.steps):
-        loss = _backward(model, loss_of, rows.to(device), recipe)
+        loss = _backward(loss_of, distributed.share(rows).to(device), recipe)
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         tokens = rows[:, 1:].numel()
         if step + 1 < recipe.steps:  # read on while a GPU still works
@@ -168,25 +186,51 @@ def _steps(
         yield value, tokens
 
 
-def _loss(recipe: Recipe) -> Callable[[GPT, Tensor], Tensor]:
-    return torch.compile(next_token_loss) if recipe.compile else next_token_loss
+class _Loss(nn.Module):
+    """The loss as a module, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return next_token_loss(self.model, rows)
+
+
+def _loss_module(model: GPT, recipe: Recipe) -> nn.Module:
+    module: Any = torch.compile(_Loss(model)) if recipe.compile else _Loss(model)
+    if distributed.world() == 1:
+        return module
+    # With 0 layers shortformer positions take no part in the loss, and have no gradient.
+    unused = model.cfg.n_layers == 0
+    return DistributedDataParallel(
+        module, forward_sync_buffers=False, find_unused_parameters=unused
+    )
 
 
 def _backward(
-    model: GPT,
-    loss_of: Callable[[GPT, Tensor], Tensor],
-    rows: Int[Tensor, "batch pos"],
-    recipe: Recipe,
+    loss_of: nn.Module, rows: Int[Tensor, "batch pos"], recipe: Recipe
 ) -> Float[Tensor, ""]:
-    """The mean loss of the rows, whose gradient is left in the parameters."""
-    total = torch.zeros((), device=rows.device, dtype=model.W_E.dtype)
-    for part in rows.chunk(recipe.accumulate):
-        half = torch.autocast(rows.device.type, torch.bfloat16) if recipe.bf16 else nullcontext()
-        with half:
-            loss = loss_of(model, part) / recipe.accumulate
-        loss.backward()
-        total += loss.detach()
-    return total
+    """The mean loss of all rows of all processes; its gradient is left in the parameters."""
+    losses, parts = [], rows.chunk(recipe.accumulate)
+    for part in parts:
+        alone = part is not parts[-1] and isinstance(loss_of, DistributedDataParallel)
+        half = torch.autocast(rows.device.type, torch.bfloat16, enabled=recipe.bf16)
+        with loss_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            with half:
+                loss = loss_of(part) / recipe.accumulate
+            loss.backward()
+        losses.append(loss.detach().to(torch.promote_types(loss.dtype, torch.float32)))
+    return distributed.mean(torch.stack(losses).sum())
+
+
+def _check_shares(recipe: Recipe) -> None:
+    parts = distributed.world() * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise ValueError(
+            f"a batch of {recipe.batch_size} rows cannot be cut into equal parts for "
+            f"{distributed.world()} processes and accumulate={recipe.accumulate}"
+        )
 
 
 def _record(progress: Progress, since: int | float, measured: Record) -> Record:

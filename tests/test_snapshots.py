@@ -5,16 +5,18 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from circuits import GPT, GPTConfig, save
-from circuits.data import RepeatedTokens
+from circuits.data import RepeatedTokens, repeated_tokens
 from circuits.recipe import Recipe
 from circuits.snapshots import Snapshots
 from circuits.training import train
@@ -229,3 +231,18 @@ def test_bfloat16_follows_the_same_curve_more_coarsely():
         for bf16 in (False, True)
     )  # fmt: skip
     assert plain != coarse and torch.allclose(torch.tensor(plain), torch.tensor(coarse), atol=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_loss_follows_the_same_curve():
+    class OneLength:  # each length would be compiled anew
+        def batch(self, step, size):
+            return repeated_tokens(32, 8, size, rng=np.random.default_rng(step))
+
+    plain, compiled = (
+        [r["loss"] for r in train(model(n_layers=0), OneLength(), Recipe(
+            steps=6, batch_size=4, evaluate_every=1, compile=compile))]
+        for compile in (False, True)
+    )  # fmt: skip
+    assert torch.allclose(torch.tensor(plain), torch.tensor(compiled), atol=1e-5)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model",
                  "pretrained", "algebra", "ground_truth", "data", "recipe", "optimizers", "files",
-                 "snapshots", "training"],
+                 "snapshots", "distributed", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
                  "plots", "figures", "report", "runs", "cli"],
 }  # fmt: skip
