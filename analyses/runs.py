@@ -50,7 +50,7 @@ def on_text(
         cfg = GPTConfig(**{**shape, **POSITIONS, "d_vocab": vocabulary.size})
         rows = tokenized(kept, vocabulary)
     windows = Windows(rows, cfg.n_ctx, vocabulary.bos, repeats=repeats, seed=cfg.seed)
-    console.print(f"{len(rows)} documents, {len(windows.stream):,} tokens")
+    console.print(f"{len(rows)} documents, {windows.tokens:,} tokens")
     unseen_rows = Windows(tokenized(unseen, vocabulary), cfg.n_ctx, vocabulary.bos).batch(0, 128)
     return _run(GPT(cfg, vocabulary), windows, recipe, out, unseen_rows[:, :-1], console)
 

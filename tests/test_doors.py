@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 import circuits
-from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save
+from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save, synthetic
 from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
 from circuits.pretrained import load_weights
+from circuits.shards import Shards, shards
 from circuits.tokens import Vocabulary
 from circuits.training import Recipe, Snapshots, train
 from analyses import attention, figures, induction, plots, prompts, report, skip_trigrams
@@ -138,6 +139,19 @@ CASES = [
     ("Windows([], 8, 0)", "ValueError", "there are no documents"),
     ("Windows([np.zeros(3, dtype=np.uint16)], 8, 0, repeats=2.0)", "ValueError",
      "repeats is a share of the windows, from 0 to 1; got 2.0"),
+    ("synthetic.BigramTriggers(torch.zeros(9).long(), 3, triggers=2)", "ValueError",
+     "2 triggers out of 1 tokens that occur"),
+    ("synthetic.MarkovChains(2, length=3, order=3)", "ValueError",
+     "order must be from 1 to length - 1, got 3 for 3"),
+    ("synthetic.MarkovChains(2, order=2, doubly_stochastic=True)", "ValueError",
+     "doubly_stochastic wants order 1, got 2"),
+    ("synthetic.CausalGraph([None, 1])", "ValueError",
+     "the parent of position 1 must be before it: 1"),
+    ("synthetic.CausalGraph([])", "ValueError", "a graph needs at least one position"),
+    ("Shards(folder)", "ValueError", "holds no shards: index.json is missing"),
+    ("shards([], vocabulary, folder, sources=['no text'])", "ValueError",
+     "there is no text in ['no text']"),
+    ("list(documents(folder / '*.nothing'))", "ValueError", "no file matches"),
     ("Recipe(steps=0, batch_size=1)", "ValueError", "steps must be a number above 0, got 0"),
     ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "
      "lr=1e30)))", "ValueError", "lower lr or muon_lr"),

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model",
-                 "pretrained", "algebra", "ground_truth", "data", "recipe", "optimizers", "files",
-                 "snapshots", "distributed", "training"],
+                 "pretrained", "algebra", "ground_truth", "text", "synthetic", "data", "files",
+                 "shards", "recipe", "optimizers", "snapshots", "distributed", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
                  "plots", "figures", "report", "runs", "cli"],
 }  # fmt: skip
