@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -33,11 +33,13 @@ from circuits.optimizers import Muon, optimizers, orthogonalised
 from circuits.recipe import Recipe
 from circuits.snapshots import Progress, Record, Snapshots, restore, state
 
-__all__ = ["Muon", "Recipe", "Record", "Snapshots", "Watch", "identity", "next_token_loss",
-           "optimizers", "orthogonalised", "train", "write_log"]  # fmt: skip
+__all__ = [
+    "Muon", "Progress", "Recipe", "Record", "Snapshots", "Watch", "identity", "next_token_loss",
+    "optimizers", "orthogonalised", "train", "write_log",
+]  # fmt: skip
 
-Watch = Callable[[GPT, int, Sequence[float]], bool | None]
-"Sees the model, the steps done and all losses so far after every step; True ends the run there."
+Watch = Callable[[GPT, Progress], bool | None]
+"Sees the model before the first step and after every one; True ends the run there."
 
 
 def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
@@ -77,7 +79,7 @@ def train(
     yield from tuple(progress.records)
 
     def stopped() -> bool:
-        says = bool(watch(model, progress.step, progress.losses)) if watch and first else False
+        says = bool(watch(model, progress)) if watch and first else False
         return bool(distributed.agreed(says, device)) if watch else False
 
     if stopped():

@@ -66,7 +66,7 @@ def same_weights(a, b):
 def stopped(folder, step, **options):
     """A run that ends early: after `step` steps there is a snapshot, and nothing goes on."""
     torch.manual_seed(0)
-    return run(folder, watch=lambda gpt, done, losses: done == step, **options)
+    return run(folder, watch=lambda gpt, progress: progress.step == step, **options)
 
 
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_equal(tmp_path, uninterrupted):
@@ -103,7 +103,7 @@ def test_a_run_in_two_pieces_is_the_run_in_one(tmp_path, step):
 def test_a_finished_run_says_its_records_again_and_trains_no_more(tmp_path):
     first, records = run(tmp_path)
     steps = []
-    again, said = run(tmp_path, watch=lambda gpt, done, losses: steps.append(done))
+    again, said = run(tmp_path, watch=lambda gpt, progress: steps.append(progress.step))
     assert said == records and same_weights(again, first) and steps == [26]
 
 

@@ -15,7 +15,7 @@ FLOORS = {
                  "pretrained", "algebra", "ground_truth", "text", "synthetic", "data", "files",
                  "shards", "recipe", "optimizers", "snapshots", "distributed", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
-                 "plots", "figures", "report", "runs", "cli"],
+                 "dynamics", "plots", "figures", "report", "runs", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [
