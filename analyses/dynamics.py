@@ -25,7 +25,7 @@ from circuits.algebra import K_composed_QK
 from circuits.files import replacing
 from circuits.model import GPT
 from circuits.pretrained import folder_of, models
-from circuits.snapshots import Progress
+from circuits.snapshots import Progress, Record
 
 FILE = "history.npz"
 VECTOR = 2048
@@ -88,7 +88,7 @@ def record(
     """
     loss = losses(model, rows)
     example, index = _vector(len(rows), loss.shape[1])
-    beside = model if model.W_E.device.type == "cpu" else copy.deepcopy(model).cpu()
+    beside = on_cpu(model)
     earlier = [step for step in _recorded(Path(folder)) if step < progress.step]
     since = progress.losses[max(earlier, default=0) :]
     measured = {
@@ -103,6 +103,11 @@ def record(
         "qk_trace": qk_trace(beside).numpy(),
     }
     _save(Path(folder) / f"step-{progress.step:08d}.npz", measured)
+
+
+def on_cpu(model: GPT) -> GPT:
+    """The model, or a copy of it on the CPU, where the analyses make their tokens."""
+    return model if model.W_E.device.type == "cpu" else copy.deepcopy(model).cpu()
 
 
 def collect(folder: Path | str, out: Path | str) -> None:
@@ -153,7 +158,7 @@ def formed(history: Dataset, threshold: float = 0.3) -> DataArray:
     return first.drop_vars("step").rename("formed").assign_attrs(threshold=threshold, units="steps")
 
 
-def last_record(name: str | Path) -> dict[str, float]:
+def last_record(name: str | Path) -> Record:
     """What the training of a model saw last: the last line of its log.jsonl; empty without one."""
     log = folder_of(name) / "log.jsonl"
     return json.loads(log.read_text().splitlines()[-1]) if log.is_file() else {}

@@ -15,7 +15,8 @@ FLOORS = {
                  "pretrained", "algebra", "ground_truth", "text", "synthetic", "data", "files",
                  "shards", "recipe", "optimizers", "snapshots", "distributed", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
-                 "dynamics", "plots", "figures", "report", "runs", "cli"],
+                 "dynamics", "plots", "figures", "report", "corpus", "runs",
+                 "train_command", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [
