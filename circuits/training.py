@@ -168,10 +168,11 @@ def _steps(
     """Make one step after another: the loss of each (nats) and how many tokens it predicted."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     device, loss_of = model.W_E.device, _loss_module(model, recipe)
+    parameters = list(model.parameters())
     rows = data.batch(progress.step, recipe.batch_size)
     for step in range(progress.step, recipe.steps):
         loss = _backward(loss_of, distributed.share(rows).to(device), recipe)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
         tokens = rows[:, 1:].numel()
         if step + 1 < recipe.steps:  # read on while a GPU still works
             rows = data.batch(step + 1, recipe.batch_size)

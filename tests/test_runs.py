@@ -36,7 +36,7 @@ def circuits(*options):
 def trained(out, text, *options):
     done = circuits("--out", out, "--data", text, *options)
     assert done.exit_code == 0, done.exception or done.output
-    return done.output + (done.stderr or "")
+    return done.output
 
 
 @pytest.fixture(scope="module")
