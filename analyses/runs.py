@@ -61,7 +61,7 @@ class Plan:
     "Steps between snapshots."
     until: int | None = None
     "Stop after so many steps; without it the run goes on from there."
-    examples: int = 512
+    examples: int = 128
     "Rows that the history is measured on; 0: no history."
     keep_weights: bool = False
     "Keep the weights of every step of the history, in half precision."

@@ -47,7 +47,7 @@ def train(
     repeats: Annotated[float, typer.Option(help="share of windows that repeat a passage")] = 0.0,
     every: Annotated[int, typer.Option(help="steps between records and snapshots")] = 250,
     until: Annotated[int | None, typer.Option(help="stop after this step, to go on later")] = None,
-    examples: Annotated[int, typer.Option(help="rows of the history; 0: none")] = 512,
+    examples: Annotated[int, typer.Option(help="rows of the history; 0: none")] = 128,
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="of every step of the history")
     ] = False,

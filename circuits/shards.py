@@ -7,9 +7,11 @@ and from what was read, so it is used again exactly as long as both are unchange
 
 import hashlib
 import json
+import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +94,12 @@ def shards(
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     folder = Path(cache) / key
     if not (folder / "index.json").is_file():
-        part = folder.with_name(f"{PART}{key}")
-        shutil.rmtree(part, ignore_errors=True)
+        part = folder.with_name(f"{PART}{os.getpid()}-{key}")
         part.mkdir(parents=True)
         try:
             _write(texts, vocabulary, part, about, shard_tokens)
-            part.rename(folder)
+            with suppress(OSError):  # another process may have been faster
+                part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return Shards(folder)

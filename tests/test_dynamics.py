@@ -1,6 +1,7 @@
 """A history says what was true of the model at each step, and a killed run's is the whole run's."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ ROWS = RepeatedTokens(32, shortest=15, longest=15, seed=1).batch(0, 8)
 
 
 def run(folder, until=None):
-    gpt, steps = GPT(GPTConfig(**SHAPE)), dynamics.history_steps(20, 6)
+    gpt, steps = GPT(GPTConfig(**SHAPE)), dynamics.history_steps(12, 3)
     kept = []
 
     def watch(model: GPT, progress: Progress) -> bool:
@@ -28,11 +29,17 @@ def run(folder, until=None):
         kept[:] = progress.losses
         return progress.step == until
 
-    recipe = Recipe(steps=20, batch_size=4, evaluate_every=20)
+    recipe = Recipe(steps=12, batch_size=4, evaluate_every=12)
     data = RepeatedTokens(32, shortest=15, longest=15)
     snapshots = Snapshots(folder=folder / "snapshots", every=3)
     list(train(gpt, data, recipe, snapshots=snapshots, watch=watch))
     return gpt, steps, kept
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, *run(folder)
 
 
 def test_steps_are_dense_at_first_on_a_log_scale_and_then_evenly():
@@ -52,8 +59,9 @@ def test_losses_are_those_of_the_model(variant):
     )
 
 
-def test_a_history_is_read_back_as_it_was_measured(tmp_path):
-    gpt, steps, losses = run(tmp_path)
+def test_a_history_is_read_back_as_it_was_measured(tmp_path, whole):
+    trained, gpt, steps, losses = whole
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     for _ in range(2):  # while it trains, and collected
         seen = dynamics.history(tmp_path)
         assert seen.step.values.tolist() == steps
@@ -67,7 +75,7 @@ def test_a_history_is_read_back_as_it_was_measured(tmp_path):
         assert np.isclose(seen.train_loss[-1], np.mean(losses[a:b]), atol=1e-5)
         assert seen.tokens.values.tolist() == [step * 4 * 30 for step in steps]
         now = attention.prefix_matching(gpt)
-        assert np.allclose(seen.prefix_matching.sel(step=20), now, atol=1e-3)
+        assert np.allclose(seen.prefix_matching.sel(step=12), now, atol=1e-3)
         assert seen.label.sel(layer=1, head=0) == "L1H0"
         dynamics.collect(tmp_path / "history", tmp_path)
     (tmp_path / "config.json").write_text(gpt.cfg.to_json())
@@ -77,17 +85,16 @@ def test_a_history_is_read_back_as_it_was_measured(tmp_path):
     assert dynamics.history(tmp_path).identical(seen)
 
 
-def test_the_history_of_a_run_in_pieces_is_that_of_the_run_in_one(tmp_path):
-    run(tmp_path / "whole")
-    for until in (4, 11, None):
+def test_the_history_of_a_run_in_pieces_is_that_of_the_run_in_one(tmp_path, whole):
+    for until in (4, 9, None):
         run(tmp_path / "pieces", until)
     pieces = dynamics.history(tmp_path / "pieces").drop_attrs(deep=False)
-    assert pieces.identical(dynamics.history(tmp_path / "whole").drop_attrs(deep=False))
+    assert pieces.identical(dynamics.history(whole[0]).drop_attrs(deep=False))
 
 
-def test_token_losses_are_of_the_same_places_at_every_step(tmp_path):
-    gpt, *_ = run(tmp_path)
-    kept = dynamics.history(tmp_path).token_loss
+def test_token_losses_are_of_the_same_places_at_every_step(whole):
+    folder, gpt, *_ = whole
+    kept = dynamics.history(folder).token_loss
     every = sorted(dynamics.losses(gpt, ROWS).flatten().half().float().tolist())
     assert kept.sizes["token"] == 8 * 30  # all there are, when they are few
     assert np.allclose(sorted(kept[-1].values), every)

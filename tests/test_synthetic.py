@@ -100,7 +100,7 @@ def test_drawn_triggers_are_distinct_and_as_frequent_as_in_the_text():
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_markov_chain_moves_as_its_transitions_say(order):
-    data = MarkovChains(3, length=20_000, order=order)
+    data = MarkovChains(3, length=6000, order=order)
     rows, chains = data.batch(5, 2), data.transitions(5, 2)
     assert torch.allclose(chains.sum(-1), torch.ones(()).double())
     for row, chain in zip(rows, chains, strict=True):
