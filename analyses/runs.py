@@ -192,6 +192,8 @@ def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
 
 def _prepare(out: Path, snapshots: Snapshots, about: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    for left in (*out.glob(".saving-*"), *out.glob(f"{PART}*")):  # by a killed process
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     if not snapshots.files():
         shutil.rmtree(out / "history", ignore_errors=True)  # of a run that is no more
         with replacing(out / "run.json") as part:

@@ -84,7 +84,6 @@ def train(
 
     if stopped():
         return
-    since = progress.records[-1]["step"] if progress.records else 0
     for loss, tokens in _steps(model, opts, data, recipe, progress, snapshots):
         progress.step += 1
         progress.tokens += tokens
@@ -93,14 +92,13 @@ def train(
         last = progress.step == recipe.steps
         due = last or progress.step % recipe.evaluate_every == 0
         if due:
-            record = _record(progress, since, evaluate(model) if evaluate and first else {})
-            progress.records.append(record)
-            since = progress.step
+            measured = evaluate(model) if evaluate and first else {}
+            progress.records.append(_record(progress, measured))
         stop = stopped()
         if snapshots and first:
+            snapshots.write_weights(model, progress.step)
             if last or stop or progress.step % snapshots.every == 0:
                 _snapshot(model, opts, progress, snapshots, known)
-            snapshots.write_weights(model, progress.step)
         if due:
             yield progress.records[-1]
         if stop:
@@ -137,8 +135,8 @@ def _begun(
     if found:
         restore(tensors, model, opts)
     elif distributed.rank() == 0:
-        _snapshot(model, opts, progress, snapshots, known)
         snapshots.write_weights(model, 0)
+        _snapshot(model, opts, progress, snapshots, known)
     return progress
 
 
@@ -236,8 +234,9 @@ def _check_shares(recipe: Recipe) -> None:
         )
 
 
-def _record(progress: Progress, since: int | float, measured: Record) -> Record:
-    losses = progress.losses[int(since) :]
+def _record(progress: Progress, measured: Record) -> Record:
+    since = int(progress.records[-1]["step"]) if progress.records else 0
+    losses = progress.losses[since:]
     return {
         "step": progress.step,
         "tokens": progress.tokens,

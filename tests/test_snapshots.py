@@ -36,9 +36,9 @@ def noticed(gpt):
     return {"drawn": torch.rand(()).item(), "size": gpt.W_E.norm().item()}
 
 
-def run(folder, gpt=None, recipe=RECIPE, data=DATA, every=5, **options):
+def run(folder, gpt=None, recipe=RECIPE, data=DATA, every=5, weights_at=(), **options):
     gpt = gpt or model()
-    snapshots = Snapshots(folder=folder / "snapshots", every=every)
+    snapshots = Snapshots(folder=folder / "snapshots", every=every, weights_at=weights_at)
     records = list(train(gpt, data, recipe, noticed, snapshots=snapshots, **options))
     return gpt, [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
@@ -47,7 +47,7 @@ def run_and_save(folder, slowly=0.0):
     """What a process that may be killed does; as slowly as it takes to be hit in mid-run."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    gpt, records = run(folder, every=1, watch=lambda *_: time.sleep(slowly))
+    gpt, records = run(folder, every=1, weights_at=range(27), watch=lambda *_: time.sleep(slowly))
     save(gpt, folder / "model", overwrite=True)
     (folder / "records").write_text(repr(records))
 
@@ -87,7 +87,8 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_equal(tmp_path, uninter
         process.join()
         killed_at.append(Snapshots(folder=tmp_path / "snapshots").files()[-1].stem)
     assert len(killed_at) > 2 and killed_at == sorted(killed_at), killed_at
-    for file in ("records", "model/model.safetensors"):
+    weights = [f"snapshots/weights-{step:08d}.safetensors" for step in range(27)]
+    for file in ("records", "model/model.safetensors", *weights):
         assert (tmp_path / file).read_bytes() == (uninterrupted / file).read_bytes(), killed_at
 
 
