@@ -14,20 +14,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from circuits import distributed
 from circuits.data import Batches
 from circuits.files import replacing
+from circuits.loss import backward, loss_module, next_token_loss
 from circuits.model import GPT
 from circuits.optimizers import Muon, optimizers, orthogonalised
 from circuits.recipe import Recipe
@@ -40,18 +37,6 @@ __all__ = [
 
 Watch = Callable[[GPT, Progress], bool | None]
 "Sees the model before the first step and after every one; True ends the run there."
-
-
-def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
-    """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
-    resid = model(rows[:, :-1], stop_at_layer=model.cfg.n_layers)
-    return F.linear_cross_entropy(
-        model.ln_final(resid).flatten(0, 1),
-        model.unembed.W_U.mT,
-        rows[:, 1:].flatten(),
-        linear_bias=model.unembed.b_U,
-        options=nn.LinearCrossEntropyOptions(),
-    )
 
 
 def train(
@@ -73,8 +58,8 @@ def train(
     _check_shares(recipe)
     opts = optimizers(model, recipe)
     first, device = distributed.rank() == 0, model.W_E.device
-    known = identity(model, data, recipe) if snapshots else {}
-    progress = _begun(model, opts, snapshots, known)
+    disk = _OnDisk(model, opts, snapshots, identity(model, data, recipe) if snapshots else {})
+    progress = disk.begun()
     start = time.monotonic() - progress.seconds
     yield from tuple(progress.records)
 
@@ -95,10 +80,7 @@ def train(
             measured = evaluate(model) if evaluate and first else {}
             progress.records.append(_record(progress, measured))
         stop = stopped()
-        if snapshots and first:
-            snapshots.write_weights(model, progress.step)
-            if last or stop or progress.step % snapshots.every == 0:
-                _snapshot(model, opts, progress, snapshots, known)
+        disk.write(progress, now=last or stop)
         if due:
             yield progress.records[-1]
         if stop:
@@ -115,44 +97,47 @@ def identity(model: GPT, data: Batches, recipe: Recipe) -> dict[str, dict[str, A
     return {"recipe": asdict(recipe), "config": asdict(model.cfg), "data": first}
 
 
-def _begun(
-    model: GPT,
-    opts: list[torch.optim.Optimizer],
-    snapshots: Snapshots | None,
-    known: dict[str, Any],
-) -> Progress:
-    """Where the run stands: at its last snapshot, or at the first one, of step 0."""
-    if snapshots is None:
-        return Progress()
-    found = snapshots.newest(known)
-    tensors, progress = found or ({}, Progress())
-    step = distributed.agreed(progress.step if found else -1, model.W_E.device)
-    if step != (progress.step if found else -1):
-        raise ValueError(
-            f"rank {distributed.rank()} does not see the snapshot that rank 0 sees: "
-            f"{snapshots.folder} must be one folder that all processes share"
-        )
-    if found:
-        restore(tensors, model, opts)
-    elif distributed.rank() == 0:
-        snapshots.write_weights(model, 0)
-        _snapshot(model, opts, progress, snapshots, known)
-    return progress
+@dataclass(frozen=True)
+class _OnDisk:
+    """What is kept of a run, if anything is."""
 
+    model: GPT
+    opts: list[torch.optim.Optimizer]
+    snapshots: Snapshots | None
+    known: dict[str, Any]
 
-def _snapshot(
-    model: GPT,
-    opts: list[torch.optim.Optimizer],
-    progress: Progress,
-    snapshots: Snapshots,
-    known: dict[str, Any],
-) -> None:
-    try:
-        snapshots.write(state(model, opts), progress, known)
-    except ValueError as error:
-        raise ValueError(f"{error}: lower lr or muon_lr; {snapshots.last()}") from None
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; {snapshots.last()}") from error
+    def begun(self) -> Progress:
+        """Where the run stands: at its last snapshot, or at the first one, of step 0."""
+        if self.snapshots is None:
+            return Progress()
+        found = self.snapshots.newest(self.known)
+        tensors, progress = found or ({}, Progress())
+        step = progress.step if found else -1
+        if distributed.agreed(step, self.model.W_E.device) != step:
+            raise ValueError(
+                f"rank {distributed.rank()} does not see the snapshot that rank 0 sees: "
+                f"{self.snapshots.folder} must be one folder that all processes share"
+            )
+        if found:
+            restore(tensors, self.model, self.opts)
+        else:
+            self.write(progress, now=True)
+        return progress
+
+    def write(self, progress: Progress, *, now: bool) -> None:
+        """Weights and a snapshot, if they are due; by rank 0."""
+        if self.snapshots is None or distributed.rank() > 0:
+            return
+        self.snapshots.write_weights(self.model, progress.step)
+        if not now and progress.step % self.snapshots.every:
+            return
+        try:
+            self.snapshots.write(state(self.model, self.opts), progress, self.known)
+        except ValueError as error:
+            raise ValueError(f"{error}: lower lr or muon_lr; {self.snapshots.last()}") from None
+        except OSError as error:
+            words = f"{error.strerror}; {self.snapshots.last()}"
+            raise OSError(error.errno, words) from error
 
 
 def _steps(
@@ -165,11 +150,11 @@ def _steps(
 ) -> Iterator[tuple[float, int]]:
     """Make one step after another: the loss of each (nats) and how many tokens it predicted."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    device, loss_of = model.W_E.device, _loss_module(model, recipe)
+    device, loss_of = model.W_E.device, loss_module(model, recipe)
     parameters = list(model.parameters())
     rows = data.batch(progress.step, recipe.batch_size)
     for step in range(progress.step, recipe.steps):
-        loss = _backward(loss_of, distributed.share(rows).to(device), recipe)
+        loss = backward(loss_of, distributed.share(rows).to(device), recipe)
         norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
         tokens = rows[:, 1:].numel()
         if step + 1 < recipe.steps:  # read on while a GPU still works
@@ -185,44 +170,6 @@ def _steps(
             opt.step()
             opt.zero_grad()
         yield value, tokens
-
-
-class _Loss(nn.Module):
-    """The loss as a module, which is what DistributedDataParallel wraps."""
-
-    def __init__(self, model: GPT) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return next_token_loss(self.model, rows)
-
-
-def _loss_module(model: GPT, recipe: Recipe) -> nn.Module:
-    module: Any = torch.compile(_Loss(model)) if recipe.compile else _Loss(model)
-    if distributed.world() == 1:
-        return module
-    # With 0 layers shortformer positions take no part in the loss, and have no gradient.
-    unused = model.cfg.n_layers == 0
-    return DistributedDataParallel(
-        module, forward_sync_buffers=False, find_unused_parameters=unused
-    )
-
-
-def _backward(
-    loss_of: nn.Module, rows: Int[Tensor, "batch pos"], recipe: Recipe
-) -> Float[Tensor, ""]:
-    """The mean loss of all rows of all processes; its gradient is left in the parameters."""
-    losses, parts = [], rows.chunk(recipe.accumulate)
-    for part in parts:
-        alone = part is not parts[-1] and isinstance(loss_of, DistributedDataParallel)
-        half = torch.autocast(rows.device.type, torch.bfloat16, enabled=recipe.bf16)
-        with loss_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
-            with half:
-                loss = loss_of(part) / recipe.accumulate
-            loss.backward()
-        losses.append(loss.detach().to(torch.promote_types(loss.dtype, torch.float32)))
-    return distributed.mean(torch.stack(losses).sum())
 
 
 def _check_shares(recipe: Recipe) -> None:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "cache", "hooks", "tokens", "factored", "weights", "layers", "model",
                  "pretrained", "algebra", "ground_truth", "text", "synthetic", "data", "files",
-                 "shards", "recipe", "optimizers", "snapshots", "distributed", "training"],
+                 "shards", "recipe", "optimizers", "snapshots", "distributed", "loss",
+                 "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
                  "dynamics", "plots", "figures", "report", "corpus", "runs",
                  "train_command", "cli"],
