@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.train_command import train
+
 if TYPE_CHECKING:
     from circuits.model import GPT
 
@@ -18,56 +20,35 @@ app = typer.Typer(
 )
 
 
+app.command()(train)
+
+
 @app.command()
-def train(
-    out: Annotated[Path, typer.Option(help="folder for the model, its recipe and its log")],
-    data: Annotated[
-        list[Path] | None, typer.Option(help="text file or folder; repeat for several")
-    ] = None,
-    held_out: Annotated[
-        list[Path] | None, typer.Option(help="text to measure on; else every 50th document")
-    ] = None,
-    repeated_tokens: Annotated[
-        bool, typer.Option("--repeated-tokens", help="train on BOS + R + R instead of on text")
-    ] = False,
-    layers: int = 2,
-    heads: int = 8,
-    d_head: int = 32,
-    context: Annotated[int, typer.Option(help="tokens per window, n_ctx")] = 256,
-    vocab: Annotated[int, typer.Option(help="size of the byte-pair vocabulary")] = 2048,
-    steps: int = 4000,
-    batch_size: int = 16,
-    lr: float = 2e-3,
-    muon_lr: float = 0.01,
-    repeats: Annotated[float, typer.Option(help="share of windows that repeat a passage")] = 0.0,
-    every: Annotated[int, typer.Option(help="steps between records and snapshots")] = 250,
-    smeared_keys: Annotated[bool, typer.Option("--smeared-keys")] = False,
-    seed: int = 0,
-) -> None:
-    """Train an attention-only model on your own text, or on repeated random tokens."""
-    from analyses import runs
+def models() -> None:
+    """The models that ship: their shape, and what their training saw last."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
 
-    if repeated_tokens == bool(data):
-        raise typer.BadParameter("give either --data or --repeated-tokens")
-    from circuits.training import Recipe
+    from analyses import dynamics
+    from circuits.config import GPTConfig
+    from circuits.pretrained import folder_of
+    from circuits.pretrained import models as shipped
 
-    recipe = Recipe(
-        steps=steps, batch_size=batch_size, lr=lr, muon_lr=muon_lr, evaluate_every=every
-    )
-    shape = {
-        "n_layers": layers,
-        "n_heads": heads,
-        "d_head": d_head,
-        "d_model": heads * d_head,
-        "n_ctx": context,
-        "d_vocab": vocab,
-        "smeared_keys": smeared_keys,
-        "seed": seed,
-    }
-    if repeated_tokens:
-        runs.on_repeated_tokens(out, shape, recipe)
-    else:
-        runs.on_text(out, shape, recipe, data or [], held_out or [], repeats=repeats)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("model", "layers\nx heads", "d_model", "d_vocab", "M tokens\nseen",
+                   "held-out\nloss", "prefix\nmatching", "history"):  # fmt: skip
+        justify = "left" if column == "model" else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
+    for name in shipped():
+        folder, last = folder_of(name), dynamics.last_record(name)
+        cfg = GPTConfig.from_json((folder / "config.json").read_text())
+        seen = (("tokens", 1e-6, ".1f"), ("held_out", 1, ".2f"), ("prefix_matching", 1, ".2f"))
+        cells = [f"{last[key] * unit:{form}}" if key in last else "-" for key, unit, form in seen]
+        kept = "yes" if (folder / dynamics.FILE).is_file() else "-"
+        heads = f"{cfg.n_layers} x {cfg.n_heads}"
+        table.add_row(name, heads, str(cfg.d_model), str(cfg.d_vocab), *cells, kept)
+    Console(width=None if Console().is_terminal else 100).print(table)
 
 
 @app.command()
@@ -182,8 +163,9 @@ def main() -> None:
     """The command line; an error of ours is one line on standard error and exit status 2."""
     try:
         app()
-    except (ValueError, KeyError) as error:
-        typer.echo(f"circuits: {error.args[0] if error.args else error}", err=True)
+    except (ValueError, KeyError, OSError) as error:
+        plain = error.args and not isinstance(error, OSError)
+        typer.echo(f"circuits: {error.args[0] if plain else error}", err=True)
         raise SystemExit(2) from None
 
 

@@ -3,100 +3,228 @@
 The architecture is the framework paper's at small scale: attention-only, layer norm at every read,
 untied embeddings, sinusoids on the inputs of W_Q and W_K alone. On text their amplitude and base
 are what it takes for previous-token heads to form in layer 0 of so small a model.
+
+A run that was cut off goes on when it is started again in the same way. Under torchrun the first
+process alone measures, writes and says anything.
 """
 
-from collections.abc import Sequence
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from torch import Tensor
 
-from analyses import attention, induction
+from analyses import attention, dynamics, induction
+from analyses.corpus import Corpus
+from circuits import distributed
 from circuits.config import GPTConfig
-from circuits.data import Batches, RepeatedTokens, Windows, documents, tokenized, train_tokenizer
+from circuits.data import Batches, RepeatedTokens
+from circuits.files import PART, replacing
 from circuits.model import GPT
 from circuits.pretrained import save
-from circuits.training import Recipe, Record, train, write_log
+from circuits.recipe import Recipe
+from circuits.snapshots import Progress, Record, Snapshots
+from circuits.training import Watch, train, write_log
 
 POSITIONS = {
     "positional_embedding_type": "shortformer_sinusoidal",
     "sinusoid_base": 100.0,
     "sinusoid_scale": 3.0,
 }
+COLUMNS = (
+    TextColumn("step {task.completed}/{task.total}"),
+    BarColumn(),
+    TextColumn("loss {task.fields[loss]:.3f}"),
+    TextColumn("{task.fields[rate]:,.0f} tokens/s"),
+    TimeRemainingColumn(),
+)
+Made = TypeVar("Made")
 
 
-def on_text(
-    out: Path,
-    shape: dict[str, Any],
-    recipe: Recipe,
-    data: Sequence[Path],
-    held_out: Sequence[Path] = (),
-    *,
-    repeats: float = 0.0,
-) -> GPT:
-    """Train on the documents of text files, with a tokenizer trained on them, and save to `out`.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a run is carried out; none of it changes what comes out."""
 
-    Held-out loss is measured on `held_out`, or on every 50th document, which is then left out.
-    """
-    _refuse_existing(out)
-    console = Console(stderr=True)
-    with console.status("reading text and training the tokenizer"):
-        texts = list(documents(*data))
-        kept = texts if held_out else [text for i, text in enumerate(texts) if i % 50]
-        unseen = list(documents(*held_out)) if held_out else texts[::50]
-        vocabulary = train_tokenizer(kept, shape["d_vocab"])
-        cfg = GPTConfig(**{**shape, **POSITIONS, "d_vocab": vocabulary.size})
-        rows = tokenized(kept, vocabulary)
-    windows = Windows(rows, cfg.n_ctx, vocabulary.bos, repeats=repeats, seed=cfg.seed)
-    console.print(f"{len(rows)} documents, {len(windows.stream):,} tokens")
-    unseen_rows = Windows(tokenized(unseen, vocabulary), cfg.n_ctx, vocabulary.bos).batch(0, 128)
-    return _run(GPT(cfg, vocabulary), windows, recipe, out, unseen_rows[:, :-1], console)
+    out: Path
+    "The model's folder."
+    every: int = 250
+    "Steps between snapshots."
+    until: int | None = None
+    "Stop after so many steps; without it the run goes on from there."
+    examples: int = 128
+    "Rows that the history is measured on; 0: no history."
+    keep_weights: bool = False
+    "Keep the weights of every step of the history, in half precision."
+    device: str = "cpu"
+    tokenizer: Path | None = None
+    "A tokenizer.json to use instead of training one."
+    cache: Path | None = None
+    "Where tokenised text stays for other runs; else it is in `out` until the run ends."
+    like: Path | None = None
+    "A folder whose record the first losses are compared with."
 
 
-def on_repeated_tokens(out: Path, shape: dict[str, Any], recipe: Recipe) -> GPT:
-    """Train on BOS + R + R, R of 8 to n_ctx/2 - 1 random tokens, and save to `out`."""
-    _refuse_existing(out)
-    cfg = GPTConfig(**shape, positional_embedding_type="shortformer_sinusoidal")
+def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -> GPT:
+    """The model trained on a corpus, and its folder."""
+    _refuse_finished(plan.out)
+    console = _console()
+
+    def prepared() -> tuple[GPT, Batches, Tensor]:
+        file, cache = plan.out / "tokenizer.json", plan.cache or plan.out / "tokens"
+        vocabulary = corpus.vocabulary(file, shape["d_vocab"], plan.tokenizer)
+        cfg = GPTConfig(**{**POSITIONS, **shape, "d_vocab": vocabulary.size})
+        windows = corpus.windows(vocabulary, cfg.n_ctx, cache, seed=cfg.seed)
+        console.print(f"{len(windows.docs):,} documents, {windows.tokens:,} tokens")
+        unseen = corpus.evaluation(vocabulary, cfg.n_ctx, max(128, plan.examples))
+        return GPT(cfg, vocabulary).to(plan.device), windows, unseen
+
+    with console.status("reading text"):
+        model, windows, unseen = _first_alone(prepared, plan)
+    return _run(model, windows, recipe, unseen, plan, corpus.about())
+
+
+def on_repeated_tokens(shape: dict[str, Any], recipe: Recipe, plan: Plan) -> GPT:
+    """The model trained on BOS + R + R, R of 8 to n_ctx/2 - 1 random tokens, and its folder."""
+    _refuse_finished(plan.out)
+    cfg = GPTConfig(**{"positional_embedding_type": "shortformer_sinusoidal", **shape})
     longest = (cfg.n_ctx - 1) // 2
     data = RepeatedTokens(cfg.d_vocab, shortest=min(8, longest), longest=longest, seed=cfg.seed)
     unseen = RepeatedTokens(cfg.d_vocab, shortest=longest, longest=longest, seed=cfg.seed + 1)
-    return _run(GPT(cfg), data, recipe, out, unseen.batch(0, 128), Console(stderr=True))
+    rows = unseen.batch(0, max(128, plan.examples))
+    return _run(GPT(cfg).to(plan.device), data, recipe, rows, plan, {"data": "repeated tokens"})
 
 
-def measured(model: GPT, unseen: torch.Tensor) -> Record:
+def measured(model: GPT, unseen: Int[Tensor, "batch pos"]) -> Record:
     """Held-out loss (nats), the best head's scores, the loss on either copy of random tokens."""
-    with torch.no_grad():
-        held_out = torch.cat(
-            [model(rows, return_type="loss", loss_per_token=True) for rows in unseen.split(16)]
-        )
-    loss = induction.loss_by_position(model, batch=8)
+    held_out = dynamics.losses(model, unseen).mean().item()
+    beside = dynamics.on_cpu(model)
+    loss = induction.loss_by_position(beside, batch=8)
     second = loss.position >= loss.attrs["repeat"]
-    previous = attention.previous_token(model)
+    previous = attention.previous_token(beside)
     return {
-        "held_out": held_out.mean().item(),
-        "prefix_matching": float(attention.prefix_matching(model).max()),
-        "previous_token_layer_0": float(previous[0].max()),
+        "held_out": held_out,
+        "prefix_matching": _best(attention.prefix_matching(beside)),
+        "previous_token_layer_0": _best(previous[:1]),
         "first_copy": float(loss[:, ~second].mean()),
         "second_copy": float(loss[:, second].mean()),
     }
 
 
+def _best(scores: Any) -> float:
+    return float(scores.max()) if scores.size else 0.0
+
+
 def _run(
-    model: GPT, data: Batches, recipe: Recipe, out: Path, unseen: torch.Tensor, console: Console
+    model: GPT,
+    data: Batches,
+    recipe: Recipe,
+    unseen: Int[Tensor, "batch pos"],
+    plan: Plan,
+    about: dict[str, Any],
 ) -> GPT:
-    records: list[Record] = []
-    columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("train", total=recipe.steps)
-        for record in train(model, data, recipe, lambda model: measured(model, unseen)):
+    steps = frozenset(dynamics.history_steps(recipe.steps) if plan.examples else ())
+    kept = steps if plan.keep_weights else frozenset()
+    snapshots = Snapshots(folder=plan.out / "snapshots", every=plan.every, weights_at=kept)
+    first, console, records = distributed.rank() == 0, _console(), []
+    if first:
+        _prepare(plan.out, snapshots, about)
+    columns = ("step {task.completed}/{task.total}", BarColumn(), "loss {task.fields[loss]:.3f}",
+               "{task.fields[rate]:,.0f} tokens/s", TimeRemainingColumn())  # fmt: skip
+    with Bar(
+        *(TextColumn(c) if isinstance(c, str) else c for c in columns), console=console
+    ) as bar:
+        watch = _watch(bar, recipe, plan, steps, unseen[: plan.examples])
+        evaluated = unseen[:128, : model.cfg.n_ctx]
+        for record in train(
+            model, data, recipe, lambda m: measured(m, evaluated), snapshots=snapshots, watch=watch
+        ):
             records.append(record)
-            save(model, out, overwrite=True)
-            write_log(records, recipe, out)
-            progress.update(task, completed=record["step"])
-            progress.print(_line(record))
+            if first:
+                save(model, plan.out, overwrite=True)
+                write_log(records, recipe, plan.out)
+                bar.print(_line(record))
+    if first and records and records[-1]["step"] == recipe.steps:
+        _finish(plan.out)
     return model.eval()
+
+
+def _watch(
+    bar: Bar, recipe: Recipe, plan: Plan, steps: frozenset[int], rows: Int[Tensor, "batch pos"]
+) -> Watch:
+    """Shows how far the run is, records its history, compares it, and ends it at `until`."""
+    task = bar.add_task("train", total=recipe.steps, loss=float("nan"), rate=0.0)
+    begun: list[Progress] = []
+    record = _recorded_losses(plan.like)
+
+    def watch(model: GPT, progress: Progress) -> bool:
+        if not begun:  # not the speed of the piece before this one
+            begun.append(Progress(progress.step, progress.tokens, progress.seconds))
+            bar.reset(task, completed=progress.step)
+        elif progress.step:
+            seconds = max(progress.seconds - begun[0].seconds, 1e-9)
+            rate = (progress.tokens - begun[0].tokens) / seconds
+            bar.update(task, completed=progress.step, loss=progress.losses[-1], rate=rate)
+        if progress.step in steps:
+            dynamics.record(model, progress, rows, plan.out / "history")
+        if len(record) and progress.step == len(record):
+            apart = np.abs(np.array(progress.losses[: len(record)]) - record).max()
+            bar.print(f"the first {len(record)} losses are within {apart:.1e} nats of the record")
+        return plan.until is not None and progress.step >= plan.until
+
+    return watch
+
+
+def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
+    if folder is None or not (folder / dynamics.FILE).is_file():
+        return np.empty(0)
+    return dynamics.history(folder).step_loss.values[:count]
+
+
+def _prepare(out: Path, snapshots: Snapshots, about: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for left in (*out.glob(".saving-*"), *out.glob(f"{PART}*")):  # by a killed process
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if not snapshots.files():
+        shutil.rmtree(out / "history", ignore_errors=True)  # of a run that is no more
+        with replacing(out / "run.json") as part:
+            part.write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _finish(out: Path) -> None:
+    """What only a run that goes on needs is taken away; the snapshots at one blow."""
+    if (out / "history").is_dir():
+        dynamics.collect(out / "history", out)
+    for file in (out / "snapshots").glob("weights-*.safetensors"):
+        (out / "weights").mkdir(exist_ok=True)
+        os.replace(file, out / "weights" / file.name)
+    os.replace(out / "snapshots", out / f"{PART}snapshots")
+    for spare in (f"{PART}snapshots", "history", "tokens"):
+        shutil.rmtree(out / spare, ignore_errors=True)
+
+
+def _first_alone(make: Callable[[], Made], plan: Plan) -> Made:
+    """What `make` gives in each process; the first goes ahead and leaves files to the others."""
+    device = torch.device(plan.device)
+    if distributed.rank() == 0:
+        made = make()
+        distributed.agreed(0, device)
+        return made
+    distributed.agreed(0, device)
+    return make()
+
+
+def _console() -> Console:
+    return Console(stderr=True, quiet=distributed.rank() > 0)
 
 
 def _line(record: Record) -> str:
@@ -113,6 +241,6 @@ def _line(record: Record) -> str:
     return f"step {record['step']:.0f}  {record['tokens'] / 1e6:.1f}M tokens, {rate:,.0f}/s  {rest}"
 
 
-def _refuse_existing(out: Path) -> None:
-    if (out / "config.json").exists():
+def _refuse_finished(out: Path) -> None:
+    if (out / "config.json").exists() and not (out / "snapshots").is_dir():
         raise ValueError(f"{out} already holds a model: choose another folder, or move it away")

@@ -1,8 +1,7 @@
-"""Token streams to train on: text files cut into windows, and synthetic sequences."""
+"""Token streams to train on: text as tokens, cut into windows that lose none of them."""
 
-import gzip
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,9 +10,12 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from circuits.synthetic import RepeatedTokens, repeated_tokens
+from circuits.text import documents, hub_documents
 from circuits.tokens import BOS, Vocabulary
 
-SUFFIXES = (".txt", ".md", ".rst", ".py", ".gz")
+__all__ = ["Batches", "RepeatedTokens", "Windows", "documents", "encoded", "hub_documents",
+           "repeated_tokens", "tokenized", "train_tokenizer"]  # fmt: skip
 
 
 @runtime_checkable
@@ -25,35 +27,7 @@ class Batches(Protocol):
         ...
 
 
-def documents(*paths: Path | str) -> Iterator[str]:
-    """The documents of text files (also .gz) and of all text files below folders, in name order.
-
-    A line that holds only <|endoftext|> ends a document; a file ends one too. ValueError names a
-    file that is not UTF-8, with the byte where it stops being so, and a path without any text.
-    """
-    for path in map(Path, paths):
-        files = (
-            sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
-        )
-        if not files:
-            raise ValueError(f"no text in {path}: files must end in one of {SUFFIXES}")
-        for file in files:
-            yield from (text for text in _read(file).split(f"\n{BOS}\n") if text.strip())
-
-
-def _read(file: Path) -> str:
-    if not file.exists():
-        raise ValueError(f"{file} does not exist")
-    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not UTF-8 text: {error.reason} at byte {error.start}"
-        ) from None
-
-
-def train_tokenizer(texts: Sequence[str], d_vocab: int) -> Vocabulary:
+def train_tokenizer(texts: Iterable[str], d_vocab: int) -> Vocabulary:
     """A byte-level BPE of `d_vocab` tokens, <|endoftext|> first; words keep their leading space."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -68,16 +42,18 @@ def train_tokenizer(texts: Sequence[str], d_vocab: int) -> Vocabulary:
     return Vocabulary(tokenizer)
 
 
-def tokenized(texts: Sequence[str], vocabulary: Vocabulary) -> list[np.ndarray]:
+def tokenized(texts: Iterable[str], vocabulary: Vocabulary) -> list[np.ndarray]:
     """The tokens of each document, without BOS, as uint16 (uint32 for more than 65,536)."""
+    return list(encoded(texts, vocabulary))
+
+
+def encoded(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
+    """What `tokenized` lists, as it is asked for: for more text than memory holds."""
     kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
-    rows: list[np.ndarray] = []
-    for start in range(0, len(texts), 256):
-        encoded = vocabulary.tokenizer.encode_batch_fast(
-            list(texts[start : start + 256]), add_special_tokens=False
-        )
-        rows += [np.array(one.ids, dtype=kind) for one in encoded]
-    return rows
+    left = iter(texts)
+    while some := list(islice(left, 256)):
+        for one in vocabulary.tokenizer.encode_batch_fast(some, add_special_tokens=False):
+            yield np.array(one.ids, dtype=kind)
 
 
 class Windows:
@@ -101,11 +77,14 @@ class Windows:
             raise ValueError("there are no documents to cut into windows")
         if not 0 <= repeats <= 1:
             raise ValueError(f"repeats is a share of the windows, from 0 to 1; got {repeats}")
-        order = np.random.default_rng(seed).permutation(len(docs))
-        end = np.array([bos], dtype=docs[0].dtype)
-        self.stream = np.concatenate([part for i in order for part in (docs[i], end)])
-        self.n_ctx, self.bos, self.repeats, self.seed = n_ctx, bos, repeats, seed
-        self.per_epoch = -(-len(self.stream) // n_ctx)
+        self.docs, self.n_ctx, self.bos = docs, n_ctx, bos
+        self.repeats, self.seed = repeats, seed
+        lengths = getattr(docs, "lengths", None)
+        lengths = [len(doc) for doc in docs] if lengths is None else lengths
+        self._shuffled = np.random.default_rng(seed).permutation(len(docs))
+        self._starts = np.concatenate([[0], np.cumsum(np.asarray(lengths)[self._shuffled] + 1)])
+        self.tokens = int(self._starts[-1])
+        self.per_epoch = -(-self.tokens // n_ctx)
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
@@ -122,33 +101,18 @@ class Windows:
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
             self._epoch, self._order = epoch, rng.permutation(self.per_epoch)
-            self._offset = int(rng.integers(len(self.stream)))
+            self._offset = int(rng.integers(self.tokens))
         start = self._offset + self._order[place] * self.n_ctx
-        span = np.arange(start, start + self.n_ctx) % len(self.stream)
-        return np.concatenate([[self.bos], self.stream[span]]).astype(np.int64)
+        return np.concatenate([[self.bos], self.span(int(start), self.n_ctx)]).astype(np.int64)
 
-
-class RepeatedTokens:
-    """BOS + R + R, R uniform random tokens, one length per batch from `shortest` to `longest`."""
-
-    def __init__(
-        self, d_vocab: int, *, shortest: int, longest: int, bos: int = 0, seed: int = 0
-    ) -> None:
-        self.d_vocab, self.bos, self.seed = d_vocab, bos, seed
-        self.shortest, self.longest = shortest, longest
-
-    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
-        """[size 2n+1] tokens; the first copy cannot be predicted, the second can."""
-        rng = np.random.default_rng([self.seed, step])
-        length = int(rng.integers(self.shortest, self.longest + 1))
-        return repeated_tokens(self.d_vocab, length, size, bos=self.bos, rng=rng)
-
-
-def repeated_tokens(
-    d_vocab: int, length: int, batch: int, *, times: int = 2, bos: int = 0, rng: np.random.Generator
-) -> Int[Tensor, "batch pos"]:
-    """BOS and `length` uniform random tokens (never BOS) said `times` times,
-    [batch 1+times*length]."""
-    drawn = rng.integers(0, d_vocab - 1, (batch, length))
-    once = drawn + (drawn >= bos)
-    return torch.from_numpy(np.concatenate([np.full((batch, 1), bos), *[once] * times], axis=1))
+    def span(self, start: int, length: int) -> np.ndarray:
+        """`length` tokens of the stream of shuffled documents, each ended by BOS, from `start` on;
+        the stream has `tokens` tokens and begins again after its end."""
+        out, done = np.full(length, self.bos), 0
+        while done < length:
+            at = (start + done) % self.tokens
+            place = int(np.searchsorted(self._starts, at, "right")) - 1
+            doc = self.docs[self._shuffled[place]][at - self._starts[place] :][: length - done]
+            out[done : done + len(doc)] = doc
+            done += len(doc) + 1  # the BOS after it is there already
+        return out

@@ -1,159 +1,202 @@
-"""One training loop: Muon on the matrices inside the blocks, AdamW on the rest.
+"""One training loop, from a laptop's core to many processes under torchrun.
 
 A step reads a batch, takes the next-token loss at every position, clips the gradient, and moves
 along a warm-up and a cosine. Batches are a function of the step and the seed, so a recipe
-and its data give the same model on the same machine again.
+and its data give the same model on the same machine again, in one piece or in many.
+
+Inside of a process group (circuits.distributed.group) each process takes its share of the rows,
+gradients are averaged by torch's DistributedDataParallel, and rank 0 alone evaluates, watches and
+writes. The batch is that of the recipe however many processes share it.
 """
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
+from circuits import distributed
 from circuits.data import Batches
+from circuits.files import replacing
+from circuits.loss import backward, loss_module, next_token_loss
 from circuits.model import GPT
+from circuits.optimizers import Muon, optimizers, orthogonalised
+from circuits.recipe import Recipe
+from circuits.snapshots import Progress, Record, Snapshots, restore, state
 
-Record = dict[str, int | float]
-"What is known at one step: step, tokens, loss (nats), and what `evaluate` measured."
+__all__ = [
+    "Muon", "Progress", "Recipe", "Record", "Snapshots", "Watch", "identity", "next_token_loss",
+    "optimizers", "orthogonalised", "train", "write_log",
+]  # fmt: skip
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train. ValueError for numbers that make no sense."""
-
-    steps: int
-    batch_size: int
-    lr: float = 2e-3
-    "Of AdamW, for embeddings, unembedding, norms and biases."
-    muon_lr: float = 0.01
-    "Of Muon, for W_Q, W_K, W_V, W_O, W_in, W_out; it is the spectral size of a step. 0: AdamW."
-    warmup: int = 100
-    final: float = 0.05
-    "Share of the learning rate that the cosine ends on."
-    clip: float = 1.0
-    "Largest norm of the gradient of all parameters together."
-    evaluate_every: int = 500
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in _MAY_BE_ZERO else 1e-12
-            if not isinstance(value, int | float) or value < least:
-                raise ValueError(f"{field.name} must be a number above 0, got {value!r}")
-
-    def schedule(self, step: int) -> float:
-        """Share of the learning rate at a step: linear warm-up, then a cosine to `final`."""
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return min(1.0, (step + 1) / max(1, self.warmup)) * (self.final + (1 - self.final) * cosine)
-
-
-_MAY_BE_ZERO = {"muon_lr", "warmup", "final"}
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose step is made orthogonal, one matrix at a time along the last two dims.
-
-    Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). torch.optim.Muon takes only 2-D
-    parameters and works in bfloat16, which a processor without it does 200 times slower (2.1 s a
-    step at d_model 256 against 10 ms); here each head's [d_model d_head] matrix is a matrix of its
-    own, and the arithmetic is that of the parameters.
-    """
-
-    def __init__(self, params: Any, lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for param in group["params"]:
-                buffer = self.state[param].setdefault("momentum", torch.zeros_like(param))
-                buffer.lerp_(param.grad, 1 - group["momentum"])
-                nesterov = param.grad.lerp(buffer, group["momentum"])
-                param.sub_(orthogonalised(nesterov), alpha=group["lr"])
-
-
-def orthogonalised(
-    matrix: Float[Tensor, "*lead rows columns"],
-) -> Float[Tensor, "*lead rows columns"]:
-    """U V^T of the SVD U S V^T, roughly (singular values within 0.7 to 1.2), by five steps of
-    Jordan's quintic Newton-Schulz iteration."""
-    tall = matrix.shape[-2] > matrix.shape[-1]
-    x = matrix.mT if tall else matrix
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.mT if tall else x
-
-
-def optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of the blocks (unless muon_lr is 0), AdamW for all else."""
-    inside = {"W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"} if recipe.muon_lr else set()
-    named = list(model.named_parameters())
-    matrices = [p for name, p in named if name.rpartition(".")[2] in inside]
-    rest = [p for name, p in named if name.rpartition(".")[2] not in inside]
-    adamw = torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.0)
-    return [Muon(matrices, recipe.muon_lr), adamw] if matrices else [adamw]
-
-
-def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
-    """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
-    resid = model(rows[:, :-1], stop_at_layer=model.cfg.n_layers)
-    return F.linear_cross_entropy(
-        model.ln_final(resid).flatten(0, 1),
-        model.unembed.W_U.mT,
-        rows[:, 1:].flatten(),
-        linear_bias=model.unembed.b_U,
-        options=nn.LinearCrossEntropyOptions(),
-    )
+Watch = Callable[[GPT, Progress], bool | None]
+"Sees the model before the first step and after every one; True ends the run there."
 
 
 def train(
-    model: GPT, data: Batches, recipe: Recipe, evaluate: Callable[[GPT], Record] | None = None
+    model: GPT,
+    data: Batches,
+    recipe: Recipe,
+    evaluate: Callable[[GPT], Record] | None = None,
+    *,
+    snapshots: Snapshots | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Record]:
     """Train the model in place, yielding a record every `evaluate_every` steps and at the end.
 
-    `loss` is the mean since the record before. ValueError with the step if the loss is not finite.
+    `loss` is the mean since the record before. If the folder of `snapshots` holds some, the run
+    goes on from there: the records so far come first, and all is as if it had never stopped.
+    ValueError with the step and the last snapshot if the loss is not finite, and for a folder whose
+    run has another recipe, config or data.
     """
+    _check_shares(recipe)
     opts = optimizers(model, recipe)
+    first, device = distributed.rank() == 0, model.W_E.device
+    disk = _OnDisk(model, opts, snapshots, identity(model, data, recipe) if snapshots else {})
+    progress = disk.begun()
+    start = time.monotonic() - progress.seconds
+    yield from tuple(progress.records)
+
+    def stopped() -> bool:
+        says = bool(watch(model, progress)) if watch and first else False
+        return bool(distributed.agreed(says, device)) if watch else False
+
+    if stopped():
+        return
+    for loss, tokens in _steps(model, opts, data, recipe, progress, snapshots):
+        progress.step += 1
+        progress.tokens += tokens
+        progress.losses.append(loss)
+        progress.seconds = time.monotonic() - start
+        last = progress.step == recipe.steps
+        due = last or progress.step % recipe.evaluate_every == 0
+        if due:
+            measured = evaluate(model) if evaluate and first else {}
+            progress.records.append(_record(progress, measured))
+        stop = stopped()
+        disk.write(progress, now=last or stop)
+        if due:
+            yield progress.records[-1]
+        if stop:
+            return
+
+
+def identity(model: GPT, data: Batches, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """What a run is: recipe, config and a hash of the first batches; resuming compares it."""
+    read = hashlib.sha256()
+    for step in (0, 1):
+        rows = data.batch(step, recipe.batch_size)
+        read.update(repr(list(rows.shape)).encode() + rows.long().contiguous().numpy().tobytes())
+    first = {"hash of the first batches": read.hexdigest()[:16]}
+    return {"recipe": asdict(recipe), "config": asdict(model.cfg), "data": first}
+
+
+@dataclass(frozen=True)
+class _OnDisk:
+    """What is kept of a run, if anything is."""
+
+    model: GPT
+    opts: list[torch.optim.Optimizer]
+    snapshots: Snapshots | None
+    known: dict[str, Any]
+
+    def begun(self) -> Progress:
+        """Where the run stands: at its last snapshot, or at the first one, of step 0."""
+        if self.snapshots is None:
+            return Progress()
+        found = self.snapshots.newest(self.known)
+        tensors, progress = found or ({}, Progress())
+        step = progress.step if found else -1
+        if distributed.agreed(step, self.model.W_E.device) != step:
+            raise ValueError(
+                f"rank {distributed.rank()} does not see the snapshot that rank 0 sees: "
+                f"{self.snapshots.folder} must be one folder that all processes share"
+            )
+        if found:
+            restore(tensors, self.model, self.opts)
+        else:
+            self.write(progress, now=True)
+        return progress
+
+    def write(self, progress: Progress, *, now: bool) -> None:
+        """Weights and a snapshot, if they are due; by rank 0."""
+        if self.snapshots is None or distributed.rank() > 0:
+            return
+        self.snapshots.write_weights(self.model, progress.step)
+        if not now and progress.step % self.snapshots.every:
+            return
+        try:
+            self.snapshots.write(state(self.model, self.opts), progress, self.known)
+        except ValueError as error:
+            raise ValueError(f"{error}: lower lr or muon_lr; {self.snapshots.last()}") from None
+        except OSError as error:
+            words = f"{error.strerror}; {self.snapshots.last()}"
+            raise OSError(error.errno, words) from error
+
+
+def _steps(
+    model: GPT,
+    opts: list[torch.optim.Optimizer],
+    data: Batches,
+    recipe: Recipe,
+    progress: Progress,
+    snapshots: Snapshots | None,
+) -> Iterator[tuple[float, int]]:
+    """Make one step after another: the loss of each (nats) and how many tokens it predicted."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    device, since, seconds = model.W_E.device, [], time.monotonic()
-    tokens = 0
-    for step in range(recipe.steps):
-        rows = data.batch(step, recipe.batch_size).to(device)
-        loss = next_token_loss(model, rows)
-        if not loss.isfinite():
-            raise ValueError(f"the loss is {loss.item()} at step {step}: lower lr or muon_lr")
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    device, loss_of = model.W_E.device, loss_module(model, recipe)
+    parameters = list(model.parameters())
+    rows = data.batch(progress.step, recipe.batch_size)
+    for step in range(progress.step, recipe.steps):
+        loss = backward(loss_of, distributed.share(rows).to(device), recipe)
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        tokens = rows[:, 1:].numel()
+        if step + 1 < recipe.steps:  # read on while a GPU still works
+            rows = data.batch(step + 1, recipe.batch_size)
+        value, size = torch.stack([loss, norm]).tolist()
+        if not (math.isfinite(value) and math.isfinite(size)):
+            what = f"the loss is {value} and the gradient's norm {size} at step {step}"
+            last = snapshots.last() if snapshots else "no snapshots were asked for"
+            raise ValueError(f"{what}: lower lr or muon_lr; {last}")
         for opt, lrs in zip(opts, rates, strict=True):
             for group, lr in zip(opt.param_groups, lrs, strict=True):
                 group["lr"] = lr * recipe.schedule(step)
             opt.step()
             opt.zero_grad()
-        since.append(loss.item())
-        tokens += rows[:, 1:].numel()
-        if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
-            measured = evaluate(model) if evaluate else {}
-            yield {
-                "step": step + 1,
-                "tokens": tokens,
-                "seconds": round(time.monotonic() - seconds, 1),
-                "loss": sum(since) / len(since),
-                **measured,
-            }
-            since = []
+        yield value, tokens
+
+
+def _check_shares(recipe: Recipe) -> None:
+    parts = distributed.world() * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise ValueError(
+            f"a batch of {recipe.batch_size} rows cannot be cut into equal parts for "
+            f"{distributed.world()} processes and accumulate={recipe.accumulate}"
+        )
+
+
+def _record(progress: Progress, measured: Record) -> Record:
+    since = int(progress.records[-1]["step"]) if progress.records else 0
+    losses = progress.losses[since:]
+    return {
+        "step": progress.step,
+        "tokens": progress.tokens,
+        "seconds": round(progress.seconds, 1),
+        "loss": sum(losses) / len(losses),
+        **measured,
+    }
 
 
 def write_log(records: list[Record], recipe: Recipe, folder: Path) -> None:
     """recipe.json and log.jsonl in `folder`: what was done, and what was seen at each record."""
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     lines = [json.dumps({k: round(v, 5) for k, v in record.items()}) for record in records]
-    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+    with replacing(folder / "recipe.json") as part:
+        part.write_text(recipe.to_json())
+    with replacing(folder / "log.jsonl") as part:
+        part.write_text("\n".join(lines) + "\n")

@@ -1,13 +1,15 @@
 import gzip
+import sys
+import types
 
 import numpy as np
+import pytest
 import torch
 
 from circuits.data import (
-    RepeatedTokens,
     Windows,
     documents,
-    repeated_tokens,
+    hub_documents,
     tokenized,
     train_tokenizer,
 )
@@ -18,12 +20,98 @@ def windows(**options):
     return Windows(docs, n_ctx=12, bos=0, **options)
 
 
+def stream(data):
+    return data.span(0, data.tokens)
+
+
 def test_documents_come_from_files_folders_and_gz_in_name_order(tmp_path):
     (tmp_path / "b.txt").write_text("second\n<|endoftext|>\nthird")
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"first"))
     (tmp_path / "picture.png").write_bytes(b"\xff")
     assert list(documents(tmp_path)) == ["first", "second", "third"]
     assert list(documents(tmp_path / "b.txt")) == ["second", "third"]
+
+
+def zst(content):
+    zstandard = pytest.importorskip("zstandard")
+    return zstandard.ZstdCompressor().compress(content)
+
+
+PACKED = {".txt": bytes, ".gz": gzip.compress, ".zst": zst}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("chunk", [1, 7, 2**20])
+def test_documents_are_those_between_the_marks_however_the_file_is_read(
+    tmp_path, monkeypatch, ending, chunk
+):
+    monkeypatch.setattr("circuits.text.CHUNK", chunk)
+    said = ["één\n\n<|endoftext|> in a line is text", "zwei\nlines", " three"]
+    mark = "\n<|endoftext|>\n"
+    content = f"<|endoftext|>\n{mark.join(said)}{mark} \n{mark}last\n".encode()
+    file = tmp_path / f"some{ending}"
+    file.write_bytes(PACKED[ending](content))
+    assert list(documents(file)) == [*said, "last\n"]
+
+
+def test_several_frames_and_members_are_read_to_the_end(tmp_path):
+    for ending, packed in PACKED.items():
+        file = tmp_path / f"two{ending}"
+        file.write_bytes(packed(b"one ") + packed(b"two"))
+        assert list(documents(file)) == ["one two"]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_compressed_file_that_is_cut_short_is_named_with_its_byte(tmp_path, ending):
+    content = np.random.default_rng(0).integers(97, 123, 500_000).astype(np.uint8).tobytes()
+    packed = PACKED[ending](content)
+    (tmp_path / f"cut{ending}").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(ValueError, match=rf"cut{ending} is damaged: after byte \d+ of its text"):
+        list(documents(tmp_path))
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_a_byte_that_is_no_text_is_named_by_its_place_in_the_file(tmp_path, ending):
+    content = b"fine\n<|endoftext|>\n\xc3\xa9t\xe9"
+    (tmp_path / f"bad{ending}").write_bytes(PACKED[ending](content))
+    with pytest.raises(ValueError, match=rf"bad{ending} is not UTF-8 text: .* at byte 22$"):
+        list(documents(tmp_path))
+
+
+def test_globs_stand_for_their_files_in_name_order(tmp_path):
+    for name in ("b.txt", "a.txt", "a.md", "deep/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert list(documents(tmp_path / "*.txt")) == ["a.txt", "b.txt"]
+    assert list(documents(tmp_path / "**/*.txt")) == ["a.txt", "b.txt", "deep/c.txt"]
+    with pytest.raises(ValueError, match=r"no file matches .*\*\.csv"):
+        list(documents(tmp_path / "*.csv"))
+
+
+def test_a_dataset_is_streamed_by_name(monkeypatch):
+    asked = {}
+
+    def load_dataset(path, **options):
+        asked.update(options, path=path)
+        yield from ({"text": "one"}, {"text": " "}, {"text": "two"})
+
+    fake = types.ModuleType("datasets")
+    monkeypatch.setattr(fake, "load_dataset", load_dataset, raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    assert list(hub_documents("some/set", split="test", name="en")) == ["one", "two"]
+    assert asked == {"path": "some/set", "name": "en", "split": "test", "streaming": True}
+    with pytest.raises(KeyError, match=r"no field 'story'; they have \['text'\]"):
+        list(hub_documents("some/set", field="story"))
+
+
+def test_a_package_that_is_not_there_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    (tmp_path / "x.zst").write_bytes(b"x")
+    with pytest.raises(ValueError, match="needs the package `datasets`"):
+        list(hub_documents("some/set"))
+    with pytest.raises(ValueError, match="needs the package `zstandard`"):
+        list(documents(tmp_path))
 
 
 def test_tokenised_documents_decode_to_what_they_were():
@@ -36,8 +124,8 @@ def test_every_token_is_a_target_once_in_an_epoch():
     data = windows()
     rows = data.batch(0, data.per_epoch)
     targets = rows[:, 1:].flatten().bincount(minlength=60)
-    expected = torch.from_numpy(np.bincount(data.stream, minlength=60))
-    wrapped = data.per_epoch * 12 - len(data.stream)
+    expected = torch.from_numpy(np.bincount(stream(data), minlength=60))
+    wrapped = data.per_epoch * 12 - data.tokens
     assert (targets - expected).sum() == wrapped and (targets >= expected).all()
 
 
@@ -45,10 +133,8 @@ def test_every_window_begins_with_bos_and_then_follows_the_stream():
     data = windows()
     for row in data.batch(3, 5):
         assert row[0] == 0 and len(row) == 13
-        doubled = np.concatenate([data.stream, data.stream])
-        found = [
-            i for i in range(len(data.stream)) if (doubled[i : i + 12] == row[1:].numpy()).all()
-        ]
+        doubled = np.concatenate([stream(data), stream(data)])
+        found = [i for i in range(data.tokens) if (doubled[i : i + 12] == row[1:].numpy()).all()]
         assert found
 
 
@@ -68,18 +154,3 @@ def test_a_share_of_windows_repeats_a_passage():
     assert abs(repeating.float().mean() - 0.3) < 0.05
     for row in rows[repeating][:20].tolist():
         assert any(row[1 + n :] == row[1 : len(row) - n] for n in range(8, 33))
-
-
-def test_repeated_tokens_say_the_same_random_row_twice():
-    rows = RepeatedTokens(29, shortest=5, longest=9, bos=3).batch(4, 6)
-    n = (rows.shape[1] - 1) // 2
-    assert 5 <= n <= 9 and (rows[:, 0] == 3).all() and (rows[:, 1:] != 3).all()
-    assert rows[:, 1 : 1 + n].equal(rows[:, 1 + n :])
-    lengths = {RepeatedTokens(29, shortest=5, longest=9).batch(i, 1).shape[1] for i in range(60)}
-    assert lengths == {11, 13, 15, 17, 19}
-
-
-def test_repeated_tokens_are_uniform_without_bos():
-    drawn = repeated_tokens(5, 4000, 1, bos=2, rng=np.random.default_rng(0))[0, 1:]
-    counts = drawn.bincount(minlength=5) / len(drawn)
-    assert counts[2] == 0 and (counts[[0, 1, 3, 4]] - 0.25).abs().max() < 0.03

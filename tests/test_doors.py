@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 import circuits
-from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save
+from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save, synthetic
 from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
 from circuits.pretrained import load_weights
+from circuits.shards import Shards, shards
 from circuits.tokens import Vocabulary
-from circuits.training import Recipe, train
-from analyses import (attention, composition, copying, figures, induction, plots, prompts, report,
-                      skip_trigrams)
+from circuits.training import Recipe, Snapshots, train
+from analyses import (attention, composition, copying, dynamics, figures, induction, plots, prompts,
+                      report, skip_trigrams)
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
 def cfg(**fields): return GPTConfig(**{**TINY, **fields})
 model, tokens = GPT(cfg()), torch.zeros(1, 4, dtype=torch.long)
@@ -141,14 +142,36 @@ CASES = [
     ("Windows([], 8, 0)", "ValueError", "there are no documents"),
     ("Windows([np.zeros(3, dtype=np.uint16)], 8, 0, repeats=2.0)", "ValueError",
      "repeats is a share of the windows, from 0 to 1; got 2.0"),
+    ("synthetic.BigramTriggers(torch.zeros(9).long(), 3, triggers=2)", "ValueError",
+     "2 triggers out of 1 tokens that occur"),
+    ("synthetic.MarkovChains(2, length=3, order=3)", "ValueError",
+     "order must be from 1 to length - 1, got 3 for 3"),
+    ("synthetic.MarkovChains(2, order=2, doubly_stochastic=True)", "ValueError",
+     "doubly_stochastic wants order 1, got 2"),
+    ("synthetic.CausalGraph([None, 1])", "ValueError",
+     "the parent of position 1 must be before it: 1"),
+    ("synthetic.CausalGraph([])", "ValueError", "a graph needs at least one position"),
+    ("Shards(folder)", "ValueError", "holds no shards: index.json is missing"),
+    ("shards([], vocabulary, folder, sources=['no text'])", "ValueError",
+     "there is no text in ['no text']"),
+    ("list(documents(folder / '*.nothing'))", "ValueError", "no file matches"),
     ("Recipe(steps=0, batch_size=1)", "ValueError", "steps must be a number above 0, got 0"),
     ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "
      "lr=1e30)))", "ValueError", "lower lr or muon_lr"),
+    ("Recipe(steps=2, batch_size=1.5)", "ValueError", "batch_size must be a whole number, got 1.5"),
+    ("Recipe(steps=2, batch_size=1, bf16=1)", "ValueError", "bf16 must be True or False, got 1"),
+    ("Recipe(steps=2, batch_size=6, accumulate=4)", "ValueError",
+     "a batch of 6 rows cannot be cut into accumulate=4 equal parts"),
+    ("Recipe.from_json('{\"stepz\": 2}')", "ValueError", "a recipe has no ['stepz']; its fields"),
+    ("Snapshots(folder=folder, keep=1)", "ValueError", "keep must be at least 2, got 1"),
     # analyses
     ("prompts.repeated(model, 9)", "ValueError", "are 19; the model reads at least 2"),
     ("attention.offset(model, 99)", "ValueError", "offset 99 does not fit into 16 tokens"),
     ("attention.prefix_matching(model, torch.arange(8)[None])", "ValueError",
      "no destination in these tokens has anything to match for 'prefix_matching'"),
+    ("dynamics.history('repeats-2l')", "KeyError", "'repeats-2l' has no history; of the models"),
+    ("dynamics.history('repeats-3l')", "KeyError", "did you mean 'repeats-2l'?"),
+    ("dynamics.collect(folder / 'nothing', folder)", "ValueError", "holds no recorded steps"),
     ("plots.attention(torch.zeros(3, 3))", "ValueError", "wanted a pattern [head dest src], got"),
     ("figures.draw('framework/nonsense', model)", "KeyError", "no figure 'framework/nonsense'"),
     ("skip_trigrams.copying_table(model)", "ValueError", "the model has no tokenizer"),

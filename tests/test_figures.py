@@ -135,7 +135,9 @@ def test_training_on_text_gives_a_folder_that_loads(tmp_path):
         "model.safetensors",
         "tokenizer.json",
         "recipe.json",
+        "run.json",
         "log.jsonl",
+        "history.npz",
     }
     steps = [
         json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()

@@ -13,10 +13,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
                  "weights", "layers", "model", "pretrained", "parts", "stream", "algebra",
-                 "composition", "residual", "frozen", "paths", "scores", "ground_truth", "data",
-                 "training"],
+                 "composition", "residual", "frozen", "paths", "scores", "ground_truth", "text",
+                 "synthetic", "data", "files", "shards", "recipe", "optimizers", "snapshots",
+                 "distributed", "loss", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
-                 "composition", "importance", "plots", "figures", "report", "runs", "cli"],
+                 "composition", "importance", "dynamics", "plots", "figures", "report", "corpus",
+                 "runs", "train_command", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [

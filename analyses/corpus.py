@@ -1,0 +1,93 @@
+"""What `circuits train` reads: text from files or a dataset, its tokenizer, windows of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from circuits.data import Windows, documents, hub_documents, tokenized, train_tokenizer
+from circuits.files import replacing
+from circuits.shards import file_marks, shards
+from circuits.text import text_files
+from circuits.tokens import Vocabulary
+
+EVERY = 50
+"Without text to measure on, every so many-th document is held out."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Text to train on and text to measure on; ValueError if there is none or both kinds."""
+
+    data: Sequence[Path] = ()
+    "Files, folders, globs."
+    dataset: str | None = None
+    "Or the name of a Hugging Face dataset, streamed."
+    documents: int | None = None
+    "So many of them at most."
+    held_out: Sequence[Path] = ()
+    repeats: float = 0.0
+    "Share of the windows in which a passage is said again."
+
+    def __post_init__(self) -> None:
+        if bool(self.data) == bool(self.dataset):
+            raise ValueError("give either text files or the name of a dataset")
+
+    def texts(self) -> Iterator[str]:
+        """The documents to train on."""
+        every = enumerate(self._read())
+        return (text for i, text in every if self.held_out or i % EVERY)
+
+    def unseen(self) -> Iterator[str]:
+        """The documents to measure on."""
+        if self.held_out:
+            return documents(*self.held_out)
+        return (text for i, text in enumerate(self._read()) if i % EVERY == 0)
+
+    def vocabulary(self, file: Path, d_vocab: int, given: Path | None = None) -> Vocabulary:
+        """The tokenizer of `file`; if there is none yet, the one given, or one trained on the
+        texts, is put there."""
+        source = file if file.is_file() or given is None else given
+        if source.is_file():
+            vocabulary = Vocabulary(Tokenizer.from_file(str(source)))
+        else:
+            vocabulary = train_tokenizer(self.texts(), d_vocab)
+        if source != file or not file.is_file():
+            with replacing(file) as part:
+                vocabulary.tokenizer.save(str(part))
+        return vocabulary
+
+    def windows(self, vocabulary: Vocabulary, n_ctx: int, cache: Path, *, seed: int) -> Windows:
+        """Windows of the texts, which are tokenised once into `cache`."""
+        rows = shards(self.texts(), vocabulary, cache, sources=self._marks())
+        return Windows(rows, n_ctx, vocabulary.bos, repeats=self.repeats, seed=seed)
+
+    def evaluation(
+        self, vocabulary: Vocabulary, n_ctx: int, examples: int
+    ) -> Int[Tensor, "batch pos"]:
+        """Windows of held-out text, [examples n_ctx+1], always the same."""
+        return Windows(tokenized(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
+            0, examples
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What was read, by names without folders, for the record."""
+        names = {
+            kind: [file.name for file in text_files(*paths)]
+            for kind, paths in (("data", self.data), ("held_out", self.held_out))
+        }
+        limits = {"dataset": self.dataset, "documents": self.documents, "repeats": self.repeats}
+        return {**names, **limits}
+
+    def _read(self) -> Iterator[str]:
+        every = hub_documents(self.dataset) if self.dataset else documents(*self.data)
+        return islice(every, self.documents)
+
+    def _marks(self) -> list[Any]:
+        left_out = None if self.held_out else EVERY
+        return [self.dataset, self.documents, left_out, *file_marks(*self.data)]

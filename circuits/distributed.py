@@ -1,0 +1,64 @@
+"""Many processes, one run: what a training loop asks of torch's process group, if there is one.
+
+Without a group there is one process, of rank 0, and every function here does nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+@contextmanager
+def group(backend: str) -> Iterator[None]:
+    """Join the group that torchrun describes in the environment ("gloo" on CPUs, "nccl" on GPUs),
+    and leave it when the block ends. Outside of torchrun the process stays alone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
+        yield
+        return
+    dist.init_process_group(backend)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Which process this is, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if _together() else 1
+
+
+def share(rows: Shaped[Tensor, "batch *rest"]) -> Shaped[Tensor, "part *rest"]:
+    """The rows of this rank: every `world`th, from its own number on."""
+    return rows[rank() :: world()]
+
+
+def mean(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean over the processes, the same number in each."""
+    if _together():
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / world()
+    return value
+
+
+def agreed(value: int, device: torch.device) -> int:
+    """What rank 0 says, whatever the others say."""
+    if not _together():
+        return value
+    said = torch.tensor(value, device=device)
+    dist.broadcast(said, 0)
+    return int(said)
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,231 @@
+"""Synthetic sequences on which induction forms, each with what is true of it known exactly.
+
+RepeatedTokens: a random row said twice. BigramTriggers: Bietti et al. 2023
+(https://arxiv.org/abs/2306.00802). MarkovChains: Edelman et al. 2024
+(https://arxiv.org/abs/2402.11004). CausalGraph: Nichani et al. 2024
+(https://arxiv.org/abs/2402.14735). All are `Batches`: a batch is a function of step and seed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class RepeatedTokens:
+    """BOS + R + R, R uniform random tokens, one length per batch from `shortest` to `longest`."""
+
+    def __init__(
+        self, d_vocab: int, *, shortest: int, longest: int, bos: int = 0, seed: int = 0
+    ) -> None:
+        self.d_vocab, self.bos, self.seed = d_vocab, bos, seed
+        self.shortest, self.longest = shortest, longest
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """[size 2n+1] tokens; the first copy cannot be predicted, the second can."""
+        rng = np.random.default_rng([self.seed, step])
+        length = int(rng.integers(self.shortest, self.longest + 1))
+        return repeated_tokens(self.d_vocab, length, size, bos=self.bos, rng=rng)
+
+
+def repeated_tokens(
+    d_vocab: int, length: int, batch: int, *, times: int = 2, bos: int = 0, rng: np.random.Generator
+) -> Int[Tensor, "batch pos"]:
+    """BOS and `length` uniform random tokens (never BOS) said `times` times,
+    [batch 1+times*length]."""
+    drawn = rng.integers(0, d_vocab - 1, (batch, length))
+    once = drawn + (drawn >= bos)
+    return torch.from_numpy(np.concatenate([np.full((batch, 1), bos), *[once] * times], axis=1))
+
+
+class BigramTriggers:
+    """Bietti et al.: a bigram chain in which, per sequence, each trigger has one fixed successor.
+
+    Triggers q_k are given, or so many are drawn from the unigram without replacement; outputs o_k
+    are uniform. x_1 ~ unigram; after x_t = q_k comes o_k, after any other token bigram[x_t].
+    `text` is tokens whose unigram and bigram frequencies these are (the paper's: the letters of
+    Shakespeare, N = 65, T = 256, K = 5).
+    """
+
+    def __init__(
+        self,
+        text: Int[Tensor, " pos"],
+        d_vocab: int,
+        *,
+        length: int = 256,
+        triggers: int | Sequence[int] = 5,
+        seed: int = 0,
+    ) -> None:
+        counts = torch.zeros(d_vocab, d_vocab, dtype=torch.float64)
+        counts.index_put_((text[:-1], text[1:]), torch.ones(()).double(), accumulate=True)
+        self.unigram = (text.bincount(minlength=d_vocab).double() / len(text)).numpy()
+        seen = counts.sum(-1, keepdim=True)
+        bigram = torch.where(seen > 0, counts / seen.clamp(min=1), torch.tensor(self.unigram))
+        self.bigram = bigram.numpy()
+        wanted = triggers if isinstance(triggers, int) else len(triggers)
+        if not 1 <= wanted <= np.count_nonzero(self.unigram):
+            raise ValueError(
+                f"{wanted} triggers out of {np.count_nonzero(self.unigram)} tokens that occur"
+            )
+        self.length, self.triggers, self.seed = length, triggers, seed
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """[size length] tokens."""
+        return torch.from_numpy(self._drawn(step, size)[0])
+
+    def answers(self, step: int, size: int) -> Bool[Tensor, "batch pos"]:
+        """True where the batch's token follows a trigger that came before: what only a model that
+        looks back can predict. (The paper's in-context accuracy is taken there.)"""
+        rows, is_trigger = self._drawn(step, size)
+        known = np.zeros(rows.shape, dtype=bool)
+        for t in range(1, self.length):
+            before = (rows[:, : t - 1] == rows[:, t - 1 : t]).any(1)
+            known[:, t] = is_trigger[np.arange(size), rows[:, t - 1]] & before
+        return torch.from_numpy(known)
+
+    def _drawn(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, and which tokens are triggers of each row [size d_vocab]."""
+        rng, n = np.random.default_rng([self.seed, step]), len(self.unigram)
+        every = np.arange(size)
+        successor = np.full((size, n), -1)
+        for row in every:
+            chosen = self.triggers
+            if isinstance(chosen, int):
+                chosen = rng.choice(n, chosen, replace=False, p=self.unigram)
+            successor[row, list(chosen)] = rng.integers(0, n, len(chosen))
+        rows = np.empty((size, self.length), dtype=np.int64)
+        rows[:, 0] = _sampled(rng, np.broadcast_to(self.unigram, (size, n)))
+        for t in range(1, self.length):
+            free = _sampled(rng, self.bigram[rows[:, t - 1]])
+            forced = successor[every, rows[:, t - 1]]
+            rows[:, t] = np.where(forced >= 0, forced, free)
+        return rows, successor >= 0
+
+
+class MarkovChains:
+    """Edelman et al.: every sequence from a Markov chain of its own, rows ~ Dirichlet(1).
+
+    The start is drawn from the chain's stationary distribution. With `order` n the next token
+    depends on the last n (an n+1-gram). `doubly_stochastic` is the paper's control in which single
+    token counts tell nothing: the stationary distribution is uniform.
+    """
+
+    def __init__(
+        self,
+        d_vocab: int = 2,
+        *,
+        length: int = 100,
+        order: int = 1,
+        doubly_stochastic: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if order < 1 or length <= order:
+            raise ValueError(f"order must be from 1 to length - 1, got {order} for {length}")
+        if doubly_stochastic and order > 1:
+            raise ValueError(f"doubly_stochastic wants order 1, got {order}")
+        self.d_vocab, self.length, self.order, self.seed = d_vocab, length, order, seed
+        self.doubly_stochastic = doubly_stochastic
+
+    def transitions(self, step: int, size: int) -> Float[Tensor, "batch context d_vocab"]:
+        """The chain behind each row of the batch: probabilities of the next token. A context is the
+        last `order` tokens read as one number in base d_vocab, oldest first."""
+        rng = np.random.default_rng([self.seed, step, 0])
+        k = self.d_vocab
+        chains = rng.dirichlet(np.ones(k), (size, k**self.order))
+        for _ in range(200 if self.doubly_stochastic else 0):  # Sinkhorn's iteration
+            chains /= chains.sum(-2, keepdims=True)
+            chains /= chains.sum(-1, keepdims=True)
+        return torch.from_numpy(chains)
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """[size length] tokens."""
+        chains, k = self.transitions(step, size).numpy(), self.d_vocab
+        rng, every = np.random.default_rng([self.seed, step, 1]), np.arange(size)
+        contexts = k**self.order
+        moves = np.zeros((size, contexts, contexts))  # from context to context
+        for context in range(contexts):
+            for token in range(k):
+                moves[:, context, (context * k + token) % contexts] = chains[:, context, token]
+        context = _sampled(rng, _stationary(moves))
+        rows = [context // k**place % k for place in reversed(range(self.order))]
+        while len(rows) < self.length:
+            rows.append(_sampled(rng, chains[every, context]))
+            context = (context * k + rows[-1]) % contexts
+        return torch.from_numpy(np.stack(rows, axis=1))
+
+
+class CausalGraph:
+    """Nichani et al.: each position is drawn from its parent's token, by the sequence's own chain.
+
+    `parents[i]` is a position before i, or None for a root. The chain's rows ~ Dirichlet(alpha);
+    roots are drawn from its stationary distribution, the last position uniformly, and one more
+    token from the chain at the last position: the only one that wants the whole graph.
+    """
+
+    def __init__(
+        self,
+        parents: Sequence[int | None],
+        d_vocab: int = 10,
+        *,
+        alpha: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        for position, parent in enumerate(parents):
+            if parent is not None and not 0 <= parent < position:
+                raise ValueError(f"the parent of position {position} must be before it: {parent}")
+        if not parents:
+            raise ValueError("a graph needs at least one position")
+        self.parents, self.d_vocab, self.alpha, self.seed = tuple(parents), d_vocab, alpha, seed
+
+    def transitions(self, step: int, size: int) -> Float[Tensor, "batch d_vocab d_vocab"]:
+        """The chain behind each row of the batch: probabilities of a child's token."""
+        rng = np.random.default_rng([self.seed, step, 0])
+        chains = rng.dirichlet(np.full(self.d_vocab, self.alpha), (size, self.d_vocab))
+        return torch.from_numpy(chains)
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """[size len(parents)+1] tokens, the last of which is the target."""
+        chains, every = self.transitions(step, size).numpy(), np.arange(size)
+        rng, roots = np.random.default_rng([self.seed, step, 1]), _stationary(chains)
+        rows = np.empty((size, len(self.parents) + 1), dtype=np.int64)
+        for position, parent in enumerate(self.parents):
+            odds = roots if parent is None else chains[every, rows[:, parent]]
+            rows[:, position] = _sampled(rng, odds)
+        rows[:, -2] = rng.integers(0, self.d_vocab, size)
+        rows[:, -1] = _sampled(rng, chains[every, rows[:, -2]])
+        return torch.from_numpy(rows)
+
+
+def chain_parents(length: int) -> list[int | None]:
+    """Each position's parent is the one before it: one Markov chain."""
+    return [None, *range(length - 1)]
+
+
+def pair_parents(length: int) -> list[int | None]:
+    """Positions in pairs, the first of each a root: in-context examples of input and output."""
+    return [position - 1 if position % 2 else None for position in range(length)]
+
+
+def random_parents(length: int, *, seed: int = 0) -> list[int | None]:
+    """Each position's parent is any one before it."""
+    rng = np.random.default_rng(seed)
+    return [None, *(int(rng.integers(0, position)) for position in range(1, length))]
+
+
+def _sampled(rng: np.random.Generator, odds: np.ndarray) -> np.ndarray:
+    """One index per row of probabilities."""
+    drawn = rng.random(odds.shape[:-1])[..., None] >= odds.cumsum(-1)
+    return np.minimum(drawn.sum(-1), odds.shape[-1] - 1)
+
+
+def _stationary(chains: np.ndarray) -> np.ndarray:
+    """pi with pi P = pi, a row per chain: pi = 1 (I - P + ones)^-1, mixed with a trace of the
+    uniform so that it is unique for chains that fall apart."""
+    n = chains.shape[-1]
+    mixed = (1 - 1e-9) * chains + 1e-9 / n
+    system = np.eye(n) - mixed + 1
+    pi = np.linalg.solve(np.swapaxes(system, -1, -2), np.ones((*chains.shape[:-1], 1)))[..., 0]
+    pi = pi.clip(min=0)
+    return pi / pi.sum(-1, keepdims=True)

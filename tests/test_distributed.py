@@ -1,0 +1,79 @@
+"""Several processes train the model that one would, and a dead one ends the job with an error."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from circuits import distributed, load
+from circuits.snapshots import Snapshots
+from tests import under_torchrun
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    under_torchrun.run(folder)
+    return folder
+
+
+def losses(folder):
+    return torch.tensor(json.loads((folder / "losses.json").read_text()), dtype=torch.float64)
+
+
+def alike(a, b):
+    models = [load(folder / "model", dtype=torch.float64) for folder in (a, b)]
+    pairs = zip(*(model.parameters() for model in models), strict=True)
+    return torch.allclose(losses(a), losses(b), rtol=1e-9) and all(
+        torch.allclose(p, q, atol=1e-6) for p, q in pairs
+    )
+
+
+def test_two_processes_give_the_curve_and_the_model_of_one_with_twice_the_batch(tmp_path, alone):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["circuits.training", "torch._dynamo"])
+    pair = [
+        processes.Process(target=under_torchrun.as_rank, args=(rank, 2, port, tmp_path))
+        for rank in range(2)
+    ]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join()
+    assert [process.exitcode for process in pair] == [0, 0]
+    assert alike(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_job_with_an_error_and_one_process_can_go_on(tmp_path, alone):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, "--standalone", "-m", "tests.under_torchrun", str(tmp_path), "10"],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0 and "SIGKILL" in done.stderr, done.stderr
+    files = Snapshots(folder=tmp_path / "snapshots").files()
+    assert [file.stem for file in files] == ["step-00000004", "step-00000008"]
+    assert not (tmp_path / "losses.json").exists()
+    under_torchrun.run(tmp_path)
+    assert alike(tmp_path, alone)
+
+
+def test_without_a_group_there_is_one_process_that_has_all_rows():
+    rows = torch.arange(6).reshape(3, 2)
+    assert (distributed.rank(), distributed.world()) == (0, 1)
+    assert distributed.share(rows).equal(rows) and distributed.agreed(7, rows.device) == 7
+    with distributed.group("gloo"):
+        assert distributed.world() == 1
