@@ -74,7 +74,7 @@ def qk_trace(model: GPT) -> Float[Tensor, "layer head"]:
     with torch.no_grad():
         for reader in range(model.cfg.n_layers):
             for writer in range(reader):
-                composed = K_composed_QK(model, reader, writer).trace  # reader writer
+                composed = K_composed_QK(model, reader, writer).trace()  # reader writer
                 traces[reader] += (composed * weights[writer]).sum(-1).float()
     return traces
 

@@ -13,7 +13,7 @@ pass through different norms do not compare in size. Without norms they are exac
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,23 @@ def full_QK(model: GPT) -> FactoredMatrix:
     """W_E W_QK W_E^T / scale, [layer head d_vocab d_vocab]: entry [query, key] is the score that a
     query token gives a key token, positions and biases aside."""
     return FactoredMatrix(_embedding(model), *QK(model).factors, _embedding(model).T)
+
+
+def biased_QK(model: GPT) -> FactoredMatrix:
+    """(W_E W_Q + b_Q) (W_E W_K + b_K)^T / scale, [layer head d_vocab d_vocab]: `full_QK` with the
+    biases of the head and of its norm, which let a head seek or offer tokens whoever asks.
+
+    With a norm, its 1/sigma is left out, which the biases do not share: exact without. ValueError
+    for a model without biases.
+    """
+    if not model.cfg.bias:
+        raise ValueError("the model has no biases (bias=False): see full_QK")
+    sides = []
+    for what in ("Q", "K"):
+        b = torch.stack([_bias(block, what) for block in model.blocks])
+        b = b / _score_scale(model) if what == "Q" else b
+        sides.append(FactoredMatrix(_embedding(model), reads(model, what)) + b[..., None, :])
+    return FactoredMatrix(*sides[0].factors, *sides[1].T.factors)
 
 
 def full_OV(model: GPT) -> FactoredMatrix:
@@ -196,6 +213,14 @@ def folded(norm: nn.Module, W: Float[Tensor, "*lead d_model out"]) -> Float[Tens
         return W
     W = W if norm.w is None else norm.w[:, None] * W
     return W - W.mean(-2, keepdim=True) if norm.centred else W
+
+
+def _bias(block: Any, what: str) -> Float[Tensor, "head d_head"]:
+    """What a head's query or key is of a stream that is all zero behind the norm's scale."""
+    norm, attn = block.ln1, block.attn
+    b = getattr(attn, f"b_{what}")
+    through_norm = isinstance(norm, Norm) and norm.b is not None
+    return b + norm.b @ getattr(attn, f"W_{what}") if through_norm else b
 
 
 def _embedding(model: GPT) -> Float[Tensor, "d_vocab d_model"]:

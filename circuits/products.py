@@ -121,8 +121,8 @@ def joined(
 
 
 def bias_factors(
-    bias: Float[Tensor, "*lead"], rows: int, columns: int
-) -> tuple[Float[Tensor, "*#lead _ 1"], Float[Tensor, "*#lead 1 _"]]:
+    bias: Float[Tensor, "..."], rows: int, columns: int
+) -> tuple[Float[Tensor, "... _ inner"], Float[Tensor, "... inner _"]]:
     """A bias on every row ([columns] or [*lead 1 columns]) or every column ([*lead rows 1]) as a
     product of rank 1 with ones."""
     bias = bias[None] if bias.ndim == 1 else bias

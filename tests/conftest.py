@@ -47,12 +47,14 @@ VARIANTS = [
     {"normalization_type": NORMS[i % 5], "positional_embedding_type": POSITIONS[(i + i // 5) % 5],
      **OTHERS[i % 7]}
     for i in range(10)
-] + [
+]  # fmt: skip
+"Every norm and every kind of positions twice, and the other fields in turn."
+DEPTHS = [
     {"normalization_type": "LN", "positional_embedding_type": "standard", "n_layers": 1},
     {"normalization_type": "LN", "positional_embedding_type": "shortformer", "n_layers": 4,
      "n_heads": 2, "d_mlp": 7, "act_fn": "relu", "smeared_keys": True},
 ]  # fmt: skip
-"Every norm and every kind of positions twice, and the other fields in turn; then 1 and 4 layers."
+"The depths that are not among them, for what must hold at any depth."
 
 
 def variant_name(fields: dict) -> str:
@@ -62,6 +64,12 @@ def variant_name(fields: dict) -> str:
 @pytest.fixture(params=VARIANTS, ids=variant_name)
 def variant(request: pytest.FixtureRequest) -> GPT:
     """A tiny model of each architecture, in float64."""
+    return tiny(**request.param)
+
+
+@pytest.fixture(params=[*VARIANTS, *DEPTHS], ids=variant_name)
+def variant_of_any_depth(request: pytest.FixtureRequest) -> GPT:
+    """A tiny model of each architecture and of each depth from 0 to 4, in float64."""
     return tiny(**request.param)
 
 

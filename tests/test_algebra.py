@@ -43,6 +43,23 @@ def test_circuits_are_what_the_norms_and_weights_of_a_head_make_of_the_embedding
     assert torch.allclose(algebra.neuron_writes(model)[1].AB, out)
 
 
+@pytest.mark.parametrize("norm", [None, "LN"])
+def test_biased_circuits_are_the_scores_of_a_layer_that_sees_tokens_alone(norm):
+    """With a norm, on an embedding whose rows it leaves as they are: mean 0, variance 1."""
+    model = tiny(n_layers=1, positional_embedding_type="none", normalization_type=norm, eps=1e-12)
+    tokens = tiny_tokens()
+    with torch.no_grad():
+        if norm:
+            model.embed.W_E.copy_(torch.nn.functional.layer_norm(model.W_E, (12,), eps=0.0))
+        _, cache = model.run_with_cache(tokens)
+        circuit = algebra.biased_QK(model)[0].AB
+    seen = circuit[:, tokens[:, :, None], tokens[:, None, :]].transpose(0, 1)
+    allowed = cache["attn_scores", 0].isfinite()
+    assert torch.allclose(seen[allowed], cache["attn_scores", 0][allowed])
+    with pytest.raises(ValueError, match="the model has no biases"):
+        algebra.biased_QK(tiny(bias=False))
+
+
 @pytest.mark.parametrize("kind", ["standard", "shortformer", "sinusoidal"])
 def test_positional_circuits_are_the_scores_that_positions_alone_give(kind):
     """On a model whose embedding is zero: then positions are all there is."""

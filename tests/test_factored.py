@@ -129,6 +129,8 @@ def test_sums_and_multiples_are_those_of_the_dense_product():
     assert torch.allclose((M - N).AB, M.AB - N.AB)
     assert torch.allclose((M + row).AB, M.AB + row)
     assert torch.allclose((M + row[:, None]).AB, M.AB + row[:, None])
+    for each in (torch.randn(2, 3, 1, 7), torch.randn(3, 7, 1)):
+        assert torch.allclose((M + each.double()).AB, M.AB + each)
     assert torch.allclose((-M / 2 * 3.0).AB, -1.5 * M.AB)
     assert torch.allclose((torch.tensor(2.0) * M).AB, 2 * M.AB)
     assert torch.allclose((M * per_matrix).AB, M.AB * per_matrix)

@@ -11,9 +11,9 @@ from tests.conftest import tiny, tiny_tokens
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
-def run(request, variant):
+def run(request, variant_of_any_depth):
     """A model of each architecture, its logits, the run, and how exact sums must be."""
-    model = variant.to(request.param)
+    model = variant_of_any_depth.to(request.param)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tiny_tokens())
         # float32 sums of hundreds of paths of size 10^2 round at 1e-4 of their size

@@ -15,9 +15,9 @@ def close(a, b, dtype):
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
-def run(request, variant):
+def run(request, variant_of_any_depth):
     """A model of each architecture, the run of it, its logits and the precision."""
-    model = variant.to(request.param)
+    model = variant_of_any_depth.to(request.param)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tiny_tokens())
         yield model, cache, logits, request.param
