@@ -20,8 +20,8 @@ from torch import Tensor
 from xarray import DataArray, Dataset
 
 from analyses import attention, induction
-from analyses.labelled import head_label
 from circuits.algebra import K_composed_QK
+from circuits.components import Head
 from circuits.files import replacing
 from circuits.model import GPT
 from circuits.pretrained import folder_of, models
@@ -203,7 +203,7 @@ def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
     edges = pairwise([0, *steps.tolist()])
     means = [step_loss[a:b].mean() if b > a else np.nan for a, b in edges]
     layers, heads = arrays["prefix_matching"].shape[1:]
-    labels = [[head_label(layer, head) for head in range(heads)] for layer in range(layers)]
+    labels = [[str(Head(layer, head)) for head in range(heads)] for layer in range(layers)]
     named = {
         "train_loss": DataArray(np.array(means), dims="step", attrs=_nats("training loss")),
         "step_loss": DataArray(step_loss, dims="train_step", attrs=_nats("training loss")),

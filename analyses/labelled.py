@@ -8,6 +8,8 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from xarray import DataArray
 
+from circuits.components import Head
+
 
 @runtime_checkable
 class Model(Protocol):
@@ -20,18 +22,13 @@ class Model(Protocol):
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-def head_label(layer: int, head: int) -> str:
-    """L1H4: layer and head, both from 0."""
-    return f"L{layer}H{head}"
-
-
 def per_head(
     values: Num[Tensor, "layer head *rest"], name: str, *dims: str, **attrs: Any
 ) -> DataArray:
     """A DataArray (layer, head, ...) with labels L1H4 as a coordinate and `attrs` for long_name,
     bounds, chance and source."""
     n_layers, n_heads = values.shape[:2]
-    labels = [[head_label(layer, head) for head in range(n_heads)] for layer in range(n_layers)]
+    labels = [[str(Head(layer, head)) for head in range(n_heads)] for layer in range(n_layers)]
     return DataArray(
         values.detach().cpu().numpy(),
         dims=("layer", "head", *dims),

@@ -86,6 +86,11 @@ def test_indexing_is_that_of_a_tensor_where_a_single_row_or_column_stays(index, 
         assert M[index].factors[0].data_ptr() == E.data_ptr()
 
 
+def test_a_single_product_can_be_given_a_leading_dim():
+    M = FactoredMatrix(torch.ones(4, 2), torch.ones(2, 3))
+    assert M[None].shape == (1, 4, 3) and torch.equal(M[None].AB, M.AB[None])
+
+
 def test_rows_and_columns_are_those_of_the_dense_product():
     M = factored()
     assert torch.allclose(M.rows([5, 0]), M.AB[..., [5, 0], :])
