@@ -7,7 +7,9 @@ Norms. A norm is x -> (x - mean) / sigma * w + b. Centring and the gain w are li
 into the weights that read from it; b and the biases are left out; 1/sigma is a number for each
 position, which freezing a run would fix. So a circuit is exact up to one positive factor per
 position and norm on its way: it moves no sign, and no eigenvalue across zero, but circuits that
-pass through different norms do not compare in size. Without norms they are exact as they stand.
+pass through different norms do not compare in size. Without norms they are exact as they stand,
+but for smeared keys, which a run mixes with the key before. `model.QK` and `model.OV` are the bare
+products of the parameters: no norm folded in, no scale.
 """
 
 import math
@@ -37,7 +39,7 @@ def QK(model: GPT) -> FactoredMatrix:
 
 def OV(model: GPT) -> FactoredMatrix:
     """W_V W_O, [layer head d_model d_model]: what the head writes of what it attends to."""
-    return FactoredMatrix(reads(model, "V"), _finite("W_O", model.W_O))
+    return FactoredMatrix(reads(model, "V"), writes(model))
 
 
 def full_QK(model: GPT) -> FactoredMatrix:
@@ -50,14 +52,17 @@ def biased_QK(model: GPT) -> FactoredMatrix:
     """(W_E W_Q + b_Q) (W_E W_K + b_K)^T / scale, [layer head d_vocab d_vocab]: `full_QK` with the
     biases of the head and of its norm, which let a head seek or offer tokens whoever asks.
 
-    With a norm, its 1/sigma is left out, which the biases do not share: exact without. ValueError
-    for a model without biases.
+    With a norm, its 1/sigma is left out, which the biases do not share. ValueError for a model
+    without biases.
     """
     if not model.cfg.bias:
         raise ValueError("the model has no biases (bias=False): see full_QK")
     sides = []
     for what in ("Q", "K"):
-        b = torch.stack([_bias(block, what) for block in model.blocks])
+        b = _stack(
+            getattr(model, f"W_{what}")[:, :, 0], [_bias(block, what) for block in model.blocks]
+        )
+        b = _finite(f"b_{what}", b)
         b = b / _score_scale(model) if what == "Q" else b
         sides.append(FactoredMatrix(_embedding(model), reads(model, what)) + b[..., None, :])
     return FactoredMatrix(*sides[0].factors, *sides[1].T.factors)
@@ -78,7 +83,8 @@ def positional_QK(model: GPT) -> FactoredMatrix:
     """W_pos W_QK W_pos^T / scale, [layer head n_ctx n_ctx]: entry [dest, src] is the score that a
     position gives another by their places alone. ValueError for a model without positions."""
     if not model.cfg.shortformer:
-        return FactoredMatrix(model.W_pos, *QK(model).factors, model.W_pos.T)
+        W_pos = _finite("W_pos", model.W_pos)
+        return FactoredMatrix(W_pos, *QK(model).factors, W_pos.T)
     # Shortformer positions are added behind the norm, and so meet W_Q and W_K as they are.
     W_pos, W_Q, W_K = (_finite(name, getattr(model, name)) for name in ("W_pos", "W_Q", "W_K"))
     return FactoredMatrix(W_pos, W_Q / _score_scale(model), W_K.mT, W_pos.T)
@@ -168,7 +174,7 @@ def K_composed_QK(model: GPT, reader_layer: int, writer_layer: int) -> FactoredM
     return FactoredMatrix(_embedding(model), *score, *moved, _embedding(model).T)
 
 
-def virtual_weights(model: GPT, *names: str) -> FactoredMatrix:
+def virtual_weights(model: GPT, *names: AnyHead) -> FactoredMatrix:
     """What the last of `names` reads of what the first writes, through the heads between them.
 
     Writers: embed (W_E), pos (W_pos), a head such as L0H1 (W_O), an MLP such as MLP0 (W_out).
@@ -178,6 +184,7 @@ def virtual_weights(model: GPT, *names: str) -> FactoredMatrix:
     """
     if len(names) < 2:
         raise ValueError(f"virtual weights lead from a writer to a reader, got {list(names)}")
+    names = tuple(name if isinstance(name, str) else str(head(model.cfg, name)) for name in names)
     depths = [depth(model.cfg, name) for name in names]
     for (first, second), (a, b) in zip(pairwise(names), pairwise(depths), strict=True):
         if a >= b:
@@ -202,6 +209,11 @@ def reads(model: GPT, what: Literal["Q", "K", "V"]) -> LayerHead:
     return _stack(weights, [folded(norm, W) for norm, W in zip(norms, weights, strict=True)])
 
 
+def writes(model: GPT) -> Float[Tensor, "layer head d_head d_model"]:
+    """W_O of every head."""
+    return _finite("W_O", model.W_O)
+
+
 def unembedding(model: GPT) -> Float[Tensor, "d_model d_vocab"]:
     """W_U with the gain and the centring of the final norm folded in."""
     return folded(model.ln_final, _finite("W_U", model.W_U))
@@ -211,7 +223,7 @@ def folded(norm: nn.Module, W: Float[Tensor, "*lead d_model out"]) -> Float[Tens
     """A weight as the stream before a norm meets it: norm(x) W = x folded(W) / sigma + b W."""
     if not isinstance(norm, Norm):
         return W
-    W = W if norm.w is None else norm.w[:, None] * W
+    W = W if norm.w is None else _finite("w of a norm", norm.w)[:, None] * W
     return W - W.mean(-2, keepdim=True) if norm.centred else W
 
 
@@ -257,10 +269,10 @@ def _moved(model: GPT, chain: Sequence[Head]) -> tuple[Tensor, ...]:
 
 def _written(model: GPT, name: str) -> Float[Tensor, "written d_model"]:
     if name in ("embed", "pos"):
-        return _embedding(model) if name == "embed" else model.W_pos
+        return _embedding(model) if name == "embed" else _finite("W_pos", model.W_pos)
     if name.startswith("MLP"):
-        return model.W_out[mlp(model.cfg, name)]
-    return model.W_O[head(model.cfg, name)]
+        return _finite("W_out", model.W_out)[mlp(model.cfg, name)]
+    return writes(model)[head(model.cfg, name)]
 
 
 def _read(model: GPT, name: str) -> Float[Tensor, "d_model read"]:

@@ -4,6 +4,7 @@
 by (layer, head), both from 0.
 """
 
+import operator
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -33,7 +34,10 @@ def head(cfg: GPTConfig, name: AnyHead) -> Head:
         if match is None:
             raise ValueError(f"a head is named like 'L1H4' or (1, 4), got {name!r}")
         name = (int(match[1]), int(match[2]))
-    layer, number = name
+    try:
+        layer, number = map(operator.index, name)
+    except (TypeError, ValueError):
+        raise ValueError(f"a head is named like 'L1H4' or (1, 4), got {name!r}") from None
     if not (0 <= layer < cfg.n_layers and 0 <= number < cfg.n_heads):
         raise ValueError(
             f"there is no head {Head(layer, number)}: the model has {cfg.n_layers} layers of "
@@ -44,6 +48,8 @@ def head(cfg: GPTConfig, name: AnyHead) -> Head:
 
 def heads(cfg: GPTConfig, names: Sequence[AnyHead]) -> tuple[Head, ...]:
     """Several heads, one after the other; ValueError unless their layers increase."""
+    if isinstance(names, str):
+        raise ValueError(f"wanted several heads, one after the other, got {names!r}")
     found = tuple(head(cfg, name) for name in names)
     for first, second in pairwise(found):
         if first.layer >= second.layer:

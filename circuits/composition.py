@@ -14,13 +14,14 @@ from collections.abc import Iterator
 
 import torch
 from einops import einsum
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.algebra import reads
+from circuits.algebra import reads, writes
 from circuits.config import GPTConfig
 from circuits.factored import FactoredMatrix
 from circuits.model import GPT
+from circuits.products import at_least_single
 
 VIA = ("Q", "K", "V")
 "How a head can read from an earlier one, in the order of the first dim of the scores."
@@ -40,18 +41,16 @@ def scores(model: GPT) -> Pairs:
 
     `chance` is what random matrices give. Exact to the square root of the precision near 0. Take
     it under torch.no_grad() for large models: it then holds `STRIP` rows of the Gram matrices.
-    ValueError for a weight that is not finite.
+    ValueError for a weight that is not finite. In float32 at least.
     """
-    W_Q, W_K, W_V, W_O = (*(reads(model, what) for what in VIA), model.W_O)
+    W_Q, W_K, W_V, W_O = _heads(model)
     written = W_O, W_V.mT @ W_V @ W_O  # A^T A = W_O^T (W_V^T W_V) W_O, left and right factor
     ways = ((W_Q.mT, W_K.mT @ W_K @ W_Q.mT), (W_K.mT, W_Q.mT @ W_Q @ W_K.mT),
             (W_V.mT, W_O @ W_O.mT @ W_V.mT))  # fmt: skip
-    squared = _inner_products(written, ways).clamp(min=0)
+    squared = _inner_products(written, ways)
     writer, *readers = ((left * right).sum((-2, -1)) for left, right in (written, *ways))
     size = einsum(writer, torch.stack(readers), "wl w, via rl r -> via wl w rl r")  # norms^2
-    earlier = torch.ones(2 * [model.cfg.n_layers], device=size.device).triu(1).bool()
-    score = (squared / size.clamp(min=1e-30)).sqrt()
-    return score.masked_fill(~earlier[:, None, :, None], torch.nan)
+    return _root(squared, size).masked_fill(~_earlier(model, size), torch.nan)
 
 
 def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
@@ -118,12 +117,35 @@ def rotated_scores(model: GPT) -> Pairs:
     taken: [d_head d_head] matrices whose trace and eigenvalues are those of the product, but whose
     norm is not. Divided by the true ||W_OV|| ||M||; NaN where the writer is not earlier.
     """
-    W_Q, W_K, W_V, W_O = (*(reads(model, what) for what in VIA), model.W_O)
+    W_Q, W_K, W_V, W_O = _heads(model)
     ends = torch.stack([W_K, W_Q, W_O.mT]), torch.stack([W_Q, W_K, W_V])  # M = ends[1] ends[0]^T
     back = einsum(ends[0], W_V, "via rl r d e, wl w d f -> via wl w rl r e f")
     forth = einsum(W_O, ends[1], "wl w f d, via rl r d e -> via wl w rl r f e")
     writer = torch.linalg.matrix_norm(W_V @ W_O)
     reader = torch.linalg.matrix_norm(ends[1] @ ends[0].mT)
     size = einsum(writer, reader, "wl w, via rl r -> via wl w rl r")
-    rotated = torch.linalg.matrix_norm(back @ forth) / size.clamp(min=1e-30)
-    return rotated.masked_fill(scores(model).isnan(), torch.nan)
+    rotated = _root((back @ forth).square().sum((-2, -1)), size.square())
+    return rotated.masked_fill(~_earlier(model, size), torch.nan)
+
+
+def _heads(model: GPT) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """W_Q, W_K, W_V as heads read with them, and W_O: in float32 at least and each of norm 1, which
+    no score depends on, so that no product under- or overflows."""
+    weights = (*(reads(model, what) for what in VIA), writes(model))
+    sizes = [torch.linalg.matrix_norm(at_least_single(W), keepdim=True) for W in weights]
+    W_Q, W_K, W_V, W_O = (
+        at_least_single(W) / size.where(size > 0, 1) for W, size in zip(weights, sizes, strict=True)
+    )
+    return W_Q, W_K, W_V, W_O
+
+
+def _earlier(model: GPT, like: Tensor) -> Bool[Tensor, "writer_layer 1 reader_layer 1"]:
+    """Where the writer's layer is before the reader's."""
+    layer = torch.arange(model.cfg.n_layers, device=like.device)
+    return (layer[:, None] < layer)[:, None, :, None]
+
+
+def _root(squared: Pairs, size: Pairs) -> Pairs:
+    """sqrt(squared / size), and 0 where either is 0: there without a gradient, instead of a NaN."""
+    found = (squared > 0) & (size > 0)
+    return (squared.where(found, 1) / size.where(found, 1)).sqrt().where(found, 0)

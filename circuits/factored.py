@@ -20,6 +20,7 @@ from circuits.products import (
     Entries,
     Largest,
     Progress,
+    at_least_single,
     bias_factors,
     blocks,
     chain,
@@ -123,8 +124,8 @@ class FactoredMatrix:
         return FactoredMatrix(*(factor.mT for factor in reversed(self.factors)))
 
     def __getitem__(self, index: Any) -> "FactoredMatrix":
-        """Index leading dims, rows and columns as in a tensor: `full_OV[1, 4]`, `OV[..., 5, :]`.
-        A single row or column stays as a dim of size 1. IndexError for more indices than dims."""
+        """Index leading dims as in a tensor, `OV[1, 4]`; rows and columns, `OV[..., 5, :]`, each on
+        its own. A single one stays as a dim of size 1. IndexError for what is not there."""
         lead, rows, columns = split_index(index, self.shape)
         factors = list(self.factors)
         if any(part is not ... for part in lead):
@@ -201,9 +202,9 @@ class FactoredMatrix:
     def norm(self) -> Float[Tensor, "*lead"]:
         """Frobenius norm: ||AB||^2 = tr(A^T A B B^T), from the two Gram matrices.
 
-        Exact to about the square root of the precision where the product nearly cancels.
+        Where the product nearly cancels, exact to the square root of the precision, times `size`.
         """
-        left, right = self._halves
+        left, right = (tuple(map(at_least_single, half)) for half in self._halves)
         A_A = chain(*(factor.mT for factor in reversed(left)), *left)
         B_B = chain(*right, *(factor.mT for factor in reversed(right)))
         return (A_A * B_B).sum((-2, -1)).clamp(min=0).sqrt().expand(self.lead)
@@ -211,7 +212,7 @@ class FactoredMatrix:
     def size(self) -> Float[Tensor, "*lead"]:
         """The product of the norms of all factors: a bound of the norm and of sum |eig|, and what
         rounding is relative to."""
-        norms = [torch.linalg.matrix_norm(factor) for factor in self.factors]
+        norms = [torch.linalg.matrix_norm(at_least_single(f)) for f in self.factors]
         return math.prod(norms[1:], start=norms[0]).expand(self.lead)
 
     def trace(self) -> Float[Tensor, "*lead"]:
@@ -231,7 +232,7 @@ class FactoredMatrix:
         """The eigenvalues of AB that can differ from 0: those of the small BA, which shares them;
         AB must be square. ValueError where BA is not finite."""
         self._require_square("eigenvalues")
-        BA = self.BA
+        BA = FactoredMatrix(*map(at_least_single, self.factors)).BA
         if not BA.isfinite().all():  # LAPACK may crash on it
             raise ValueError("no eigenvalues: the product holds numbers that are not finite")
         return torch.linalg.eigvals(BA)
@@ -239,7 +240,7 @@ class FactoredMatrix:
     def svd(self) -> SVD:
         """U, S, Vh of AB: the orthonormal bases of A and B by QR, and the SVD of the small matrix
         between them (Elhage et al. 2021 take an SVD of each, of which this needs the bases)."""
-        return svd(self.A, self.B)
+        return svd(*FactoredMatrix(*map(at_least_single, self.factors)).pair)
 
     U = property(lambda self: self.svd().U, doc="Left singular vectors as columns.")
     S = property(lambda self: self.svd().S, doc="Singular values, largest first.")

@@ -40,13 +40,22 @@ def carried(model: GPT, cache: Cache, streams: Streams, heads: Sequence[Head]) -
     """A x W_V W_O: what heads of one layer together make of a stream, with their patterns and the
     scale of their norm frozen; linear, biases aside."""
     layer, numbers = heads[0].layer, [head.head for head in heads]
-    attn, pattern = model.blocks[layer].attn, same_run(model, cache)["pattern", layer]
+    attn, pattern = model.blocks[layer].attn, whole_pattern(model, cache, layer)
     v = einsum(
         through_norm(model, cache, streams, layer), attn.W_V[numbers],
         "... batch src d, head d d_head -> ... batch head src d_head",
     )  # fmt: skip
     z = pattern[:, numbers] @ v
     return einsum(z, attn.W_O[numbers], "... batch head pos e, head e d -> ... batch pos d")
+
+
+def whole_pattern(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch head dest src"]:
+    """The patterns of a layer; ValueError if the run kept them for some positions only."""
+    pattern = same_run(model, cache)["pattern", layer]
+    if pattern.shape[-2] != pattern.shape[-1]:
+        raise ValueError(f"the run kept some positions only, {list(pattern.shape)}: paths need all "
+                         f"of them, run without pos_slice")  # fmt: skip
+    return pattern
 
 
 def arrived(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:
@@ -100,7 +109,7 @@ def added(model: GPT, cache: Cache, start: str, end: str) -> Read:
 
 
 def whole(model: GPT, cache: Cache, end: str) -> Read:
-    """What an end really read in the run."""
+    """What an end really read in the run; logits are made anew from the final stream."""
     if end == "logits":
         return model.unembed(model.ln_final(stream(model, cache)))
     if end.startswith("MLP"):

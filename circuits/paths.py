@@ -69,8 +69,11 @@ def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Pa
 
     Their number grows as (heads + 1)^layers: count before you sum. `grouped` sums without listing.
     """
+    _check_end(model, end)
     layers = range(components.depth(model.cfg, end) // 2)  # those whose heads come before
     orders = range(len(layers) + 1) if order is None else [order]
+    if order is not None and not 0 <= order <= len(layers):
+        raise ValueError(f"paths to {end} pass 0 to {len(layers)} heads, got order={order}")
     chains = [
         tuple(Head(layer, head) for layer, head in zip(chosen, numbers, strict=True))
         for n in orders
@@ -119,9 +122,10 @@ def grouped(
     among these, and the remainder is what the other heads carry. Groups are carried up together, a
     layer at a time: none but "path" is ever listed path by path.
     """
-    chosen = components.every_head(model.cfg) if heads is None else (
-        [components.head(model.cfg, name) for name in heads]
-    )  # fmt: skip
+    _check_end(model, end)
+    every = components.every_head(model.cfg)
+    wanted = every if heads is None else {components.head(model.cfg, name) for name in heads}
+    chosen = [head for head in every if head in wanted]
     if by not in _GROUPINGS:
         raise ValueError(f"paths are grouped by one of {list(_GROUPINGS)}, got {by!r}")
     grouping, begin = _GROUPINGS[by], starts(model, end)
@@ -143,10 +147,14 @@ def grouped(
     return Parts(labels, torch.stack([*read.values()]), whole(model, cache, end))
 
 
+def _check_end(model: GPT, end: str) -> None:
+    if end != "logits" and not end.startswith("MLP"):
+        reader(model, end)
+
+
 def _check(model: GPT, path: Path) -> None:
     components.heads(model.cfg, path.heads)
-    if path.end not in ("logits",) and not path.end.startswith("MLP"):
-        reader(model, path.end)
+    _check_end(model, path.end)
     begin, added = starts(model, path.end), aside(model, path.end)
     if path.start not in begin and path.start not in added:
         raise ValueError(f"no path to {path.end} starts at {path.start!r}; there are "

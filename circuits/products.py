@@ -2,6 +2,7 @@
 for their largest entries."""
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -62,6 +63,12 @@ def chain(*factors: Float[Tensor, "*#lead _ _"]) -> Float[Tensor, "*lead rows co
     return product(0, len(factors) - 1)
 
 
+def at_least_single(W: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A half-precision tensor in float32, in which norms do not overflow and LAPACK works; others
+    as they are."""
+    return W.to(torch.promote_types(W.dtype, torch.float32))
+
+
 def svd(A: Float[Tensor, "*lead rows inner"], B: Float[Tensor, "*lead inner columns"]) -> SVD:
     """The SVD of A @ B: orthonormal bases of A and B, and the SVD of the small matrix between."""
     left, right = torch.linalg.qr(A), torch.linalg.qr(B.mT)
@@ -85,6 +92,8 @@ class Largest:
     def __init__(
         self, A: Float[Tensor, "rows inner"], B: Float[Tensor, "inner columns"], k: int
     ) -> None:
+        if not (A.isfinite().all() and B.isfinite().all()):
+            raise ValueError("no largest entries: the product holds numbers that are not finite")
         self.k, self.B = k, B
         length = A.norm(dim=-1)
         self.order = length.argsort(descending=True)
@@ -96,17 +105,20 @@ class Largest:
 
     def look_at(self, at: slice) -> None:
         """Take the rows `at`, counted in order of their norm, into account."""
-        values, columns = self.found.values, self.B.shape[1]
+        values = self.found.values
         least = values[-1] if len(values) == self.k else values.new_tensor(-math.inf)
         if self.bound[at.start] < least:
             return
         dense = self.A[at] @ self.B
-        above = dense.amax(-1) > least
-        if not above.any():
-            return
-        candidates = dense[above].flatten()
-        entries, flat = candidates.topk(min(self.k, len(candidates)))
-        new = Entries(entries, self.order[at][above][flat // columns], flat % columns)
+        above = (dense.amax(-1) > least).nonzero().flatten()
+        for rows in above.split(max(1, len(dense) // 16)):  # a copy of a few rows at a time
+            self._merge(dense[rows], self.order[at][rows])
+
+    def _merge(self, dense: Float[Tensor, "row columns"], rows: Int[Tensor, " row"]) -> None:
+        """Keep the best of what was found and these rows."""
+        columns = dense.shape[1]
+        entries, flat = dense.flatten().topk(min(self.k, dense.numel()))
+        new = Entries(entries, rows[flat // columns], flat % columns)
         joined = Entries(*(torch.cat(both) for both in zip(self.found, new, strict=True)))
         best = joined.values.topk(min(self.k, len(joined.values))).indices
         self.found = Entries(*(part[best] for part in joined))
@@ -146,7 +158,8 @@ def split_index(index: Any, shape: torch.Size) -> tuple[tuple[Any, ...], Any, An
     at = next((i for i, part in enumerate(index) if part is ...), len(index))
     skipped = (slice(None),) * (len(shape) - taken)
     *lead, rows, columns = (*index[:at], *skipped, *index[at + 1 :])
-    return (*lead, ..., slice(None), slice(None)), _kept(rows), _kept(columns)
+    lead = (*lead, ..., slice(None), slice(None))
+    return lead, _kept(rows, shape[-2]), _kept(columns, shape[-1])
 
 
 def _dims_taken(part: Any) -> int:
@@ -156,6 +169,13 @@ def _dims_taken(part: Any) -> int:
     return part.ndim if isinstance(part, Tensor) and part.dtype == torch.bool else 1
 
 
-def _kept(part: Any) -> Any:
-    """An index of rows or columns under which the dim stays."""
-    return slice(part, part + 1 or None) if isinstance(part, int) else part
+def _kept(part: Any, size: int) -> Any:
+    """An index of rows or columns under which the dim stays: a number becomes a slice."""
+    if part is None or (isinstance(part, Tensor) and part.ndim > 1):
+        raise IndexError("rows and columns are chosen by a number, a slice, or one row of numbers")
+    if isinstance(part, slice | list) or (isinstance(part, Tensor) and part.ndim == 1):
+        return part
+    at = operator.index(part)
+    if not -size <= at < size:
+        raise IndexError(f"there is no {at} among {size} rows or columns")
+    return slice(at, at + 1 or None)

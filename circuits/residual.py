@@ -44,6 +44,7 @@ def neuron_results(
     All of them are d_mlp times the stream: ask for the `neurons` that matter. ValueError for an
     attention-only model.
     """
+    checked_layer(model, layer, True)
     W_out = model.W_out[layer, neurons]
     post = same_run(model, cache)["post", layer][..., neurons]
     return einsum(post, W_out, "batch pos neuron, neuron d -> batch pos neuron d")
@@ -136,11 +137,14 @@ def logit_lens(
     """The logit lens at every place: the stream there through the final norm, whose scale is taken
     anew for each stream (it is read as if it were the last), and through W_U.
 
-    `targets` are by default the model's own likeliest tokens. One place's logits are held at a
-    time. (nostalgebraist 2020, "interpreting GPT: the logit lens")
+    `targets` are by default the model's own likeliest tokens. Under torch.no_grad() the logits of
+    one place are held at a time, beside the final ones. (nostalgebraist 2020, "interpreting GPT:
+    the logit lens")
     """
     final = model.unembed(model.ln_final(stream(model, cache))).log_softmax(-1)
-    ids = final.argmax(-1) if targets is None else _ids(model, cache, targets)
+    ids = (
+        final.argmax(-1) if targets is None else _ids(model, cache, targets).expand(final.shape[:2])
+    )
     rows = []
     for layer, at_mid in _places(model, mid):
         here = model.unembed(model.ln_final(stream(model, cache, layer, mid=at_mid)))
@@ -168,6 +172,9 @@ def _direction(
     """What the final normed stream is multiplied by, and what is added."""
     if (token is None) == (direction is None) or (against is not None and token is None):
         raise ValueError("give a token, a token and another against it, or a direction")
+    if direction is not None and direction.shape[-1] != model.cfg.d_model:
+        raise ValueError(f"a direction is [d_model={model.cfg.d_model}], got "
+                         f"{list(direction.shape)}")  # fmt: skip
     if direction is not None:
         return direction, direction.new_zeros(())
     W_U, b_U = model.W_U, model.unembed.b_U
@@ -183,7 +190,9 @@ def _direction(
 def _ids(model: GPT, cache: Cache, token: Token) -> Int[Tensor, "*batch_pos"]:
     ids = torch.as_tensor(model.to_single_token(token) if isinstance(token, str) else token)
     shape, d_vocab = cache["embed"].shape[:2], model.cfg.d_vocab
-    if ids.shape not in ((), shape) or not ((ids >= 0) & (ids < d_vocab)).all():
-        raise ValueError(f"wanted one token below {d_vocab}, or one for each of {list(shape)}, "
-                         f"got {token if isinstance(token, int) else list(ids.shape)}")  # fmt: skip
+    if ids.shape not in ((), shape) or ids.is_floating_point():
+        raise ValueError(f"wanted one token, or one for each of {list(shape)}, got {ids.dtype} "
+                         f"{list(ids.shape)}")  # fmt: skip
+    if not ((ids >= 0) & (ids < d_vocab)).all():
+        raise ValueError(f"wanted tokens from 0 to {d_vocab - 1}, got {ids.min()} to {ids.max()}")
     return ids.to(model.W_U.device)

@@ -44,10 +44,11 @@ def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
     head = components.head(model.cfg, of)
     q, k = (paths.grouped(model, cache, by, end=f"{head}.{what}") for what in "QK")
     terms = einsum(q.stack, k.stack, "m batch dest e, n batch src e -> m n batch dest src")
-    whole = einsum(q.whole, k.whole, "batch dest e, batch src e -> batch dest src")
+    whole = cache["attn_scores", head.layer][:, head.head]
+    whole = whole.masked_fill(whole.isneginf(), 0.0)
     labels = [f"{one} x {other}" for one in q for other in k]
     scale = _scale(model, f"{head}.Q")
-    return Parts(labels, terms.flatten(0, 1).tril() / scale, whole.tril() / scale)
+    return Parts(labels, terms.flatten(0, 1).tril() / scale, whole)
 
 
 def by_token(
@@ -79,8 +80,10 @@ def read_by_token(
 
     From the end down: how the end depends on the stream at every position, layer by layer.
     """
-    same_run(model, cache)
     (layer, number), what = reader(model, end)
+    length = same_run(model, cache)["embed"].shape[1]
+    if not 0 <= pos < length:
+        raise ValueError(f"there is no position {pos} among {length}, counted from 0")
     attn, begin = model.blocks[layer].attn, starts(model, end)
     W = folded(model.blocks[layer].ln1, getattr(attn, f"W_{what}")[number])
     embed = cache["embed"]

@@ -1,7 +1,8 @@
 """The residual stream of one run: what is in it where, who wrote it, and how norms hand it on.
 
 Places. "Before block `layer`" is where its heads read; `mid` is between its heads and its MLP; with
-layer None or n_layers it is the final stream, which the unembedding reads.
+layer None or n_layers it is the final stream, which the unembedding reads. Negative layers count
+from the last block, so -1 is where that block reads.
 """
 
 from collections.abc import Iterator
@@ -22,15 +23,22 @@ Streams = Float[Tensor, "*lead batch pos d_model"]
 
 def same_run(model: GPT, cache: Cache, tokens: Int[Tensor, "batch pos"] | None = None) -> Cache:
     """The cache; ValueError if it is of another model's run, of other tokens, or has no batch."""
-    if (cache.model is not None and cache.model is not model) or cache.n_layers != len(
-        model.blocks
-    ):
+    if not isinstance(cache, Cache):
+        raise ValueError(f"wanted the Cache of run_with_cache, got {type(cache).__name__}")
+    known = model if cache.model is None else cache.model
+    if known is not model or cache.n_layers != model.cfg.n_layers:
         raise ValueError("the cache is of another model's run: take run_with_cache of this one")
     if "embed" in cache and cache["embed"].ndim != 3:
         raise ValueError("the cache has no batch dim: run without remove_batch_dim")
     if "embed" in cache and cache["embed"].shape[2] != model.cfg.d_model:
         raise ValueError(f"the cache is of a stream of width {cache['embed'].shape[2]}, not "
                          f"d_model={model.cfg.d_model}: it is of another model's run")  # fmt: skip
+    kept = next((value for value in cache.values() if value.is_floating_point()), model.W_E)
+    if (kept.dtype, kept.device) != (model.W_E.dtype, model.W_E.device):
+        raise ValueError(
+            f"the cache is {kept.dtype} on {kept.device}, the model {model.W_E.dtype} on "
+            f"{model.W_E.device}: bring one to the other with .to(...)"
+        )
     if tokens is not None and not torch.equal(cache["tokens"], tokens.to(cache["tokens"].device)):
         raise ValueError(f"the cache is of a run on other tokens, {list(cache['tokens'].shape)}, "
                          f"than these, {list(tokens.shape)}")  # fmt: skip
@@ -39,6 +47,7 @@ def same_run(model: GPT, cache: Cache, tokens: Int[Tensor, "batch pos"] | None =
 
 def head_results(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch pos head d_model"]:
     """What each head of a layer writes to the stream: z W_O. They sum to attn_out less b_O."""
+    checked_layer(model, layer, True)
     z, W_O = same_run(model, cache)["z", layer], model.blocks[layer].attn.W_O
     return einsum(z, W_O, "batch pos head d_head, head d_head d -> batch pos head d")
 
@@ -136,7 +145,7 @@ def _norm(model: GPT, layer: int, mid: bool) -> nn.Module:
 
 
 def _finite(model: GPT, values: Stream) -> Stream:
-    if not values.sum().isfinite():
+    if not values.sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite():
         bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
         raise ValueError(f"the stream holds numbers that are not finite; so do the weights {bad}")
     return values

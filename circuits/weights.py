@@ -71,12 +71,12 @@ class Stacked(nn.Module):
 
     @property
     def QK(self) -> FactoredMatrix:
-        """W_Q W_K^T per layer and head, d_model x d_model."""
+        """W_Q W_K^T per layer and head, d_model x d_model; `algebra.QK` folds norm and scale in."""
         return FactoredMatrix(self.W_Q, self.W_K.mT)
 
     @property
     def OV(self) -> FactoredMatrix:
-        """W_V W_O per layer and head, d_model x d_model."""
+        """W_V W_O per layer and head, d_model x d_model; `algebra.OV` folds the norm in."""
         return FactoredMatrix(self.W_V, self.W_O)
 
     @property

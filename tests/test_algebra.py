@@ -149,6 +149,32 @@ def test_composition_of_every_pair_is_that_of_the_dense_products(norm, strip, mo
     assert ((scores >= 0) & (scores <= 1) | scores.isnan()).all()
 
 
+@pytest.mark.parametrize("size", [1e-5, 1e5])
+def test_composition_does_not_depend_on_the_size_of_heads(size):
+    """Also where float32 squares of them would under- or overflow."""
+    model = tiny(normalization_type=None).float().requires_grad_(False)
+    before = composition.scores(model)
+    for block in model.blocks:
+        for name in ("W_Q", "W_K", "W_V", "W_O"):
+            getattr(block.attn, name).mul_(size)
+    assert torch.allclose(composition.scores(model), before, equal_nan=True, atol=1e-5)
+
+
+def test_composition_of_a_half_precision_model_is_that_of_its_weights():
+    model = tiny(normalization_type=None).half().requires_grad_(False)
+    half = composition.scores(model)
+    assert half.dtype == torch.float32
+    assert torch.allclose(half, composition.scores(model.float()), equal_nan=True, atol=1e-4)
+
+
+def test_composition_can_be_differentiated():
+    model = tiny()
+    composition.scores(model)[0, 0, 0, 1, 0].backward()
+    grad = model.blocks[1].attn.W_Q.grad
+    assert grad is not None and grad.isfinite().all() and grad[0].ne(0).any()
+    assert grad[1:].eq(0).all()
+
+
 def test_composition_agrees_with_transformer_lens():
     """Its FactoredMatrix and its definition, where no norm is folded."""
     lens = pytest.importorskip("transformer_lens")

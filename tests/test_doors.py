@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 import circuits
-from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, save, synthetic
+from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, residual, save, synthetic
 from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
 from circuits.pretrained import load_weights
 from circuits.shards import Shards, shards
@@ -132,6 +132,10 @@ CASES = [
      "trace wants a square product, got [2, 4]"),
     ("FactoredMatrix(torch.full((2, 3), torch.nan), torch.zeros(3, 2)).eigenvalues", "ValueError",
      "no eigenvalues: the product holds numbers that are not finite"),
+    ("algebra.virtual_OV(model, [(1.5, 0)])", "ValueError", "got (1.5, 0)"),
+    ("algebra.virtual_OV(model, [(1, 0, 0)])", "ValueError", "got (1, 0, 0)"),
+    ("algebra.virtual_OV(model, [1])", "ValueError", "named like 'L1H4' or (1, 4), got 1"),
+    ("residual.components(model, {})", "ValueError", "the Cache of run_with_cache, got dict"),
     ("algebra.K_composed_QK(model, 0, 1)", "ValueError", "the writer's layer must be before"),
     # data and training
     ("list(documents(folder / 'nowhere.txt'))", "ValueError", "nowhere.txt does not exist"),

@@ -3,6 +3,7 @@
 from functools import reduce
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,6 +90,28 @@ def test_indexing_is_that_of_a_tensor_where_a_single_row_or_column_stays(index, 
 def test_a_single_product_can_be_given_a_leading_dim():
     M = FactoredMatrix(torch.ones(4, 2), torch.ones(2, 3))
     assert M[None].shape == (1, 4, 3) and torch.equal(M[None].AB, M.AB[None])
+
+
+def test_a_row_or_column_is_any_whole_number_that_is_there():
+    M = factored(rows=5, columns=6)
+    for one in (torch.tensor(1), np.int64(1), 1, -4):
+        assert torch.allclose(M[..., one, :].AB, M.AB[..., 1:2, :])
+    for missing in (5, -6):
+        with pytest.raises(IndexError, match=f"there is no {missing} among 5 rows or columns"):
+            M[..., missing, :]
+    one = M[0, 0]
+    assert len(list(one)) == 5  # it ends, as a tensor's rows do
+    best = one.top(1)
+    assert one[best.rows[0], best.columns[0]].AB.item() == best.values.item()
+    paired = M[0, 0, [1, 2], [3, 4]]
+    assert torch.allclose(paired.AB, M.AB[0, 0, 1:3, 3:5])  # each on its own, as numpy's ix_
+
+
+def test_half_precision_is_taken_to_single_where_it_would_overflow():
+    M = FactoredMatrix(torch.full((300, 2), 40.0).half(), torch.full((2, 300), 40.0).half())
+    expected = torch.tensor(2 * 40.0 * 40.0 * 300)
+    assert torch.isclose(M.norm(), expected) and M.norm().dtype == torch.float32
+    assert torch.isclose(M.S[0], expected) and M.eigenvalues.abs().max() > 0
 
 
 def test_rows_and_columns_are_those_of_the_dense_product():

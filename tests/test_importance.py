@@ -144,9 +144,13 @@ def test_before_training_no_term_is_worth_anything():
     assert abs(importance.of_virtual_heads(model, tokens)).max() < 0.01
 
 
-def test_a_gradient_is_not_kept():
-    model = tiny()
-    assert model.W_E.requires_grad
-    importance.by_order(model, tiny_tokens())
-    importance.of_paths(model, tiny_tokens(), paths.all(model, 0))
-    assert model.W_E.grad is None and torch.is_grad_enabled()
+def test_no_gradient_is_followed_and_the_callers_mode_is_left_alone():
+    model, seen = tiny(), []
+
+    def metric(logits, tokens):
+        seen.append(logits.requires_grad)
+        return importance.loss(logits, tokens)
+
+    importance.of_paths(model, tiny_tokens(), paths.all(model, 0), metric)
+    importance.of_virtual_heads(model, tiny_tokens(), metric)
+    assert seen and not any(seen) and torch.is_grad_enabled()

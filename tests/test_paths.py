@@ -155,6 +155,24 @@ def test_score_terms_sum_to_the_scores(run, by):
             assert torch.allclose(shown, true, atol=float(exact * size))
 
 
+def test_a_hook_on_the_scores_shows_in_the_remainder():
+    """The whole is what the head really used, not what paths make of it."""
+    model = tiny()
+    halve = [("blocks.1.attn.hook_attn_scores", lambda scores, hook: scores / 2)]
+    with model.hooks(halve):
+        _, cache = model.run_with_cache(tiny_tokens())
+    parts = scores.grouped(model, cache, "L1H1")
+    assert torch.allclose(parts.whole, parts.total / 2)
+
+
+def test_a_head_named_twice_counts_once():
+    model = tiny()
+    _, cache = model.run_with_cache(tiny_tokens())
+    twice, once = (paths.grouped(model, cache, heads=names).total
+                   for names in (["L0H1", (0, 1)], ["L0H1"]))  # fmt: skip
+    assert torch.allclose(twice, once)
+
+
 def test_layer_1_has_the_four_groups_of_the_paper():
     """C_QK = Id Id (W_E^T W_QK W_E) + A^hq Id (...) + Id A^hk (...) + A^hq A^hk (...)."""
     model = tiny(normalization_type=None, bias=False, positional_embedding_type="none")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import torch
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -12,7 +14,8 @@ def blocks(language: str) -> list[str]:
 
 def run(example: str) -> dict:
     names: dict = {}
-    exec(example, names)
+    with torch.set_grad_enabled(True):  # which the example may switch off
+        exec(example, names)
     return names
 
 

@@ -22,6 +22,12 @@ BROKEN = tiny(n_layers=3)
 with torch.no_grad():
     BROKEN.blocks[1].attn.W_K[2, 3, 4] = torch.nan
     BROKEN.blocks[2].attn.W_O[0, 0, 0] = torch.inf
+INFINITE = tiny()
+with torch.no_grad():
+    INFINITE.blocks[1].attn.W_O[0, 0, 0] = torch.inf
+    INFINITE.pos_embed.W_pos[3, 1] = torch.nan
+    INFINITE.blocks[0].attn.b_Q[2, 1] = torch.nan
+_, SLICED = MODEL.run_with_cache(TOKENS, pos_slice=slice(2, 5))
 _, BROKEN_CACHE = BROKEN.run_with_cache(TOKENS)
 SQUARE = FactoredMatrix(torch.ones(4, 2), torch.ones(2, 4))
 
@@ -94,8 +100,25 @@ CASES = [
      "nothing reads the stream at mid: the model is attention-only"),
     (lambda: residual.neuron_results(MODEL, CACHE, 0), "attention-only"),
     (lambda: residual.logit_attribution(MODEL, CACHE), "give a token, a token and another against"),
-    (lambda: residual.logit_attribution(MODEL, CACHE, 29), "wanted one token below 29"),
-    (lambda: residual.logit_attribution(MODEL, CACHE, TOKENS[:, :3]), "got [3, 3]"),
+    (lambda: residual.logit_attribution(MODEL, CACHE, 29), "wanted tokens from 0 to 28, got 29"),
+    (lambda: residual.logit_attribution(MODEL, CACHE, TOKENS[:, :3]), "got torch.int64 [3, 3]"),
+    # more heads and paths
+    (lambda: algebra.virtual_OV(MODEL, "L0H1"), "wanted several heads, one after the other"),
+    (lambda: paths.all(MODEL, end="L1H0"), "a path ends in logits, MLP0 or a head's L1H0.Q"),
+    (lambda: paths.grouped(MODEL, CACHE, end="embed"), "a path ends in logits, MLP0 or a head's"),
+    (lambda: paths.all(MODEL, 7), "paths to logits pass 0 to 3 heads, got order=7"),
+    (lambda: scores.read_by_token(MODEL, CACHE, "L1H0.K", 99), "there is no position 99 among 7"),
+    (lambda: paths.grouped(MODEL, SLICED), "the run kept some positions only"),
+    (lambda: residual.components(MODEL, CACHE.to(torch.float32)), "the cache is torch.float32 on"),
+    (lambda: residual.head_results(MODEL, CACHE, 7), "there is no layer 7 mid"),
+    (lambda: residual.logit_attribution(MODEL, CACHE, direction=torch.ones(5).double()),
+     "a direction is [d_model=12], got [5]"),
+    (lambda: composition.scores(INFINITE), "W_O[1, 0, 0, 0] is inf"),
+    (lambda: algebra.virtual_weights(INFINITE, "L1H0", "logits"), "W_O[1, 0, 0, 0] is inf"),
+    (lambda: algebra.positional_QK(INFINITE), "W_pos[3, 1] is nan"),
+    (lambda: algebra.biased_QK(INFINITE), "b_Q[0, 2, 1] is nan"),
+    (lambda: FactoredMatrix(torch.tensor([[1.0], [torch.nan]]), torch.ones(1, 2)).top(1),
+     "no largest entries: the product holds numbers that are not finite"),
     # products
     (lambda: SQUARE.top(17), "wanted 1 to 4 x 4 entries of each matrix of [4, 4], got k=17"),
     (lambda: SQUARE + torch.ones(3), "a bias on 4 x 4 is [4], [1 4] or [4 1], got [1, 3]"),
