@@ -26,8 +26,9 @@ from circuits.hooks import HookPoint
 from circuits.model import GPT, token_loss
 from circuits.paths import Path
 from circuits.stream import same_run
+from circuits.tokens import checked_tokens
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Int[Tensor, "*batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
 Metric = Callable[[Logits, Tokens], Float[Tensor, ""]]
 Written = Mapping[str, Float[Tensor, "batch pos d_model"]]
@@ -48,6 +49,7 @@ def by_order(model: GPT, tokens: Tokens) -> DataArray:
     anew in each run, as in the paper; `frozen_by_order` keeps the scales too. Biases of the heads
     count with the heads. ValueError for a model with MLPs.
     """
+    tokens = checked_tokens(tokens, model.cfg)
     forced, losses, written = _patterns(model, tokens), [], {}
     for _ in range(model.cfg.n_layers + 1):
         run, written = _run(model, tokens, forced, written)
@@ -63,6 +65,7 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
     another model, and for a model with MLPs.
     """
     _require_attention_only(model)
+    tokens = checked_tokens(tokens, model.cfg)
     with torch.no_grad():
         cache = model.run_with_cache(tokens)[1] if cache is None else cache
         orders = paths.grouped(model, same_run(model, cache, tokens), "order")
@@ -77,6 +80,7 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
     Terms of order 0 and 1 only, the paper's split of individual heads: what each head makes of the
     embedding. ValueError for a model with MLPs.
     """
+    tokens = checked_tokens(tokens, model.cfg)
     forced = _patterns(model, tokens)
     direct, alone = _run(model, tokens, forced, {})
     layers = list(alone)
@@ -101,6 +105,7 @@ def of_paths(
 ) -> DataArray:
     """What the metric is without a path less what it is, (path), for each path alone: by default
     the nats that the path saves. Patterns and norms are frozen; works with MLPs too."""
+    tokens = checked_tokens(tokens, model.cfg)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         own = metric(logits, tokens)
@@ -122,6 +127,7 @@ def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataA
     earlier one. Patterns and norms are frozen; works with MLPs too."""
     heads = components.every_head(model.cfg)
     values = np.full((len(heads), len(heads)), np.nan)
+    tokens = checked_tokens(tokens, model.cfg)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         own = metric(logits, tokens)

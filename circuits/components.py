@@ -81,4 +81,10 @@ def depth(cfg: GPTConfig, name: str) -> int:
         return 2 * cfg.n_layers + 1 if name == "logits" else 0
     if name.startswith("MLP"):
         return 2 * mlp(cfg, name) + 2
-    return 2 * head(cfg, name.partition(".")[0]).layer + 1
+    label = name.partition(".")[0]
+    if not re.fullmatch(r"L\d+H\d+", label):
+        raise ValueError(
+            f"no part of a model is called {name!r}: there are embed, pos, heads as L0H1 (which "
+            f"read as L0H1.Q, .K, .V), MLPs as MLP0, and logits"
+        )
+    return 2 * head(cfg, label).layer + 1

@@ -46,6 +46,12 @@ def test_frozen_orders_are_those_of_a_run_that_is_given():
     assert given.values == pytest.approx(importance.frozen_by_order(model, tokens).values)
 
 
+def test_one_row_of_tokens_is_a_batch_of_one():
+    model, tokens = tiny(), tiny_tokens(1)
+    for table in (importance.by_order, importance.frozen_by_order, importance.by_layer):
+        assert table(model, tokens[0]).values == pytest.approx(table(model, tokens).values)
+
+
 def test_order_zero_rescales_the_norm_in_the_papers_runs():
     model, tokens = tiny(bias=False, positional_embedding_type="shortformer"), tiny_tokens()
     direct = model.unembed(model.ln_final(model.W_E[tokens]))

@@ -88,6 +88,7 @@ CASES = [
     (lambda: algebra.virtual_weights(MODEL, "MLP0", "logits"), "the model is attention-only"),
     (lambda: algebra.virtual_weights(WITH_MLPS, "MLP7", "logits"), "the model has MLP0 to MLP1"),
     (lambda: algebra.virtual_weights(SHORT, "pos", "L0H0.Q"), "see positional_QK"),
+    (lambda: algebra.virtual_weights(MODEL, "embed", "unembed"), "there are embed, pos, heads as"),
     (lambda: algebra.virtual_OV(MODEL, []), "made of one head or more, got none"),
     (lambda: algebra.virtual_OV(MODEL, [(1, 0), (0, 0)]), "the layers must increase"),
     (lambda: algebra.composed_QK(MODEL, (1, 0), key=[(1, 2)]), "the layers must increase"),
