@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
 
@@ -41,13 +41,6 @@ POSITIONS = {
     "sinusoid_base": 100.0,
     "sinusoid_scale": 3.0,
 }
-COLUMNS = (
-    TextColumn("step {task.completed}/{task.total}"),
-    BarColumn(),
-    TextColumn("loss {task.fields[loss]:.3f}"),
-    TextColumn("{task.fields[rate]:,.0f} tokens/s"),
-    TimeRemainingColumn(),
-)
 Made = TypeVar("Made")
 
 
@@ -140,9 +133,7 @@ def _run(
         _prepare(plan.out, snapshots, about)
     columns = ("step {task.completed}/{task.total}", BarColumn(), "loss {task.fields[loss]:.3f}",
                "{task.fields[rate]:,.0f} tokens/s", TimeRemainingColumn())  # fmt: skip
-    with Bar(
-        *(TextColumn(c) if isinstance(c, str) else c for c in columns), console=console
-    ) as bar:
+    with Bar(*columns, console=console) as bar:
         watch = _watch(bar, recipe, plan, steps, unseen[: plan.examples])
         evaluated = unseen[:128, : model.cfg.n_ctx]
         for record in train(

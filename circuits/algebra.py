@@ -14,6 +14,7 @@ products of the parameters: no norm folded in, no scale.
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from circuits.components import AnyHead, Head, depth, head, heads, mlp
 from circuits.factored import FactoredMatrix
 from circuits.layers import Norm
 from circuits.model import GPT
-from circuits.stream import same_run
+from circuits.stream import whole_pattern
 
 LayerHead = Float[Tensor, "layer head d_model d_head"]
 
@@ -135,11 +136,8 @@ def virtual_pattern(
     found = heads(model.cfg, chain)
     if not found:
         raise ValueError("a virtual head is made of one head or more, got none")
-    patterns = same_run(model, cache)
-    first, *later = (patterns["pattern", at.layer][:, at.head] for at in found)
-    for pattern in later:
-        first = pattern @ first
-    return first
+    first, *later = (whole_pattern(model, cache, at.layer)[:, at.head] for at in found)
+    return reduce(lambda moved, pattern: pattern @ moved, later, first)
 
 
 def composed_QK(

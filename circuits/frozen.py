@@ -16,7 +16,16 @@ from circuits import components
 from circuits.cache import Cache
 from circuits.components import Head
 from circuits.model import GPT
-from circuits.stream import Stream, Streams, entering, norm_bias, same_run, stream, through_norm
+from circuits.stream import (
+    Stream,
+    Streams,
+    entering,
+    norm_bias,
+    same_run,
+    stream,
+    through_norm,
+    whole_pattern,
+)
 
 Read = Float[Tensor, "batch pos read"]
 "What an end reads: logits [batch pos d_vocab], neurons [batch pos d_mlp], a head's q, k or v."
@@ -32,7 +41,7 @@ def source(model: GPT, cache: Cache, start: str) -> Stream:
     attn = model.blocks[layer].attn
     constant = norm_bias(model, layer) @ attn.W_V + attn.b_V  # head d_head
     moved = einsum(constant, attn.W_O, "head d_head, head d_head d -> head d")
-    reached = same_run(model, cache)["pattern", layer].sum(-1)  # 1, unless a hook has changed it
+    reached = whole_pattern(model, cache, layer).sum(-1)  # 1, unless a hook has changed it
     return einsum(reached, moved, "batch head pos, head d -> batch pos d") + attn.b_O
 
 
@@ -47,15 +56,6 @@ def carried(model: GPT, cache: Cache, streams: Streams, heads: Sequence[Head]) -
     )  # fmt: skip
     z = pattern[:, numbers] @ v
     return einsum(z, attn.W_O[numbers], "... batch head pos e, head e d -> ... batch pos d")
-
-
-def whole_pattern(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch head dest src"]:
-    """The patterns of a layer; ValueError if the run kept them for some positions only."""
-    pattern = same_run(model, cache)["pattern", layer]
-    if pattern.shape[-2] != pattern.shape[-1]:
-        raise ValueError(f"the run kept some positions only, {list(pattern.shape)}: paths need all "
-                         f"of them, run without pos_slice")  # fmt: skip
-    return pattern
 
 
 def arrived(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:

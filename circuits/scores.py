@@ -23,7 +23,7 @@ from circuits.frozen import added, aside, reader, source, starts
 from circuits.model import GPT
 from circuits.parts import Parts
 from circuits.paths import By, Path
-from circuits.stream import same_run
+from circuits.stream import same_run, whole_pattern
 
 
 def term(model: GPT, cache: Cache, query: Path, key: Path) -> Float[Tensor, "batch dest src"]:
@@ -109,7 +109,7 @@ def _through_heads(
     attn, sigma = model.blocks[layer].attn, _sigma(model, cache, layer)
     W_V = folded(model.blocks[layer].ln1, attn.W_V)
     written = einsum(depends, attn.W_O, "b dest d e, head f d -> b head dest f e")
-    pattern = cache["pattern", layer] / sigma.mT[:, None]  # b head dest src
+    pattern = whole_pattern(model, cache, layer) / sigma.mT[:, None]  # b head dest src
     moved = einsum(pattern, written, "b head dest src, b head dest f e -> b head src f e")
     return einsum(moved, W_V, "b head src f e, head d f -> b src d e")
 

@@ -118,6 +118,15 @@ def writes(
                 yield [f"L{at} b_out"], mlp.b_out.expand_as(written[None])
 
 
+def whole_pattern(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch head dest src"]:
+    """The patterns of a layer; ValueError if the run kept them for some positions only."""
+    pattern = same_run(model, cache)["pattern", layer]
+    if pattern.shape[-2] != pattern.shape[-1]:
+        raise ValueError(f"the run kept some positions only, {list(pattern.shape)}: paths need all "
+                         f"of them, run without pos_slice")  # fmt: skip
+    return pattern
+
+
 def entering(model: GPT, cache: Cache) -> dict[str, Stream]:
     """What is in the stream before block 0, by name: embed, and pos unless it is shortformer's."""
     kind = model.cfg.positional_embedding_type

@@ -1,23 +1,10 @@
-"""The same model in other coordinates: what leaves its logits, and so every honest score, as it was
-(papers.md 7.2: rotation of the stream, order of heads, the two gauge freedoms of a head)."""
+"""The same model in other coordinates: what leaves its logits and every honest score as they were:
+order of heads, and each gauge freedom of a head alone (the erratum's score heeds one of them).
+Rotation of the stream is ground_truth.rotated."""
 
 import torch
 
 from circuits import GPT
-
-
-def rotated(model: GPT, seed: int = 5) -> GPT:
-    """The residual stream turned, position embeddings with it. For models without norms."""
-    turn = _orthogonal(model.cfg.d_model, seed)
-    with torch.no_grad():
-        model.embed.W_E.copy_(model.W_E @ turn)
-        model.pos_embed.W_pos.copy_(model.W_pos @ turn)
-        model.unembed.W_U.copy_(turn.T @ model.W_U)
-        for attn in (block.attn for block in model.blocks):
-            for W in (attn.W_Q, attn.W_K, attn.W_V):
-                W.copy_(turn.T @ W)
-            attn.W_O.copy_(attn.W_O @ turn)
-    return model
 
 
 def QK_gauged(model: GPT, seed: int = 6) -> GPT:
@@ -47,11 +34,6 @@ def reordered(model: GPT, order: list[int]) -> GPT:
             for W in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
                 W.copy_(W[order].clone())
     return model
-
-
-def _orthogonal(size: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
 
 
 def _invertible(model: GPT, seed: int) -> torch.Tensor:

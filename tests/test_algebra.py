@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from circuits import FactoredMatrix, algebra, components, composition
+from circuits import FactoredMatrix, algebra, components, composition, ground_truth
 from circuits.components import Head
 from tests.conftest import tiny, tiny_tokens
 
@@ -230,23 +230,6 @@ def test_heads_have_one_name_in_three_forms():
     assert str(Head(1, 2)) == "L1H2"
 
 
-def rotated(model, seed=0):
-    """The same function in another basis of the stream (no norm, so any rotation will do)."""
-    generator = torch.Generator().manual_seed(seed)
-    d = model.cfg.d_model
-    R, _ = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
-    again = tiny(**{name: getattr(model.cfg, name) for name in ("normalization_type", "bias")})
-    with torch.no_grad():
-        again.embed.W_E.copy_(model.W_E @ R)
-        again.pos_embed.W_pos.copy_(model.W_pos @ R)
-        again.unembed.W_U.copy_(R.T @ model.W_U)
-        for new, old in zip(again.blocks, model.blocks, strict=True):
-            for name in ("W_Q", "W_K", "W_V"):
-                getattr(new.attn, name).copy_(R.T @ getattr(old.attn, name))
-            new.attn.W_O.copy_(old.attn.W_O @ R)
-    return again
-
-
 def every_score(model):
     """All that is said about circuits, as numbers."""
     with torch.no_grad():
@@ -265,7 +248,7 @@ def plain():
 
 
 def test_no_score_depends_on_the_basis_of_the_stream(plain):
-    again, tokens = rotated(plain), tiny_tokens()
+    again, tokens = ground_truth.rotated(plain), tiny_tokens()
     assert torch.allclose(plain(tokens), again(tokens))
     assert torch.allclose(every_score(plain), every_score(again), atol=1e-7)
 

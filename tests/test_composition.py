@@ -90,7 +90,7 @@ def test_the_quantile_is_reproduced_by_its_seed_and_not_lower_with_more_samples(
 
 
 @pytest.mark.parametrize(
-    "change", [invariances.rotated, invariances.QK_gauged, invariances.OV_gauged]
+    "change", [ground_truth.rotated, invariances.QK_gauged, invariances.OV_gauged]
 )
 def test_scores_do_not_depend_on_the_coordinates(change):
     before = composition.raw(tiny(**PLAIN), samples=1)

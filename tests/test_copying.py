@@ -97,7 +97,7 @@ def test_results_are_bounded_and_say_what_chance_is(name):
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize(
-    "change", [invariances.rotated, invariances.QK_gauged, invariances.OV_gauged]
+    "change", [ground_truth.rotated, invariances.QK_gauged, invariances.OV_gauged]
 )
 def test_scores_do_not_depend_on_the_coordinates(name, change):
     before, after = SCORES[name](tiny(**PLAIN)), SCORES[name](change(tiny(**PLAIN)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.scaffold import blank, check_induction, look_back
+from circuits.ground_truth.scaffold import check_induction, copying_stream, look_back
 from circuits.model import GPT
 
 
@@ -73,19 +73,8 @@ def induction(
     """
     check_induction(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
     V, content, previous, out, place = d_vocab, 0, d_vocab, 2 * d_vocab, 3 * d_vocab
-    model = blank(
-        n_layers=2,
-        d_model=3 * V + n_ctx,
-        n_heads=1,
-        d_head=max(V + 1, n_ctx),
-        d_vocab=V,
-        n_ctx=n_ctx,
-        positional_embedding_type="shortformer",
-    )
-    token, pos, star = torch.arange(V), torch.arange(n_ctx), V
-    model.embed.W_E[token, content + token] = 1
-    model.pos_embed.W_pos[pos, place + pos] = 1
-    model.unembed.W_U[out + token, token] = gain
+    model = copying_stream(V, n_ctx, gain, d_head=max(V + 1, n_ctx))
+    token, star = torch.arange(V), V
 
     back = model.blocks[0].attn
     look_back(back, place, n_ctx, sharpness)

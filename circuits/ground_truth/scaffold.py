@@ -25,6 +25,26 @@ def blank(**fields: Any) -> GPT:
     return model
 
 
+def copying_stream(d_vocab: int, n_ctx: int, gain: float, *, d_head: int) -> GPT:
+    """Two layers of one head on the stream [content V | previous V | out V | place n_ctx], one dim
+    per token or position: `content` holds the token, `place` its shortformer position, and the
+    logits are `gain` times `out`. The heads are still to be written."""
+    model = blank(
+        n_layers=2,
+        d_model=3 * d_vocab + n_ctx,
+        n_heads=1,
+        d_head=d_head,
+        d_vocab=d_vocab,
+        n_ctx=n_ctx,
+        positional_embedding_type="shortformer",
+    )
+    token, pos, out, place = torch.arange(d_vocab), torch.arange(n_ctx), 2 * d_vocab, 3 * d_vocab
+    model.embed.W_E[token, token] = 1
+    model.pos_embed.W_pos[pos, place + pos] = 1
+    model.unembed.W_U[out + token, token] = gain
+    return model
+
+
 def look_back(attn: Attention, place: int, n_ctx: int, sharpness: float) -> None:
     """Make head 0 a previous-token head: the query of position i is the key of i - 1.
 

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.scaffold import blank, check_gain, check_sharp, check_sizes, look_back
+from circuits.ground_truth.scaffold import (
+    check_gain,
+    check_sharp,
+    check_sizes,
+    copying_stream,
+    look_back,
+)
 from circuits.model import GPT
 
 
@@ -50,19 +56,8 @@ def virtual_head(
     """
     _check(d_vocab, n_ctx, sharpness, gain)
     V, content, previous, out, place = d_vocab, 0, d_vocab, 2 * d_vocab, 3 * d_vocab
-    model = blank(
-        n_layers=2,
-        d_model=3 * V + n_ctx,
-        n_heads=1,
-        d_head=max(V, n_ctx),
-        d_vocab=V,
-        n_ctx=n_ctx,
-        positional_embedding_type="shortformer",
-    )
-    token, pos = torch.arange(V), torch.arange(n_ctx)
-    model.embed.W_E[token, content + token] = 1
-    model.pos_embed.W_pos[pos, place + pos] = 1
-    model.unembed.W_U[out + token, token] = gain
+    model = copying_stream(V, n_ctx, gain, d_head=max(V, n_ctx))
+    token = torch.arange(V)
     for block, read, write in zip(model.blocks, (content, previous), (previous, out), strict=True):
         look_back(block.attn, place, n_ctx, sharpness)
         block.attn.W_V[0, read + token, token] = 1
