@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.measure_commands import evaluate, measure
 from analyses.train_command import train
 
 if TYPE_CHECKING:
+    from xarray import Dataset
+
     from circuits.model import GPT
 
 app = typer.Typer(
@@ -21,11 +24,13 @@ app = typer.Typer(
 
 
 app.command()(train)
+app.command()(evaluate)
+app.command()(measure)
 
 
 @app.command()
 def models() -> None:
-    """The models that ship: their shape, and what their training saw last."""
+    """The models that ship: their shape, what training made of them, and when heads formed."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -36,19 +41,35 @@ def models() -> None:
     from circuits.pretrained import models as shipped
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("model", "layers\nx heads", "d_model", "d_vocab", "M tokens\nseen",
-                   "held-out\nloss", "prefix\nmatching", "history"):  # fmt: skip
+    formed = Table(
+        title="Prefix matching of each head at the end, and the step at which it passed 0.3",
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False,
+    )  # fmt: skip
+    columns = (
+        "model", "layers\nx heads", "d_model", "d_vocab", "M tokens\nseen", "held-out\nloss",
+        "in-context\nscore", "prefix\nmatching", "history",
+    )  # fmt: skip
+    for column in columns:
         justify = "left" if column == "model" else "right"
         table.add_column(column, justify=justify, no_wrap=True)
     for name in shipped():
         folder, last = folder_of(name), dynamics.last_record(name)
         cfg = GPTConfig.from_json((folder / "config.json").read_text())
+        kept = (folder / dynamics.FILE).is_file()
+        history = dynamics.history(name) if kept else None
+        score = f"{float(history.in_context_score[-1]):+.2f}" if history is not None else "-"
         seen = (("tokens", 1e-6, ".1f"), ("held_out", 1, ".2f"), ("prefix_matching", 1, ".2f"))
         cells = [f"{last[key] * unit:{form}}" if key in last else "-" for key, unit, form in seen]
-        kept = "yes" if (folder / dynamics.FILE).is_file() else "-"
+        cells.insert(2, score)
         heads = f"{cfg.n_layers} x {cfg.n_heads}"
-        table.add_row(name, heads, str(cfg.d_model), str(cfg.d_vocab), *cells, kept)
-    Console(width=None if Console().is_terminal else 100).print(table)
+        shape = (heads, str(cfg.d_model), str(cfg.d_vocab))
+        table.add_row(name, *shape, *cells, "yes" if kept else "-")
+        if history is not None:
+            formed.add_row(name, ", ".join(_heads_and_steps(history)) or "no heads")
+    console = Console(width=None if Console().is_terminal else 100)
+    console.print(table)
+    if formed.row_count:
+        console.print(formed)
 
 
 @app.command()
@@ -140,6 +161,14 @@ def heads(
             ov = f"{float(copied.sel(layer=layer, head=head)):+.2f}"
             table.add_row(str(row.label.values), str(row.role.values), *cells, ov)
     Console().print(table)
+
+
+def _heads_and_steps(history: "Dataset") -> Iterator[str]:
+    from analyses import dynamics
+
+    ends, steps = history.prefix_matching[-1], dynamics.formed(history)
+    for label, end, step in zip(*(x.values.flat for x in (ends.label, ends, steps)), strict=True):
+        yield f"{label} {end:.2f}" + ("" if step != step else f" (step {step:,.0f})")
 
 
 def _loaded(model: str) -> "GPT":

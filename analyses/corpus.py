@@ -67,6 +67,15 @@ class Corpus:
         rows = shards(self.texts(), vocabulary, cache, sources=self._marks())
         return Windows(rows, n_ctx, vocabulary.bos, repeats=self.repeats, seed=seed)
 
+    def everything(self, vocabulary: Vocabulary, n_ctx: int, cache: Path | None = None) -> Windows:
+        """Windows of all documents, also of those to measure on; in memory without a cache."""
+        if cache is None:
+            return Windows(tokenized(self._read(), vocabulary), n_ctx, vocabulary.bos)
+        marks = [*self._marks(), "everything"]
+        return Windows(
+            shards(self._read(), vocabulary, cache, sources=marks), n_ctx, vocabulary.bos
+        )
+
     def evaluation(
         self, vocabulary: Vocabulary, n_ctx: int, examples: int
     ) -> Int[Tensor, "batch pos"]:

@@ -27,19 +27,23 @@ def per_head(
 ) -> DataArray:
     """A DataArray (layer, head, ...) with labels L1H4 as a coordinate and `attrs` for long_name,
     bounds, chance and source."""
-    n_layers, n_heads = values.shape[:2]
-    labels = [[str(Head(layer, head)) for head in range(n_heads)] for layer in range(n_layers)]
     return DataArray(
         values.detach().cpu().numpy(),
         dims=("layer", "head", *dims),
-        coords={
-            "layer": np.arange(n_layers),
-            "head": np.arange(n_heads),
-            "label": (("layer", "head"), np.array(labels, dtype=str).reshape(n_layers, n_heads)),
-        },
+        coords=head_coords(*values.shape[:2]),
         name=name,
         attrs=attrs,
     )
+
+
+def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
+    """Coordinates of the dims layer and head: their numbers, and label (L1H4)."""
+    labels = [[str(Head(layer, head)) for head in range(n_heads)] for layer in range(n_layers)]
+    return {
+        "layer": np.arange(n_layers),
+        "head": np.arange(n_heads),
+        "label": (("layer", "head"), np.array(labels, dtype=str).reshape(n_layers, n_heads)),
+    }
 
 
 def patterns(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "batch head dest src"]:

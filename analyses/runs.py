@@ -11,10 +11,9 @@ process alone measures, writes and says anything.
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
 
-from analyses import attention, dynamics, induction
+from analyses import attention, dynamics, induction, recording
 from analyses.corpus import Corpus
 from circuits import distributed
 from circuits.config import GPTConfig
@@ -41,7 +40,6 @@ POSITIONS = {
     "sinusoid_base": 100.0,
     "sinusoid_scale": 3.0,
 }
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +80,7 @@ def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -
         return GPT(cfg, vocabulary).to(plan.device), windows, unseen
 
     with console.status("reading text"):
-        model, windows, unseen = _first_alone(prepared, plan)
+        model, windows, unseen = distributed.first_alone(prepared, torch.device(plan.device))
     return _run(model, windows, recipe, unseen, plan, corpus.about())
 
 
@@ -99,8 +97,8 @@ def on_repeated_tokens(shape: dict[str, Any], recipe: Recipe, plan: Plan) -> GPT
 
 def measured(model: GPT, unseen: Int[Tensor, "batch pos"]) -> Record:
     """Held-out loss (nats), the best head's scores, the loss on either copy of random tokens."""
-    held_out = dynamics.losses(model, unseen).mean().item()
-    beside = dynamics.on_cpu(model)
+    held_out = recording.losses(model, unseen).mean().item()
+    beside = recording.on_cpu(model)
     loss = induction.loss_by_position(beside, batch=8)
     second = loss.position >= loss.attrs["repeat"]
     previous = attention.previous_token(beside)
@@ -125,7 +123,7 @@ def _run(
     plan: Plan,
     about: dict[str, Any],
 ) -> GPT:
-    steps = frozenset(dynamics.history_steps(recipe.steps) if plan.examples else ())
+    steps = frozenset(recording.history_steps(recipe.steps) if plan.examples else ())
     kept = steps if plan.keep_weights else frozenset()
     snapshots = Snapshots(folder=plan.out / "snapshots", every=plan.every, weights_at=kept)
     first, console, records = distributed.rank() == 0, _console(), []
@@ -166,7 +164,7 @@ def _watch(
             rate = (progress.tokens - begun[0].tokens) / seconds
             bar.update(task, completed=progress.step, loss=progress.losses[-1], rate=rate)
         if progress.step in steps:
-            dynamics.record(model, progress, rows, plan.out / "history")
+            recording.record(model, progress, rows, plan.out / "history")
         if len(record) and progress.step == len(record):
             apart = np.abs(np.array(progress.losses[: len(record)]) - record).max()
             bar.print(f"the first {len(record)} losses are within {apart:.1e} nats of the record")
@@ -176,7 +174,7 @@ def _watch(
 
 
 def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
-    if folder is None or not (folder / dynamics.FILE).is_file():
+    if folder is None or not (folder / recording.FILE).is_file():
         return np.empty(0)
     return dynamics.history(folder).step_loss.values[:count]
 
@@ -194,24 +192,13 @@ def _prepare(out: Path, snapshots: Snapshots, about: dict[str, Any]) -> None:
 def _finish(out: Path) -> None:
     """What only a run that goes on needs is taken away; the snapshots at one blow."""
     if (out / "history").is_dir():
-        dynamics.collect(out / "history", out)
+        recording.collect(out / "history", out)
     for file in (out / "snapshots").glob("weights-*.safetensors"):
         (out / "weights").mkdir(exist_ok=True)
         os.replace(file, out / "weights" / file.name)
     os.replace(out / "snapshots", out / f"{PART}snapshots")
     for spare in (f"{PART}snapshots", "history", "tokens"):
         shutil.rmtree(out / spare, ignore_errors=True)
-
-
-def _first_alone(make: Callable[[], Made], plan: Plan) -> Made:
-    """What `make` gives in each process; the first goes ahead and leaves files to the others."""
-    device = torch.device(plan.device)
-    if distributed.rank() == 0:
-        made = make()
-        distributed.agreed(0, device)
-        return made
-    distributed.agreed(0, device)
-    return make()
 
 
 def _console() -> Console:

@@ -82,7 +82,7 @@ def train(
     words = folder_of(tokenizer) if tokenizer else like
     plan = runs.Plan(
         out=out, every=every, until=until, examples=examples, keep_weights=keep_weights,
-        cache=cache, device=_device(device), like=like,
+        cache=cache, device=usual_device(device), like=like,
         tokenizer=words / "tokenizer.json" if words and not repeated_tokens else None,
     )  # fmt: skip
     with distributed.group("nccl" if plan.device.startswith("cuda") else "gloo"):
@@ -125,7 +125,7 @@ def _as_it_was(options: dict[str, Any]) -> tuple["Recipe", dict[str, Any], float
     return recipe, shape, recorded.get("repeats", options["repeats"])
 
 
-def _device(named: str) -> str:
+def usual_device(named: str) -> str:
     """The device named, or a GPU if there is one; under torchrun each process has its own."""
     import torch
 

@@ -4,13 +4,16 @@ Without a group there is one process, of rank 0, and every function here does no
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor
+
+Made = TypeVar("Made")
 
 
 @contextmanager
@@ -44,11 +47,7 @@ def share(rows: Shaped[Tensor, "batch *rest"]) -> Shaped[Tensor, "part *rest"]:
 
 def mean(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """The mean over the processes, the same number in each."""
-    if _together():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / world()
-    return value
+    return total(value) / world()
 
 
 def agreed(value: int, device: torch.device) -> int:
@@ -58,6 +57,24 @@ def agreed(value: int, device: torch.device) -> int:
     said = torch.tensor(value, device=device)
     dist.broadcast(said, 0)
     return int(said)
+
+
+def total(value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The sum over the processes, the same in each."""
+    if _together():
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def first_alone(make: Callable[[], Made], device: torch.device) -> Made:
+    """What `make` gives in each process; rank 0 goes ahead and leaves files to the others."""
+    if rank() == 0:
+        made = make()
+        agreed(0, device)
+        return made
+    agreed(0, device)
+    return make()
 
 
 def _together() -> bool:

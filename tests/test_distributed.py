@@ -1,9 +1,7 @@
 """Several processes train the model that one would, and a dead one ends the job with an error."""
 
 import json
-import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -38,20 +36,7 @@ def alike(a, b):
 
 
 def test_two_processes_give_the_curve_and_the_model_of_one_with_twice_the_batch(tmp_path, alone):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["circuits.training", "torch._dynamo"])
-    pair = [
-        processes.Process(target=under_torchrun.as_rank, args=(rank, 2, port, tmp_path))
-        for rank in range(2)
-    ]
-    for process in pair:
-        process.start()
-    for process in pair:
-        process.join()
-    assert [process.exitcode for process in pair] == [0, 0]
+    assert under_torchrun.pair(under_torchrun.run, tmp_path) == [0, 0]
     assert alike(tmp_path, alone)
 
 

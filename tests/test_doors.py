@@ -26,7 +26,7 @@ from circuits.shards import Shards, shards
 from circuits.tokens import Vocabulary
 from circuits.training import Recipe, Snapshots, train
 from analyses import (attention, composition, copying, dynamics, figures, induction, plots, prompts,
-                      report, skip_trigrams)
+                      recording, report, skip_trigrams)
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
 def cfg(**fields): return GPTConfig(**{**TINY, **fields})
 model, tokens = GPT(cfg()), torch.zeros(1, 4, dtype=torch.long)
@@ -175,7 +175,7 @@ CASES = [
      "no destination in these tokens has anything to match for 'prefix_matching'"),
     ("dynamics.history('repeats-2l')", "KeyError", "'repeats-2l' has no history; of the models"),
     ("dynamics.history('repeats-3l')", "KeyError", "did you mean 'repeats-2l'?"),
-    ("dynamics.collect(folder / 'nothing', folder)", "ValueError", "holds no recorded steps"),
+    ("recording.collect(folder / 'nothing', folder)", "ValueError", "holds no recorded steps"),
     ("plots.attention(torch.zeros(3, 3))", "ValueError", "wanted a pattern [head dest src], got"),
     ("figures.draw('framework/nonsense', model)", "KeyError", "no figure 'framework/nonsense'"),
     ("skip_trigrams.copying_table(model)", "ValueError", "the model has no tokenizer"),

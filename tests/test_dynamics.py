@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import attention, dynamics, prompts
+from analyses import ablation, attention, dynamics, prompts, recording
 from circuits import GPT, GPTConfig, ground_truth
 from circuits.data import RepeatedTokens
 from circuits.recipe import Recipe
@@ -20,12 +20,12 @@ ROWS = RepeatedTokens(32, shortest=15, longest=15, seed=1).batch(0, 8)
 
 
 def run(folder, until=None):
-    gpt, steps = GPT(GPTConfig(**SHAPE)), dynamics.history_steps(12, 3)
+    gpt, steps = GPT(GPTConfig(**SHAPE)), recording.history_steps(12, 3)
     kept = []
 
     def watch(model: GPT, progress: Progress) -> bool:
         if progress.step in steps:
-            dynamics.record(model, progress, ROWS, folder / "history")
+            recording.record(model, progress, ROWS, folder / "history")
         kept[:] = progress.losses
         return progress.step == until
 
@@ -43,17 +43,17 @@ def whole(tmp_path_factory):
 
 
 def test_steps_are_dense_at_first_on_a_log_scale_and_then_evenly():
-    steps = dynamics.history_steps(10_000)
+    steps = recording.history_steps(10_000)
     assert 120 <= len(steps) <= 151 and steps[:4] == [0, 1, 2, 3] and steps[-1] == 10_000
     gaps = np.diff(steps)
     assert (np.diff(gaps[:-1]) >= 0).all() and gaps.min() == 1 and set(gaps[-60:-1]) == {100}
-    assert dynamics.history_steps(3) == [0, 1, 2, 3]
+    assert recording.history_steps(3) == [0, 1, 2, 3]
 
 
 def test_losses_are_those_of_the_model(variant):
     rows = tiny_tokens(batch=5, pos=12)
     assert torch.allclose(
-        dynamics.losses(variant, rows).double(),
+        recording.losses(variant, rows).double(),
         variant(rows, return_type="loss", loss_per_token=True),
         atol=1e-5,
     )
@@ -66,7 +66,7 @@ def test_a_history_is_read_back_as_it_was_measured(tmp_path, whole):
         seen = dynamics.history(tmp_path)
         assert seen.step.values.tolist() == steps
         assert np.allclose(seen.step_loss, losses, atol=1e-6)
-        last = dynamics.losses(gpt, ROWS)
+        last = recording.losses(gpt, ROWS)
         assert np.isclose(seen.held_out[-1], last.mean(), atol=1e-6)
         assert np.allclose(seen.loss_by_index[-1], last.mean(0), atol=1e-5)
         assert seen.index.values.tolist() == list(range(1, 31))
@@ -77,7 +77,7 @@ def test_a_history_is_read_back_as_it_was_measured(tmp_path, whole):
         now = attention.prefix_matching(gpt)
         assert np.allclose(seen.prefix_matching.sel(step=12), now, atol=1e-3)
         assert seen.label.sel(layer=1, head=0) == "L1H0"
-        dynamics.collect(tmp_path / "history", tmp_path)
+        recording.collect(tmp_path / "history", tmp_path)
     (tmp_path / "config.json").write_text(gpt.cfg.to_json())
     for file in (tmp_path / "history").iterdir():
         file.unlink()
@@ -95,7 +95,7 @@ def test_the_history_of_a_run_in_pieces_is_that_of_the_run_in_one(tmp_path, whol
 def test_token_losses_are_of_the_same_places_at_every_step(whole):
     folder, gpt, *_ = whole
     kept = dynamics.history(folder).token_loss
-    every = sorted(dynamics.losses(gpt, ROWS).flatten().half().float().tolist())
+    every = sorted(recording.losses(gpt, ROWS).flatten().half().float().tolist())
     assert kept.sizes["token"] == 8 * 30  # all there are, when they are few
     assert np.allclose(sorted(kept[-1].values), every)
 
@@ -105,7 +105,7 @@ def test_the_hand_built_circuit_has_the_history_it_must_have(tmp_path):
     model = ground_truth.induction()
     answers = ground_truth.induction_answers()
     rows = prompts.repeated(model, 15, batch=40)
-    dynamics.record(model, Progress(), rows, tmp_path / "history")
+    recording.record(model, Progress(), rows, tmp_path / "history")
     seen = dynamics.history(tmp_path).isel(step=0)
     assert np.allclose(seen.qk_trace, [[0], [100 * 20]], rtol=1e-3)
     assert seen.prefix_matching[1, 0] > 0.999 and seen.prefix_matching[0, 0] < 0.1
@@ -117,29 +117,63 @@ def test_the_hand_built_circuit_has_the_history_it_must_have(tmp_path):
 
 def test_an_untrained_model_forms_nothing(tmp_path):
     model = tiny(dtype=torch.float32)
-    dynamics.record(model, Progress(), tiny_tokens(40, 16), tmp_path / "history")
+    recording.record(model, Progress(), tiny_tokens(40, 16), tmp_path / "history")
     assert dynamics.formed(dynamics.history(tmp_path)).isnull().all()
 
 
 @pytest.mark.parametrize("layers", [0, 1])
 def test_models_without_a_second_layer_have_a_history_too(tmp_path, layers):
     model = tiny(dtype=torch.float32, n_layers=layers)
-    dynamics.record(model, Progress(), tiny_tokens(4, 16), tmp_path / "history")
+    recording.record(model, Progress(), tiny_tokens(4, 16), tmp_path / "history")
     seen = dynamics.history(tmp_path)
     assert seen.prefix_matching.shape == (1, layers, 3) and (seen.qk_trace == 0).all()
 
 
+def test_what_ablation_adds_is_recorded_and_attributed_to_a_change(whole):
+    folder, gpt, *_ = whole
+    seen = dynamics.history(folder)
+    rise = ablation.of_heads(gpt, ROWS)
+    assert np.allclose(seen.ablated_loss[-1], rise, atol=1e-3)
+    n = ROWS.shape[1] - 1
+    example, index = torch.ones(8, n).nonzero().unbind(-1)
+    whole_loss, without = ablation.losses(gpt, ROWS, example, index)
+    added = without - whole_loss
+    early, late = (np.s_[part] for part in recording.early_and_late(n))
+    by_index = added.reshape(*rise.shape, 8, n).mean(-2)
+    score = by_index[..., late].mean(-1) - by_index[..., early].mean(-1)
+    assert np.allclose(seen.ablated_in_context[-1], score, atol=1e-3)
+    change = (seen.token_loss.sel(step=12) - seen.token_loss.sel(step=0)).values
+    unit = change / np.linalg.norm(change)
+    kept_example, kept_index = recording._vector(8, n)
+    kept = added.reshape(*rise.shape, 8, n)[..., kept_example, kept_index].double().numpy()
+    attributed = dynamics.attribution(seen, 0, 12)
+    assert np.allclose(attributed[-1], kept @ unit / math.sqrt(8 * n), atol=2e-4)
+    with pytest.raises(KeyError, match="step 99 was not recorded; the nearest that was is 12"):
+        dynamics.attribution(seen, 0, 99)
+    with pytest.raises(ValueError, match="a change wants two steps"):
+        dynamics.attribution(seen, 3, 3)
+
+
+def test_the_in_context_score_is_late_less_early_as_in_the_paper():
+    loss = dynamics.DataArray(np.arange(1.0, 513), dims="index", coords={"index": range(1, 513)})
+    score = dynamics.in_context_score(loss)
+    assert float(score) == 450  # token 500 less token 50
+    assert score.long_name == "loss of tokens 492 to 508 less that of 42 to 58"
+
+
 def test_a_long_run_stays_under_three_megabytes(tmp_path):
-    """150 steps, 512 tokens of context, 3 layers of 8 heads, in numbers that do not compress."""
+    """150 steps, 512 tokens of context, 3 layers of 4 heads, in numbers that do not compress."""
     rng = np.random.default_rng(0)
     (tmp_path / "history").mkdir()
     for step in range(150):
-        noise = {name: rng.random((3, 8)).astype(np.float16) for name in dynamics.HEADS}
+        noise = {name: rng.random((3, 4)).astype(np.float16) for name in dynamics.HEADS}
+        for name, rest in [("loss", ()), ("in_context", ()), ("token_loss", (recording.VECTOR,))]:
+            noise[f"ablated_{name}"] = rng.random((3, 4, 2, *rest)).astype(np.float16)
         np.savez(
             tmp_path / f"history/step-{step:08d}.npz", tokens=step, held_out=np.float32(3),
             step_loss=rng.random(200).astype(np.float32),
             loss_by_index=rng.random(512).astype(np.float32),
-            token_loss=rng.random(dynamics.VECTOR).astype(np.float16), **noise,
+            token_loss=rng.random(recording.VECTOR).astype(np.float16), **noise,
         )  # fmt: skip
-    dynamics.collect(tmp_path / "history", tmp_path)
-    assert (tmp_path / dynamics.FILE).stat().st_size < 3 * 2**20
+    recording.collect(tmp_path / "history", tmp_path)
+    assert (tmp_path / recording.FILE).stat().st_size < 3 * 2**20

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from analyses import dynamics, runs
+from analyses import dynamics, recording, runs
 from analyses.cli import app
 from analyses.corpus import EVERY, Corpus
 from circuits import GPTConfig, load
@@ -96,6 +96,26 @@ def test_weights_of_every_step_are_kept_where_asked(tmp_path, text):
     trained(tmp_path, text, *SHAPE, *HOW, "--keep-weights", "--layers", 0, "--mlp", 0)
     names = sorted(path.name for path in (tmp_path / "weights").iterdir())
     assert names == [f"weights-{step:08d}.safetensors" for step in range(7)]
+
+
+def test_a_finished_run_is_measured_anew_from_the_weights_it_kept(tmp_path, text, whole):
+    out = tmp_path / "out"
+    trained(out, text, *SHAPE, *HOW, "--keep-weights")
+    before = dynamics.history(out)
+    done = CliRunner().invoke(
+        app, ["measure", str(out), "--held-out", str(text), "--examples", "6"]
+    )
+    assert done.exit_code == 0, done.exception or done.output
+    after = dynamics.history(out)
+    same = ["step_loss", "train_loss"]
+    assert after[same].identical(before[same]) and after.tokens.equals(before.tokens)
+    assert np.allclose(after.prefix_matching, before.prefix_matching, atol=2e-3)  # half precision
+    assert after.token_loss.sizes["token"] == 6 * 16 and before.token_loss.sizes["token"] == 8 * 16
+    rows = Corpus(data=[text], held_out=[text]).evaluation(load(out).tokenizer, 16, 6)
+    assert np.isclose(after.held_out[-1], recording.losses(load(out), rows).mean(), atol=1e-3)
+    assert not list(out.glob(".part*"))
+    done = CliRunner().invoke(app, ["measure", str(whole), "--held-out", str(text)])
+    assert "kept no weights of its training" in str(done.exception)
 
 
 def test_a_run_on_repeated_tokens_has_mlps_and_smeared_keys_where_asked(tmp_path):

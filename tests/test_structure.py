@@ -17,8 +17,9 @@ FLOORS = {
                  "synthetic", "data", "files", "shards", "recipe", "optimizers", "snapshots",
                  "distributed", "loss", "training"],
     "analyses": ["labelled", "prompts", "attention", "induction", "copying", "skip_trigrams",
-                 "composition", "importance", "dynamics", "plots", "figures", "report", "corpus",
-                 "runs", "train_command", "cli"],
+                 "composition", "importance", "ablation", "recording", "dynamics", "evaluation",
+                 "plots", "figures", "report", "corpus", "runs", "train_command",
+                 "measure_commands", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [

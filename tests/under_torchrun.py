@@ -4,24 +4,32 @@ python -m torch.distributed.run --nproc-per-node 2 -m tests.under_torchrun FOLDE
 """
 
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from analyses import evaluation
 from circuits import GPT, GPTConfig, distributed, save
 from circuits.data import RepeatedTokens
 from circuits.recipe import Recipe
 from circuits.snapshots import Snapshots
 from circuits.training import train
+from tests.conftest import tiny, tiny_tokens
 
 SHAPE = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31}
 RECIPE = Recipe(
     steps=20, batch_size=8, lr=3e-3, muon_lr=0.02, warmup=4, evaluate_every=1, accumulate=2
 )
+ROWS = torch.cat([tiny_tokens(batch=11, pos=12, d_vocab=9), torch.arange(12)[None]])
+"Rows to evaluate on: eleven with repeated tokens, and one without any."
 
 
 class Deadly(RepeatedTokens):
@@ -49,13 +57,34 @@ def run(folder: Path, killed_at: int = -1) -> list[float]:
     return losses
 
 
-def as_rank(rank: int, world: int, port: int, folder: Path) -> None:
-    """What torchrun sets, then the run; for processes that a test starts by itself."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+def evaluate(folder: Path) -> None:
+    """Evaluate a tiny model, and leave the numbers that this rank has in `folder`."""
+    seen = evaluation.over(tiny(), ROWS.split(5))
+    numbers = {name: values.values for name, values in seen.data_vars.items()}
+    np.savez(folder / f"{distributed.rank()}.npz", allow_pickle=False, **numbers)
+
+
+def pair(what: Callable[[Path], object], folder: Path) -> list[int | None]:
+    """Two processes that do the same, as torchrun would start them; their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["circuits.training", "torch._dynamo"])
+    both = [context.Process(target=_as_rank, args=(what, i, port, folder)) for i in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    return [process.exitcode for process in both]
+
+
+def _as_rank(what: Callable[[Path], object], rank: int, port: int, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     warnings.simplefilter("error")
     with distributed.group("gloo"):
-        run(folder)
+        what(folder)
 
 
 if __name__ == "__main__":
