@@ -32,6 +32,7 @@ from circuits.files import PART, replacing
 from circuits.model import GPT
 from circuits.pretrained import save
 from circuits.recipe import Recipe
+from circuits.sharded import whole
 from circuits.snapshots import Progress, Record, Snapshots
 from circuits.training import Watch, train, write_log
 
@@ -63,6 +64,8 @@ class Plan:
     "Where tokenised text stays for other runs; else it is in `out` until the run ends."
     like: Path | None = None
     "A folder whose record the first losses are compared with."
+    shard: bool = False
+    "Share out the weights among the processes, see circuits.sharded."
 
 
 def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -> GPT:
@@ -77,7 +80,7 @@ def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -
         windows = corpus.windows(vocabulary, cfg.n_ctx, cache, seed=cfg.seed)
         console.print(f"{len(windows.docs):,} documents, {windows.tokens:,} tokens")
         unseen = corpus.evaluation(vocabulary, cfg.n_ctx, max(128, plan.examples))
-        return GPT(cfg, vocabulary).to(plan.device), windows, unseen
+        return _placed(GPT(cfg, vocabulary), plan), windows, unseen
 
     with console.status("reading text"):
         model, windows, unseen = distributed.first_alone(prepared, torch.device(plan.device))
@@ -92,7 +95,7 @@ def on_repeated_tokens(shape: dict[str, Any], recipe: Recipe, plan: Plan) -> GPT
     data = RepeatedTokens(cfg.d_vocab, shortest=min(8, longest), longest=longest, seed=cfg.seed)
     unseen = RepeatedTokens(cfg.d_vocab, shortest=longest, longest=longest, seed=cfg.seed + 1)
     rows = unseen.batch(0, max(128, plan.examples))
-    return _run(GPT(cfg).to(plan.device), data, recipe, rows, plan, {"data": "repeated tokens"})
+    return _run(_placed(GPT(cfg), plan), data, recipe, rows, plan, {"data": "repeated tokens"})
 
 
 def measured(model: GPT, unseen: Int[Tensor, "batch pos"]) -> Record:
@@ -135,11 +138,12 @@ def _run(
         watch = _watch(bar, recipe, plan, steps, unseen[: plan.examples])
         evaluated = unseen[:128, : model.cfg.n_ctx]
         for record in train(
-            model, data, recipe, lambda m: measured(m, evaluated), snapshots=snapshots, watch=watch
-        ):
+            model, data, recipe, lambda m: measured(m, evaluated),
+            snapshots=snapshots, watch=watch, shard=plan.shard,
+        ):  # fmt: skip
             records.append(record)
-            if first:
-                save(model, plan.out, overwrite=True)
+            if (seen := whole(model)) is not None:
+                save(seen, plan.out, overwrite=True)
                 write_log(records, recipe, plan.out)
                 bar.print(_line(record))
     if first and records and records[-1]["step"] == recipe.steps:
@@ -164,7 +168,9 @@ def _watch(
             rate = (progress.tokens - begun[0].tokens) / seconds
             bar.update(task, completed=progress.step, loss=progress.losses[-1], rate=rate)
         if progress.step in steps:
-            recording.record(model, progress, rows, plan.out / "history")
+            seen = whole(model)
+            if seen is not None:
+                recording.record(seen, progress, rows, plan.out / "history")
         if len(record) and progress.step == len(record):
             apart = np.abs(np.array(progress.losses[: len(record)]) - record).max()
             bar.print(f"the first {len(record)} losses are within {apart:.1e} nats of the record")
@@ -199,6 +205,10 @@ def _finish(out: Path) -> None:
     os.replace(out / "snapshots", out / f"{PART}snapshots")
     for spare in (f"{PART}snapshots", "history", "tokens"):
         shutil.rmtree(out / spare, ignore_errors=True)
+
+
+def _placed(model: GPT, plan: Plan) -> GPT:
+    return model if plan.shard else model.to(plan.device)  # parts go to where they belong
 
 
 def _console() -> Console:

@@ -53,6 +53,9 @@ def train(
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="keep tokenised text here")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda; else a GPU if there is one")] = "",
+    shard: Annotated[
+        bool, typer.Option("--shard", help="share out the weights (FSDP2), under torchrun")
+    ] = False,
     smeared_keys: Annotated[bool, typer.Option("--smeared-keys")] = False,
     seed: int = 0,
 ) -> None:
@@ -82,7 +85,7 @@ def train(
     words = folder_of(tokenizer) if tokenizer else like
     plan = runs.Plan(
         out=out, every=every, until=until, examples=examples, keep_weights=keep_weights,
-        cache=cache, device=usual_device(device), like=like,
+        cache=cache, device=usual_device(device), like=like, shard=shard,
         tokenizer=words / "tokenizer.json" if words and not repeated_tokens else None,
     )  # fmt: skip
     with distributed.group("nccl" if plan.device.startswith("cuda") else "gloo"):

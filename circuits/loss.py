@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from circuits import distributed
+from circuits import distributed, sharded
 from circuits.model import GPT
 from circuits.recipe import Recipe
 
@@ -37,10 +37,14 @@ class _Loss(nn.Module):
         return next_token_loss(self.model, rows)
 
 
-def loss_module(model: GPT, recipe: Recipe) -> nn.Module:
-    """rows -> their loss, compiled and shared between processes as the recipe and the group say."""
-    module: Any = torch.compile(_Loss(model)) if recipe.compile else _Loss(model)
-    if distributed.world() == 1:
+def loss_module(model: GPT, recipe: Recipe, *, shard: bool = False) -> nn.Module:
+    """rows -> their loss, compiled and shared between processes as the recipe and the group say;
+    with `shard` each process keeps only its part of the weights."""
+    loss = _Loss(model)
+    if shard:
+        sharded.shard(loss, model)
+    module: Any = torch.compile(loss) if recipe.compile else loss
+    if shard or distributed.world() == 1:
         return module
     # With 0 layers shortformer positions take no part in the loss, and have no gradient.
     unused = model.cfg.n_layers == 0

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from circuits.files import PART, replacing
+from circuits.sharded import placed
 
 Record = dict[str, int | float]
 "What is known at one step: step, tokens, loss (nats), and what `evaluate` measured."
@@ -85,11 +86,10 @@ class Snapshots:
         _write(self.folder / f"step-{progress.step:08d}.safetensors", tensors, about)
         self._discard(self.files()[: -self.keep])
 
-    def write_weights(self, model: nn.Module, step: int) -> None:
-        """weights-STEP.safetensors, if this step is one of `weights_at`."""
-        if step in self.weights_at:
-            half = {k: w.detach().cpu().half().contiguous() for k, w in model.state_dict().items()}
-            _write(self.folder / f"weights-{step:08d}.safetensors", half, {"step": step})
+    def write_weights(self, weights: Tensors, step: int) -> None:
+        """weights-STEP.safetensors, in half precision."""
+        half = {name: w.detach().cpu().half().contiguous() for name, w in weights.items()}
+        _write(self.folder / f"weights-{step:08d}.safetensors", half, {"step": step})
 
     def newest(self, identity: dict[str, Any]) -> tuple[Tensors, Progress] | None:
         """The tensors and the progress of the newest snapshot that is whole; None if there is none.
@@ -146,8 +146,8 @@ def state(model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> Tensors:
 @torch.no_grad()
 def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> None:
     """Put back what `state` took, into the same memory layout, torch's generators included."""
-    weights = {k.removeprefix("model/"): t for k, t in tensors.items() if k.startswith("model/")}
-    model.load_state_dict(weights)
+    own = model.state_dict()
+    model.load_state_dict({name: placed(tensors[f"model/{name}"], own[name]) for name in own})
     parameters = dict(model.named_parameters())
     owners = {id(p): opt for opt in opts for group in opt.param_groups for p in group["params"]}
     for full_name, value in tensors.items():
@@ -155,7 +155,8 @@ def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optim
             _, name, key = full_name.split("/")
             parameter = parameters[name]
             if value.shape == parameter.shape:  # strides decide the order of sums
-                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                empty = torch.empty_like(parameter, dtype=value.dtype)
+                value = empty.copy_(placed(value, empty))
             owners[id(parameter)].state[parameter][key] = value
     torch.set_rng_state(tensors["rng/cpu"])
     if "rng/cuda" in tensors and torch.cuda.is_available():

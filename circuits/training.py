@@ -5,7 +5,7 @@ along a warm-up and a cosine. Batches are a function of the step and the seed, s
 and its data give the same model on the same machine again, in one piece or in many.
 
 Inside of a process group (circuits.distributed.group) each process takes its share of the rows,
-gradients are averaged by torch's DistributedDataParallel, and rank 0 alone evaluates, watches and
+gradients are averaged by torch's DistributedDataParallel (or FSDP2), and rank 0 alone evaluates and
 writes. The batch is that of the recipe however many processes share it.
 """
 
@@ -28,6 +28,7 @@ from circuits.loss import backward, loss_module, next_token_loss
 from circuits.model import GPT
 from circuits.optimizers import Muon, optimizers, orthogonalised
 from circuits.recipe import Recipe
+from circuits.sharded import gathered, joined, whole
 from circuits.snapshots import Progress, Record, Snapshots, restore, state
 
 __all__ = [
@@ -36,7 +37,8 @@ __all__ = [
 ]  # fmt: skip
 
 Watch = Callable[[GPT, Progress], bool | None]
-"Sees the model before the first step and after every one; True ends the run there."
+"""Sees the model before the first step and after every one, in every process; True in rank 0 ends
+the run there."""
 
 
 def train(
@@ -47,29 +49,31 @@ def train(
     *,
     snapshots: Snapshots | None = None,
     watch: Watch | None = None,
+    shard: bool = False,
 ) -> Iterator[Record]:
     """Train the model in place, yielding a record every `evaluate_every` steps and at the end.
 
     `loss` is the mean since the record before. If the folder of `snapshots` holds some, the run
     goes on from there: the records so far come first, and all is as if it had never stopped.
     ValueError with the step and the last snapshot if the loss is not finite, and for a folder whose
-    run has another recipe, config or data.
+    run has another recipe, config or data. With `shard` the processes share out the weights, see
+    circuits.sharded: for a model that does not fit into one of them.
     """
     _check_shares(recipe)
-    opts = optimizers(model, recipe)
-    first, device = distributed.rank() == 0, model.W_E.device
+    loss_of = loss_module(model, recipe, shard=shard)
+    opts, device = optimizers(model, recipe), model.W_E.device
     disk = _OnDisk(model, opts, snapshots, identity(model, data, recipe) if snapshots else {})
     progress = disk.begun()
     start = time.monotonic() - progress.seconds
     yield from tuple(progress.records)
 
     def stopped() -> bool:
-        says = bool(watch(model, progress)) if watch and first else False
+        says = bool(watch(model, progress)) if watch else False
         return bool(distributed.agreed(says, device)) if watch else False
 
     if stopped():
         return
-    for loss, tokens in _steps(model, opts, data, recipe, progress, snapshots):
+    for loss, tokens in _steps(model, loss_of, opts, data, recipe, progress, snapshots):
         progress.step += 1
         progress.tokens += tokens
         progress.losses.append(loss)
@@ -77,7 +81,8 @@ def train(
         last = progress.step == recipe.steps
         due = last or progress.step % recipe.evaluate_every == 0
         if due:
-            measured = evaluate(model) if evaluate and first else {}
+            seen = whole(model) if evaluate else None
+            measured = evaluate(seen) if evaluate and seen else {}
             progress.records.append(_record(progress, measured))
         stop = stopped()
         disk.write(progress, now=last or stop)
@@ -125,14 +130,21 @@ class _OnDisk:
         return progress
 
     def write(self, progress: Progress, *, now: bool) -> None:
-        """Weights and a snapshot, if they are due; by rank 0."""
-        if self.snapshots is None or distributed.rank() > 0:
+        """Weights and a snapshot, if they are due; by rank 0, with what it gathers from all."""
+        if self.snapshots is None:
             return
-        self.snapshots.write_weights(self.model, progress.step)
+        first = distributed.rank() == 0
+        if progress.step in self.snapshots.weights_at:
+            weights = gathered(self.model.state_dict())
+            if first:
+                self.snapshots.write_weights(weights, progress.step)
         if not now and progress.step % self.snapshots.every:
             return
+        tensors = gathered(state(self.model, self.opts))
+        if not first:
+            return
         try:
-            self.snapshots.write(state(self.model, self.opts), progress, self.known)
+            self.snapshots.write(tensors, progress, self.known)
         except ValueError as error:
             raise ValueError(f"{error}: lower lr or muon_lr; {self.snapshots.last()}") from None
         except OSError as error:
@@ -142,6 +154,7 @@ class _OnDisk:
 
 def _steps(
     model: GPT,
+    loss_of: nn.Module,
     opts: list[torch.optim.Optimizer],
     data: Batches,
     recipe: Recipe,
@@ -150,12 +163,11 @@ def _steps(
 ) -> Iterator[tuple[float, int]]:
     """Make one step after another: the loss of each (nats) and how many tokens it predicted."""
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    device, loss_of = model.W_E.device, loss_module(model, recipe)
-    parameters = list(model.parameters())
+    device, parameters = model.W_E.device, list(model.parameters())
     rows = data.batch(progress.step, recipe.batch_size)
     for step in range(progress.step, recipe.steps):
         loss = backward(loss_of, distributed.share(rows).to(device), recipe)
-        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        norm = joined(nn.utils.clip_grad_norm_(parameters, recipe.clip))
         tokens = rows[:, 1:].numel()
         if step + 1 < recipe.steps:  # read on while a GPU still works
             rows = data.batch(step + 1, recipe.batch_size)

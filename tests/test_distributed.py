@@ -1,5 +1,6 @@
 """Several processes train the model that one would, and a dead one ends the job with an error."""
 
+import functools
 import json
 import os
 import subprocess
@@ -38,6 +39,20 @@ def alike(a, b):
 def test_two_processes_give_the_curve_and_the_model_of_one_with_twice_the_batch(tmp_path, alone):
     assert under_torchrun.pair(under_torchrun.run, tmp_path) == [0, 0]
     assert alike(tmp_path, alone)
+
+
+def test_weights_shared_out_among_processes_give_the_model_of_one_also_after_a_pause(
+    tmp_path, alone
+):
+    for until in (7, None):
+        run = functools.partial(under_torchrun.run, shard=True, until=until)
+        assert under_torchrun.pair(run, tmp_path) == [0, 0]
+    assert alike(tmp_path, alone)
+
+
+def test_one_process_has_nobody_to_share_weights_with(tmp_path):
+    with pytest.raises(ValueError, match="run it under torchrun"):
+        under_torchrun.run(tmp_path, shard=True)
 
 
 @pytest.mark.slow

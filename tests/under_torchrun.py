@@ -20,11 +20,13 @@ from analyses import evaluation
 from circuits import GPT, GPTConfig, distributed, save
 from circuits.data import RepeatedTokens
 from circuits.recipe import Recipe
-from circuits.snapshots import Snapshots
+from circuits.sharded import whole
+from circuits.snapshots import Progress, Record, Snapshots
 from circuits.training import train
 from tests.conftest import tiny, tiny_tokens
 
-SHAPE = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31}
+SHAPE = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31,
+         "d_mlp": 12, "act_fn": "gelu"}  # fmt: skip
 RECIPE = Recipe(
     steps=20, batch_size=8, lr=3e-3, muon_lr=0.02, warmup=4, evaluate_every=1, accumulate=2
 )
@@ -43,17 +45,32 @@ class Deadly(RepeatedTokens):
         return super().batch(step, size)
 
 
-def run(folder: Path, killed_at: int = -1) -> list[float]:
-    """Train, and leave the losses and the model in `folder`, written by rank 0 alone."""
+def run(
+    folder: Path, killed_at: int = -1, *, shard: bool = False, until: int | None = None
+) -> list[list[float]]:
+    """Train, measure, and leave the losses and the model in `folder`, written by rank 0 alone."""
     torch.set_num_threads(1)
     model = GPT(GPTConfig(**SHAPE)).double()
     data = Deadly(32, shortest=4, longest=15)
     data.killed_at = killed_at
     snapshots = Snapshots(folder=folder / "snapshots", every=4)
-    losses = [record["loss"] for record in train(model, data, RECIPE, snapshots=snapshots)]
-    if distributed.rank() == 0:
+
+    def watch(seen: GPT, progress: Progress) -> bool:
+        assert hasattr(seen.W_E, "full_tensor") == shard
+        assert (whole(seen) is None) == (distributed.rank() > 0)
+        return progress.step == until
+
+    def evaluate(seen: GPT) -> Record:
+        assert seen.W_E.shape == (32, 16) and type(seen.W_E.detach()) is torch.Tensor
+        return {"held_out": float(seen(data.batch(99, 4)[:, 1:], return_type="loss").detach())}
+
+    how = {"snapshots": snapshots, "watch": watch, "shard": shard}
+    records = train(model, data, RECIPE, evaluate, **how)
+    losses = [[record["loss"], record.get("held_out", 0.0)] for record in records]
+    seen = whole(model)
+    if seen is not None:
         (folder / "losses.json").write_text(json.dumps(losses))
-        save(model, folder / "model", dtype=torch.float64)
+        save(seen, folder / "model", dtype=torch.float64, overwrite=True)
     return losses
 
 

@@ -1,0 +1,82 @@
+"""Weights shared out among processes, for a model that does not fit into one: torch's FSDP2.
+
+Each process holds its part of every parameter, of its gradient and of the optimizer's state, and
+gathers a block's weights while it needs them. What looks at a model asks for it `whole`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from circuits import distributed
+from circuits.model import GPT
+
+
+def shard(module: nn.Module, model: GPT) -> None:
+    """Share out the parameters of `model`, block by block, and of `module` around it, in place.
+
+    They come into the order of their dimensions in memory, which is the one that FSDP2 takes.
+    ValueError outside of a process group.
+    """
+    if distributed.world() == 1:
+        raise ValueError("weights are shared among processes: run it under torchrun")
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    mesh = init_device_mesh(device, (distributed.world(),))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
+    for part in (*model.blocks, module):
+        fully_shard(part, mesh=mesh)
+
+
+def whole(model: GPT) -> GPT | None:
+    """The model, in rank 0; None in the others. Of one that is shared out, a copy on the CPU, for
+    which all processes must ask together."""
+    weights, first = model.state_dict(), distributed.rank() == 0
+    if not any(map(_is_shared, weights.values())):
+        return model if first else None
+    copy = GPT(model.cfg, model.tokenizer).to(model.W_E.dtype) if first else None
+    own = copy.state_dict() if copy else {}
+    for name, weight in weights.items():
+        gathered = joined(weight)
+        if copy:
+            own[name].copy_(gathered)
+    return copy.eval() if copy else None
+
+
+def joined(value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """A tensor whose parts all processes hold, whole in each of them; any other as it is."""
+    shared: Any = value
+    return shared.full_tensor().detach() if _is_shared(value) else value
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors whole, on the CPU, in rank 0 (others get none), one after the other."""
+    first, kept = distributed.rank() == 0, {}
+    for name, tensor in tensors.items():
+        one = joined(tensor)
+        if first:
+            kept[name] = one.detach().cpu()
+    return kept
+
+
+def placed(
+    value: Shaped[Tensor, "*shape"], like: Shaped[Tensor, "*shape"]
+) -> Shaped[Tensor, "*shape"]:
+    """A whole tensor shared out as `like` is, or as it is if `like` is whole."""
+    shared: Any = like
+    if not _is_shared(like):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    there = value.to(shared.device_mesh.device_type)
+    return distribute_tensor(there, shared.device_mesh, shared.placements)
+
+
+def _is_shared(value: Tensor) -> bool:
+    return hasattr(value, "full_tensor")
