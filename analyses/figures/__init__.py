@@ -6,7 +6,7 @@ from analyses.figures import framework, induction
 from analyses.figures.drawing import Drawing, Verdict
 from circuits.model import GPT
 
-__all__ = ["FIGURES", "Drawing", "Verdict", "draw"]
+__all__ = ["FIGURES", "Drawing", "Verdict", "draw", "usual_model"]
 
 FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "framework/skip-trigrams": framework.skip_trigram_table,
@@ -18,6 +18,13 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
 }
+ONE_LAYER: frozenset[str] = frozenset()
+"Figures of the paper's one-layer model; all others are of a two-layer model."
+
+
+def usual_model(name: str) -> str:
+    """The model that ships which a figure is drawn from unless another one is asked for."""
+    return "attn-only-1l" if name in ONE_LAYER else "attn-only-2l"
 
 
 def draw(name: str, model: GPT) -> Drawing:

@@ -1,6 +1,7 @@
 """What a figure function returns: the picture, what to see in it, and whether it is there."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,6 +28,10 @@ class Drawing:
     "Paper, section and URL."
     caption: str
     verdict: Verdict
+    html: str = ""
+    "A table in HTML that the report shows under the picture."
+    pages: Mapping[str, str] = field(default_factory=dict)
+    "Whole HTML documents that lie beside the report, by file name; `html` may link to them."
 
 
 def at_initialisation(model: GPT) -> GPT:
