@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from analyses.figures import framework, induction
+from analyses.figures import (
+    framework,
+    framework_composition,
+    framework_importance,
+    framework_text,
+    induction,
+)
 from analyses.figures.drawing import Drawing, Verdict
 from circuits.model import GPT
 
@@ -13,8 +19,16 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "framework/positions": framework.positions,
     "framework/eigenvalues": framework.eigenvalues,
     "framework/copying": framework.copying_histogram,
+    "framework/composition": framework_composition.heatmaps,
+    "framework/wiring": framework_composition.diagram,
+    "framework/story": framework_text.passage,
+    "framework/induction-head": framework_text.induction_head,
     "framework/repeats": framework.repeats,
+    "framework/key-tokens": framework_text.by_token,
     "framework/corner": framework.corner,
+    "framework/term-importance": framework_importance.terms,
+    "framework/layer-importance": framework_importance.layers,
+    "framework/erratum-diagrams": framework_composition.before_and_after,
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
 }

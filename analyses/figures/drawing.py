@@ -1,7 +1,7 @@
 """What a figure function returns: the picture, what to see in it, and whether it is there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,9 +34,10 @@ class Drawing:
     "Whole HTML documents that lie beside the report, by file name; `html` may link to them."
 
 
-def at_initialisation(model: GPT) -> GPT:
-    """The same architecture before training, from the config's own seed: the control."""
-    return GPT(model.cfg, model.tokenizer).to(model.W_E.dtype).eval()
+def at_initialisation(model: GPT, seed: int | None = None) -> GPT:
+    """The same architecture before training, from the config's own seed or another: the control."""
+    cfg = model.cfg if seed is None else replace(model.cfg, seed=seed)
+    return GPT(cfg, model.tokenizer).to(model.W_E.dtype).eval()
 
 
 def figure_of(ax: Axes) -> Figure:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from matplotlib.lines import Line2D
 from xarray import DataArray
 
 from analyses import attention, copying, plots, prompts, skip_trigrams
@@ -114,15 +113,7 @@ def repeats(model: GPT) -> Drawing:
         colours=[plots.ROLE_COLOURS[str(role)] for role in roles.values.ravel()],
         columns=model.cfg.n_heads,
     )
-    seen = sorted({str(role) for role in roles.values.ravel()})
-    handles = [
-        Line2D(
-            [], [], color=plots.ROLE_COLOURS[role], lw=4, label="no role" if role == "-" else role
-        )
-        for role in seen
-    ]
-    figure = figure_of(axes[0, 0])
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(seen), frameon=False)
+    plots.role_legend(axes, roles)
     score = attention.prefix_matching(model, tokens)
     best = int(score.values.argmax())
     says = (
@@ -132,7 +123,7 @@ def repeats(model: GPT) -> Drawing:
         f"{float(attention.prefix_matching(at_initialisation(model), tokens).max()):.3f}"
     )
     return Drawing(
-        figure,
+        figure_of(axes[0, 0]),
         f"{n} random tokens, three times",
         f"Framework, Induction heads on random repeated tokens (I2), {FRAMEWORK}",
         f"Attention times the size of the value it fetches, scaled to each head's largest entry. "

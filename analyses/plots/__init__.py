@@ -6,9 +6,10 @@ on 0. Every function draws into the Axes it is given, or makes one, and returns 
 
 from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_token
 from analyses.plots.composition import composition, wiring
-from analyses.plots.heads import bars, histogram, lines, scatter
-from analyses.plots.matrices import attention, eigenvalues, heatmap
+from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
+from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
 from analyses.plots.tables import skip_trigrams
+from analyses.plots.text import text
 
 __all__ = [
     "CONTROL",
@@ -22,8 +23,11 @@ __all__ = [
     "heatmap",
     "histogram",
     "lines",
+    "paired_bars",
+    "role_legend",
     "scatter",
     "show_token",
     "skip_trigrams",
+    "text",
     "wiring",
 ]

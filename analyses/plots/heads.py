@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from xarray import DataArray
@@ -50,6 +51,31 @@ def bars(
         xlim=(-0.7, len(at) - 0.3),
     )
     ax.legend(frameon=False, ncols=4, fontsize=8)
+    return ax
+
+
+def paired_bars(
+    values: Sequence[Float[np.ndarray, " bar"]],
+    labels: Sequence[str],
+    names: Sequence[str],
+    notes: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Signed numbers as groups of bars with the numbers on top: ours first, then the control."""
+    ax = axes_of(ax, (1.6 + 1.5 * len(labels), 3.6))
+    at, width = np.arange(len(labels)), 0.8 / len(values)
+    for i, (row, name) in enumerate(zip(values, names, strict=True)):
+        colour = [TRAINED, CONTROL][i % 2]
+        drawn = ax.bar(at + (i - (len(values) - 1) / 2) * width, row, width, color=colour,
+                       label=name)  # fmt: skip
+        ax.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
+    notes = notes or [""] * len(labels)
+    words = [f"{label}\n{note}".strip() for label, note in zip(labels, notes, strict=True)]
+    ax.set_xticks(at, words, fontsize=9)
+    ax.axhline(0, color="0.3", lw=0.8)
+    ax.margins(y=0.15)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
     return ax
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.plots.canvas import TRAINED, axes_of, grid, label_of, show_token
+from analyses.plots.canvas import ROLE_COLOURS, TRAINED, axes_of, grid, label_of, show_token
 
 
 def heatmap(
@@ -78,6 +79,17 @@ def attention(
     if image is not None:
         figure.colorbar(image, ax=axes, label="attention", fraction=0.02)
     return axes
+
+
+def role_legend(axes: np.ndarray, roles: DataArray) -> None:
+    """What the colours of frames and titles stand for, below the panels of `attention`."""
+    seen = sorted({str(role) for role in roles.values.ravel()})
+    handles = [
+        Line2D([], [], color=ROLE_COLOURS[role], lw=4, label="no role" if role == "-" else role)
+        for role in seen
+    ]
+    figure = axes.flat[0].figure
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(seen), frameon=False)
 
 
 def eigenvalues(

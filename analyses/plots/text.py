@@ -1,0 +1,69 @@
+"""Text coloured token by token."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
+from xarray import DataArray
+
+from analyses.plots.canvas import axes_of, show_token
+
+WIDE = 112
+"Letters in a line."
+
+
+def text(
+    tokens: Sequence[str],
+    values: DataArray,
+    ax: Axes | None = None,
+    title: str = "",
+    *,
+    framed: Sequence[int] = (),
+) -> Axes:
+    """Tokens as text, each on the colour of its value (token): blue from 0 to the upper bound, or
+    red to blue about 0 where the lower bound is below it. `framed` tokens have a frame.
+
+    ValueError unless there is one value for each token, and bounds.
+    """
+    if len(tokens) != values.size or "bounds" not in values.attrs:
+        raise ValueError(
+            f"wanted a bounded value for each of {len(tokens)} tokens, got {values.size} "
+            f"with attrs {sorted(values.attrs)}"
+        )
+    low, high = values.attrs["bounds"]
+    colours = colormaps["RdBu" if low < 0 else "Blues"]
+    scale = Normalize(-max(-low, high) if low < 0 else 0.0, max(-low, high))
+    lines = _lines([show_token(token) for token in tokens])
+    ax = axes_of(ax, (9.0, 0.26 * len(lines) + 0.5))
+    for row, line in enumerate(lines):
+        for column, index, word in line:
+            share = scale(float(np.nan_to_num(values.values[index])))
+            r, g, b, _ = colours(share)
+            ink = "white" if 0.299 * r + 0.587 * g + 0.114 * b < 0.5 else "0.1"
+            edge = "#D55E00" if index in framed else "none"
+            ax.add_patch(
+                Rectangle((column, row - 0.45), len(word), 0.9, fc=(r, g, b), ec=edge, lw=1.2,
+                          zorder=2 if edge != "none" else 1)
+            )  # fmt: skip
+            ax.text(column + len(word) / 2, row, word, family="monospace", fontsize=8.5,
+                    color=ink, ha="center", va="center_baseline", zorder=3)  # fmt: skip
+    ax.set(xlim=(-0.5, WIDE + 0.5), ylim=(len(lines) - 0.4, -0.6))
+    ax.set_title(title, fontsize=9, loc="left")
+    ax.axis("off")
+    return ax
+
+
+def _lines(words: Sequence[str]) -> list[list[tuple[int, int, str]]]:
+    """Lines of (column, index, word), each within WIDE letters."""
+    lines: list[list[tuple[int, int, str]]] = [[]]
+    column = 0
+    for index, word in enumerate(words):
+        if column + len(word) > WIDE and lines[-1]:
+            lines.append([])
+            column = 0
+        lines[-1].append((column, index, word))
+        column += len(word)
+    return lines
