@@ -91,8 +91,8 @@ def passage(model: GPT) -> Drawing:
         figure_of(axes[0, 0]),
         "A story with names",
         f"Framework, Two-layer attention-only transformers (I1), {FRAMEWORK}",
-        "Attention times the size of the value it fetches, scaled to each head's largest entry, on "
-        f"the first {tokens.shape[1]} tokens of a story in which names of several tokens come back.",
+        "Attention times the size of the value it fetches, scaled to each head's largest entry; "
+        f"the first {tokens.shape[1]} tokens of a story in which names of several tokens return.",
         Verdict(float(score.max()) > 3 * chance and role == "induction", says),
     )
 
