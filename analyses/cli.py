@@ -41,10 +41,7 @@ def models() -> None:
     from circuits.pretrained import models as shipped
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    formed = Table(
-        title="Prefix matching of each head at the end, and the step at which it passed 0.3",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False,
-    )  # fmt: skip
+    formed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False)
     columns = (
         "model", "layers\nx heads", "d_model", "d_vocab", "M tokens\nseen", "held-out\nloss",
         "in-context\nscore", "prefix\nmatching", "history",
@@ -69,6 +66,9 @@ def models() -> None:
     console = Console(width=None if Console().is_terminal else 100)
     console.print(table)
     if formed.row_count:
+        console.print(
+            "Prefix matching of each head at the end (and the step at which it passed 0.3)"
+        )
         console.print(formed)
 
 
