@@ -44,7 +44,7 @@ def models() -> None:
     formed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False)
     columns = (
         "model", "layers\nx heads", "d_model", "d_vocab", "M tokens\nseen", "held-out\nloss",
-        "in-context\nscore", "prefix\nmatching", "history",
+        "in-context\nscore", "prefix\nmatching",
     )  # fmt: skip
     for column in columns:
         justify = "left" if column == "model" else "right"
@@ -52,15 +52,14 @@ def models() -> None:
     for name in shipped():
         folder, last = folder_of(name), dynamics.last_record(name)
         cfg = GPTConfig.from_json((folder / "config.json").read_text())
-        kept = (folder / dynamics.FILE).is_file()
-        history = dynamics.history(name) if kept else None
+        history = dynamics.history(name) if (folder / dynamics.FILE).is_file() else None
         score = f"{float(history.in_context_score[-1]):+.2f}" if history is not None else "-"
         seen = (("tokens", 1e-6, ".1f"), ("held_out", 1, ".2f"), ("prefix_matching", 1, ".2f"))
         cells = [f"{last[key] * unit:{form}}" if key in last else "-" for key, unit, form in seen]
         cells.insert(2, score)
         heads = f"{cfg.n_layers} x {cfg.n_heads}"
         shape = (heads, str(cfg.d_model), str(cfg.d_vocab))
-        table.add_row(name, *shape, *cells, "yes" if kept else "-")
+        table.add_row(name, *shape, *cells)
         if history is not None:
             formed.add_row(name, ", ".join(_heads_and_steps(history)) or "no heads")
     console = Console(width=None if Console().is_terminal else 100)
