@@ -15,12 +15,12 @@ FLOORS = {
                  "weights", "layers", "model", "pretrained", "parts", "stream", "algebra",
                  "composition", "residual", "frozen", "paths", "scores", "ground_truth", "text",
                  "synthetic", "data", "files", "shards", "recipe", "optimizers",
-                 "distributed", "sharded", "snapshots", "loss", "training"],
+                 "distributed", "interventions", "sharded", "snapshots", "loss",
+                 "training"],
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
-                 "skip_trigrams",
-                 "composition", "importance", "ablation", "recording", "dynamics", "evaluation",
-                 "plots", "figures", "report", "corpus", "runs", "train_command",
-                 "measure_commands", "cli"],
+                 "skip_trigrams", "composition", "importance", "metrics", "patching", "ablation",
+                 "recording", "dynamics", "evaluation", "plots", "figures", "report", "corpus",
+                 "runs", "train_command", "measure_commands", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [

@@ -1,0 +1,64 @@
+"""What an intervention is judged by: logits [batch d_vocab] -> one number for each example.
+
+Each function here makes such a metric from what is right in each example. For logits of all
+positions [batch pos d_vocab] it takes the last one: pass `at` to a sweep for another.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.interventions import Metric
+
+Logits = Float[Tensor, "batch *pos d_vocab"]
+Tokens = Int[Tensor, " batch"]
+
+
+def logit_difference(right: Tokens, wrong: Tokens) -> Metric:
+    """Logit of the right token less that of the wrong one."""
+
+    def metric(logits: Logits) -> Float[Tensor, " batch"]:
+        last = _last(logits)
+        return _of(last, right) - _of(last, wrong)
+
+    return metric
+
+
+def loss(right: Tokens) -> Metric:
+    """-log p of the right token, in nats."""
+
+    def metric(logits: Logits) -> Float[Tensor, " batch"]:
+        last = _last(logits)
+        return F.cross_entropy(last, right.to(last.device), reduction="none")
+
+    return metric
+
+
+def probability(right: Tokens) -> Metric:
+    """Probability of the right token, in [0, 1]."""
+
+    def metric(logits: Logits) -> Float[Tensor, " batch"]:
+        return _of(_last(logits).softmax(-1), right)
+
+    return metric
+
+
+def divergence(reference: Float[Tensor, "batch d_vocab"]) -> Metric:
+    """KL(reference || here) in nats, of the distributions that the logits stand for."""
+    expected = reference.log_softmax(-1)
+
+    def metric(logits: Logits) -> Float[Tensor, " batch"]:
+        here, there = _last(logits).log_softmax(-1), expected.to(logits.device)
+        return (there.exp() * (there - here)).sum(-1)
+
+    return metric
+
+
+def _last(logits: Logits) -> Float[Tensor, "batch d_vocab"]:
+    return logits if logits.ndim == 2 else logits[:, -1]
+
+
+def _of(values: Float[Tensor, "batch d_vocab"], tokens: Tokens) -> Float[Tensor, " batch"]:
+    every = torch.arange(len(values), device=values.device)
+    return values[every, tokens.to(values.device)]

@@ -1,0 +1,150 @@
+"""Activation patching: put what another run had into one place, and see what it changes.
+
+Every result has the metric of each example, (..., example), and as coordinates `base`, the run that
+is patched, and `source`, the run that the values come from: clean into corrupted to see what is
+enough, corrupted into clean to see what is needed. `recovered` and `summary` make of it what one
+plots. (Names as in TransformerLens's `patching`; Heimersheim and Nanda 2024, "How to use and
+interpret activation patching", https://arxiv.org/abs/2404.15255)
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from xarray import DataArray, Dataset
+
+from analyses.labelled import head_coords
+from circuits.cache import Cache
+from circuits.interventions import Cell, Metric, edit, sweep
+from circuits.model import GPT
+from circuits.stream import same_run, stream
+from circuits.tokens import checked_tokens
+
+Tokens = Int[Tensor, "batch pos"]
+Place = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"]
+Part = Literal["z", "q", "k", "v", "pattern"]
+
+
+def positions(
+    model: GPT,
+    tokens: Tokens,
+    source: Cache,
+    metric: Metric,
+    *,
+    place: Place = "resid_pre",
+    at: int | Int[Tensor, " batch"] | None = None,
+    **how: Any,
+) -> DataArray:
+    """The metric with the stream, or what heads or MLPs write to it, taken from `source` at one
+    layer and position: (layer, pos, example). `at` and `how` are those of interventions.sweep."""
+    n = checked_tokens(tokens, model.cfg).shape[1]
+    layers = range(model.cfg.n_layers)
+    cells = [[edit(model, (place, layer), source, pos=pos)] for layer in layers for pos in range(n)]
+    values = _swept(model, tokens, source, cells, metric, at, how)
+    return values.made(
+        (len(layers), n), ("layer", "pos"), {"layer": list(layers), "pos": list(range(n))},
+        f"metric with {place} patched",
+    )  # fmt: skip
+
+
+def heads(
+    model: GPT,
+    tokens: Tokens,
+    source: Cache,
+    metric: Metric,
+    *,
+    part: Part = "z",
+    by_position: bool = False,
+    at: int | Int[Tensor, " batch"] | None = None,
+    **how: Any,
+) -> DataArray:
+    """The metric with one head's z, q, k, v or pattern taken from `source`, at all positions, or at
+    one each (destinations, for patterns): (layer, head, example) or (layer, head, pos, example)."""
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    n = checked_tokens(tokens, model.cfg).shape[1]
+    places: Sequence[int | None] = range(n) if by_position else [None]
+    cells = [
+        [edit(model, (part, layer), source, head=head, pos=pos)]
+        for layer in range(n_layers) for head in range(n_heads) for pos in places
+    ]  # fmt: skip
+    values = _swept(model, tokens, source, cells, metric, at, how)
+    shape, dims = (n_layers, n_heads), ("layer", "head")
+    coords = head_coords(n_layers, n_heads)
+    if by_position:
+        shape, dims, coords = (*shape, n), (*dims, "pos"), {**coords, "pos": list(range(n))}
+    return values.made(shape, dims, coords, f"metric with a head's {part} patched")
+
+
+def recovered(result: DataArray) -> DataArray:
+    """How far the patch goes from `base` to `source`: 0 nothing, 1 all of it; of the means over
+    examples. ValueError where both runs have the same metric."""
+    base, source = float(result.base.mean()), float(result.source.mean())
+    if np.isclose(base, source, rtol=1e-9, atol=1e-12):
+        raise ValueError(f"both runs have the metric {base:.4g}: there is nothing to recover")
+    share = (result.mean("example") - base) / (source - base)
+    words = f"share recovered: {result.attrs['long_name']}"
+    return share.rename("recovered").assign_attrs(long_name=words, base=base, source=source)
+
+
+def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Dataset:
+    """Over examples: `change` of the metric from `base`, its standard `error`, and `p`, how often
+    a change as large comes out when each example's sign is drawn at random (two-sided)."""
+    change = (result - result.base).transpose("example", ...)
+    n = change.sizes["example"]
+    if n < 2:
+        raise ValueError(f"an error wants at least two examples, got {n}")
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (permutations, n))
+    drawn = np.abs(np.tensordot(signs, change.values, 1)) / n
+    mean = change.mean("example")
+    as_large = (drawn >= np.abs(mean.values) * (1 - 1e-12)).sum(0)
+    p = mean.copy(data=(as_large + 1) / (permutations + 1))
+    error = change.std("example", ddof=1) / np.sqrt(n)
+    return Dataset({"change": mean, "error": error, "p": p}, attrs={"examples": n})
+
+
+class _Swept:
+    """The metric of each cell and example, and of the two runs."""
+
+    def __init__(self, values: Tensor, base: Tensor, source: Tensor) -> None:
+        self.values, self.base, self.source = values, base, source
+
+    def made(
+        self, shape: tuple[int, ...], dims: tuple[str, ...], coords: dict[str, Any], words: str
+    ) -> DataArray:
+        batch = self.values.shape[1]
+        ends = {"base": ("example", self.base.cpu().numpy()),
+                "source": ("example", self.source.cpu().numpy())}  # fmt: skip
+        return DataArray(
+            self.values.reshape(*shape, batch).cpu().numpy(),
+            dims=(*dims, "example"),
+            coords={**coords, "example": list(range(batch)), **ends},
+            name="patched",
+            attrs={"long_name": words},
+        )
+
+
+def _swept(
+    model: GPT,
+    tokens: Tokens,
+    source: Cache,
+    cells: Sequence[Cell],
+    metric: Metric,
+    at: Any,
+    how: dict[str, Any],
+) -> _Swept:
+    same_run(model, source)
+    shape, own = list(source["embed"].shape[:2]), list(tokens.shape)
+    if shape != own:
+        raise ValueError(f"the source is a run on tokens {shape}, and those to patch are {own}")
+    with torch.no_grad():
+        logits = model.unembed(model.ln_final(stream(model, source)))
+        if at is not None:
+            where = torch.as_tensor(at, device=logits.device).expand(len(logits))
+            logits = logits[torch.arange(len(logits), device=logits.device), where]
+        *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
+        if not values:
+            raise ValueError("there is nothing to patch: the model has no layers")
+        return _Swept(torch.stack(values), base, metric(logits))

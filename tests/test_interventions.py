@@ -1,0 +1,164 @@
+"""Many experiments together give the numbers of one run each, and do what their names say."""
+
+import pytest
+import torch
+
+from circuits import GPT, interventions
+from circuits.interventions import edit, sweep
+from tests.conftest import tiny, tiny_tokens
+
+TOKENS, OTHER = tiny_tokens(batch=4, pos=9), tiny_tokens(batch=4, pos=9, seed=5)
+
+
+def metric(logits: torch.Tensor) -> torch.Tensor:
+    """The largest logit less that of token 3, at the last position it is shown."""
+    last = logits if logits.ndim == 2 else logits[:, -1]
+    return last.amax(-1) - last[:, 3]
+
+
+def caches(model: GPT):
+    with torch.no_grad():
+        return [model.run_with_cache(rows)[1] for rows in (TOKENS, OTHER)]
+
+
+def one_by_one(model: GPT, cells, at=None) -> torch.Tensor:
+    rows = []
+    with torch.no_grad():
+        for cell in cells:
+            logits = model.run_with_hooks(TOKENS, fwd_hooks=interventions.as_hooks(cell))
+            if at is not None:
+                logits = logits[torch.arange(len(TOKENS)), torch.as_tensor(at).expand(len(TOKENS))]
+            rows.append(metric(logits))
+    return torch.stack(rows)
+
+
+def every_kind_of_cell(model: GPT, source):
+    """One edit in each hook point that has a value in the cache, and some of several."""
+    names = [name for name in source if name != "hook_tokens"]
+    cells = [[edit(model, name, source)] for name in names]
+    cells += [[edit(model, name, source, pos=4)] for name in names
+              if source[name].ndim > model.hook_dict[name].pos_dim]  # fmt: skip
+    if model.cfg.n_layers > 1:
+        cells += [[edit(model, ("z", 1), source, pos=p, head=h)] for p in (0, 8) for h in (0, 2)]
+        cells += [[edit(model, ("pattern", 0), source, head=1), edit(model, ("v", 1), source)]]
+    return [*cells, []]
+
+
+@pytest.mark.parametrize("at", [None, torch.tensor([1, -1, 0, 3])])
+def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant, at):
+    _, source = caches(variant)
+    cells = every_kind_of_cell(variant, source)
+    expected = one_by_one(variant, cells, at)
+    few = 3 * 4 * 9 * 29 * 8 * 2  # a few cells at a time
+    for memory in (few, interventions.MEMORY):
+        got = sweep(variant, TOKENS, cells, metric, at=at, memory=memory)
+        assert torch.allclose(got, expected, atol=1e-9)
+    assert not any(point.listening for point in variant.hook_dict.values())
+
+
+def test_a_run_patched_into_itself_is_the_run(variant):
+    own, _ = caches(variant)
+    cells = every_kind_of_cell(variant, own)
+    with torch.no_grad():
+        base = metric(variant(TOKENS))
+    assert torch.allclose(sweep(variant, TOKENS, cells, metric), base.expand(len(cells), -1))
+
+
+def test_all_heads_of_a_layer_are_its_attention_out(variant):
+    _, source = caches(variant)
+    for layer in range(variant.cfg.n_layers):
+        heads = [edit(variant, ("z", layer), source, head=h) for h in range(variant.cfg.n_heads)]
+        whole = [edit(variant, ("attn_out", layer), source)]
+        one, other = sweep(variant, TOKENS, [heads, whole], metric)
+        assert torch.allclose(one, other, atol=1e-9)
+
+
+def test_the_stream_before_layer_0_carries_the_whole_other_run():
+    model = tiny(positional_embedding_type="none")
+    _, other = caches(model)
+    with torch.no_grad():
+        expected = metric(model(OTHER))
+    cells = [[edit(model, ("resid_pre", layer), other)] for layer in range(2)]
+    assert torch.allclose(sweep(model, TOKENS, cells, metric), expected.expand(2, -1))
+
+
+def test_where_the_values_come_from():
+    model = tiny()
+    own, _ = caches(model)
+    assert not interventions.zeros(own, ("z", 1)).any()
+    mean = interventions.means(own, ("z", 1))
+    assert torch.allclose(mean[0, 3], own["z", 1][:, 3].mean(0))
+    overall = interventions.means(own, ("z", 1), by_position=False)
+    assert torch.allclose(overall[0, 6], own["z", 1].mean((0, 1)))
+    other = interventions.resampled(own, ("z", 1), seed=3)
+    same = (own["z", 1][:, None] == other[None]).flatten(2).all(-1)
+    assert same.sum(0).tolist() == [1] * 4 and not same.diagonal().any()
+    with pytest.raises(ValueError, match="there is 1"):
+        interventions.resampled(model.run_with_cache(TOKENS[:1])[1], ("z", 1))
+
+
+def test_frozen_patterns_hold_them_and_nothing_else():
+    model = tiny()
+    own, other = caches(model)
+    hooks = interventions.as_hooks(interventions.frozen_patterns(model, own))
+    with model.hooks(fwd_hooks=hooks):
+        _, run = model.run_with_cache(OTHER)
+    for layer in range(2):
+        assert torch.equal(run["pattern", layer], own["pattern", layer])
+    assert torch.equal(run["v", 0], other["v", 0])
+
+
+def test_steering_adds_a_direction():
+    model, direction = tiny(), torch.randn(12, dtype=torch.float64)
+    own, _ = caches(model)
+    for pos in (None, 2):
+        hook = interventions.steer(direction, 1.5, pos)
+        with model.hooks(fwd_hooks=[("blocks.1.hook_resid_pre", hook)]):
+            _, run = model.run_with_cache(TOKENS)
+        moved = run["resid_pre", 1] - own["resid_pre", 1]
+        here = slice(None) if pos is None else pos
+        assert torch.allclose(moved[:, here], 1.5 * direction.expand_as(moved[:, here]))
+        assert pos is None or not moved[:, 3:].any()
+
+
+def test_an_interrupted_sweep_leaves_no_hook():
+    model = tiny()
+    _, source = caches(model)
+
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(model, TOKENS, [[edit(model, ("z", 0), source)]], metric, progress=interrupt)
+    assert not any(point.listening for point in model.hook_dict.values())
+
+
+def test_the_bound_on_memory_bounds_the_batch():
+    model = tiny()
+    _, source = caches(model)
+    sizes = []
+    cells = [[edit(model, ("z", 0), source, pos=p)] for p in range(9)]
+    small = (
+        2
+        * interventions.MEMORY
+        // interventions._at_once(model, TOKENS, True, interventions.MEMORY)
+    )
+    sweep(model, TOKENS, cells, metric, memory=small, progress=sizes.append)
+    assert sizes == [2, 2, 2, 2, 1]
+    sweep(model, TOKENS, cells, metric, progress=sizes.append)
+    assert sizes[-1] == 9
+
+
+def test_places_that_do_not_exist_are_refused():
+    model = tiny()
+    _, source = caches(model)
+    with pytest.raises(ValueError, match=r"has no heads to choose from, so head=1"):
+        edit(model, ("resid_pre", 0), source, head=1)
+    with pytest.raises(ValueError, match="has 3 of head, counted from 0; got head=3"):
+        edit(model, ("z", 0), source, head=3)
+    with pytest.raises(ValueError, match="has 9 of pos, counted from 0; got pos=9"):
+        edit(model, ("z", 0), source, pos=9)
+    with pytest.raises(KeyError, match="no hook point matches"):
+        edit(model, ("zz", 0), source)
+    with pytest.raises(ValueError, match="outside of 9 positions"):
+        sweep(model, TOKENS, [[]], metric, at=9)
