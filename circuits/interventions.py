@@ -28,13 +28,16 @@ MEMORY = 2**30
 @dataclass(frozen=True, eq=False)
 class Edit:
     """Values for one place: `source`, of the activation's own shape or with a batch of 1, replaces
-    it at a position (a destination, in scores and patterns) and in a head, or in all of them."""
+    what is there, or is added to it, at a position (a destination, in scores and patterns) and in a
+    head, or in all of them."""
 
     name: str
     "A hook point, in full or short with its layer."
     source: Float[Tensor, "..."]
     pos: int | None = None
     head: int | None = None
+    add: bool = False
+    "Add to what is there instead."
 
 
 Cell = Sequence[Edit]
@@ -155,6 +158,17 @@ def sweep(
     return distributed.total(results)
 
 
+def run_cells(
+    model: GPT, tokens: Int[Tensor, "batch pos"], cells: Sequence[Cell], names: Sequence[str]
+) -> Cache:
+    """What the runs of several experiments have at some hook points: [cell*batch ...], cell after
+    cell, in one run from the tokens on."""
+    edited = dict.fromkeys(one.name for cell in cells for one in cell)
+    with torch.no_grad(), model.hooks([(name, _editing(cells, name)) for name in edited]):
+        rows = checked_tokens(tokens, model.cfg).repeat(len(cells), 1)
+        return model.run_with_cache(rows, None, names_filter=list(names))[1]
+
+
 def _run(
     model: GPT,
     begin: Tensor,
@@ -196,7 +210,8 @@ def _editing(cells: Sequence[Cell], name: str) -> HookFn:
         by_cell = changed.unflatten(0, (len(cells), -1))
         for number, one in edits:
             place = _index(one, hook, activation.ndim)
-            by_cell[number][place] = one.source.expand_as(by_cell[number])[place].to(changed.dtype)
+            values = one.source.expand_as(by_cell[number])[place].to(changed.dtype)
+            by_cell[number][place] = by_cell[number][place] + values if one.add else values
         return changed
 
     return make

@@ -18,9 +18,9 @@ FLOORS = {
                  "distributed", "interventions", "sharded", "snapshots", "loss",
                  "training"],
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
-                 "skip_trigrams", "composition", "importance", "metrics", "patching", "ablation",
-                 "recording", "dynamics", "evaluation", "plots", "figures", "report", "corpus",
-                 "runs", "train_command", "measure_commands", "cli"],
+                 "skip_trigrams", "composition", "importance", "metrics", "patching",
+                 "path_patching", "ablation", "recording", "dynamics", "evaluation", "plots",
+                 "figures", "report", "corpus", "runs", "train_command", "measure_commands", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [

@@ -1,0 +1,137 @@
+"""Path patching: what a sender does through chosen receivers alone.
+
+The edge from a sender to a receiver, as Wang et al. 2022 have it ("Interpretability in the wild",
+appendix B, https://arxiv.org/abs/2211.00593). Two runs on the clean tokens:
+
+1. The sender writes what it wrote in the corrupted run. Every other head writes what it wrote in
+   the clean run, but for those in `through`, which work with what reaches them. MLPs work with what
+   reaches them, or are held too (`freeze_mlps`). Norms rescale, or keep the scale of the clean run
+   (`freeze_norms`). What the receivers read here is noted.
+2. Nothing is held; only the receivers read what was noted. The metric is taken of this run.
+
+Senders are embed, pos, heads and MLPs by name; receivers a head's L1H2.Q, .K and .V, an MLP1, and
+logits, whose reading is the change of the final stream.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from xarray import DataArray
+
+from circuits import components
+from circuits.cache import Cache
+from circuits.components import Head
+from circuits.interventions import Edit, Metric, edit, run_cells, sweep
+from circuits.model import GPT
+from circuits.stream import same_run, stream
+
+Tokens = Int[Tensor, "batch pos"]
+
+
+def path_patching(
+    model: GPT,
+    tokens: Tokens,
+    clean: Cache,
+    corrupted: Cache,
+    metric: Metric,
+    *,
+    senders: Sequence[str],
+    receivers: Sequence[str],
+    through: Sequence[str] = (),
+    freeze_mlps: bool = False,
+    freeze_norms: bool = False,
+    at: int | Int[Tensor, " batch"] | None = None,
+    **how: Any,
+) -> DataArray:
+    """The metric when each sender reaches the receivers from the corrupted run, (sender, example);
+    the coordinate `base` is the clean run's. `clean` is the run on `tokens`, `corrupted` one on
+    others of their shape, both with everything cached.
+
+    ValueError for names that can neither send nor receive, and for a receiver that no sender comes
+    before.
+    """
+    same_run(model, clean, tokens)
+    if same_run(model, corrupted)["embed"].shape != clean["embed"].shape:
+        raise ValueError("the corrupted run must have as many examples and tokens as the clean one")
+    _check_order(model, senders, receivers)
+    held = _held(model, clean, freeze_mlps, freeze_norms)
+    free = {str(components.head(model.cfg, name)) for name in through}
+    cells = [
+        [*(one for label, one in held.items() if label not in {*free, sender}),
+         _sent(model, corrupted, sender)]
+        for sender in senders
+    ]  # fmt: skip
+    points = {receiver: _point(model, receiver) for receiver in receivers}
+    noted = []
+    for cell in cells:  # one at a time: what they note is kept for all
+        run = run_cells(model, tokens, [cell], [name for name, _ in points.values()])
+        noted.append([_reading(model, clean, run, points, receiver) for receiver in receivers])
+    *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
+    return DataArray(
+        torch.stack(values).cpu().numpy(),
+        dims=("sender", "example"),
+        coords={"sender": list(senders), "base": ("example", base.cpu().numpy())},
+        name="path_patched",
+        attrs={"long_name": f"metric with paths to {', '.join(receivers)} patched"},
+    )
+
+
+def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
+    if sender in ("embed", "pos"):
+        return edit(model, {"embed": "embed", "pos": "pos_embed"}[sender], corrupted)
+    if sender.startswith("MLP"):
+        return edit(model, ("mlp_out", int(sender[3:])), corrupted)
+    layer, head = components.head(model.cfg, sender)
+    return edit(model, ("z", layer), corrupted, head=head)
+
+
+def _held(model: GPT, clean: Cache, mlps: bool, norms: bool) -> dict[str, Edit]:
+    """What writes, or scales, as in the clean run, by name."""
+    held = {str(head): edit(model, ("z", head.layer), clean, head=head.head)
+            for head in components.every_head(model.cfg)}  # fmt: skip
+    for layer in range(model.cfg.n_layers):
+        if mlps and not model.cfg.attn_only:
+            held[f"MLP{layer}"] = edit(model, ("mlp_out", layer), clean)
+    if norms:
+        scales = [name for name in clean if name.endswith("hook_scale")]
+        held |= {name: edit(model, name, clean) for name in scales}
+    return held
+
+
+def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
+    """Where a receiver reads: a hook point, and the head if it is one's."""
+    if receiver == "logits":
+        return f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", None
+    if receiver.startswith("MLP"):
+        return f"blocks.{int(receiver[3:])}.hook_mlp_in", None
+    name, _, what = receiver.partition(".")
+    head = components.head(model.cfg, name)
+    return f"blocks.{head.layer}.attn.hook_{what.lower()}", head
+
+
+def _reading(
+    model: GPT, clean: Cache, run: Cache, points: dict[str, tuple[str, Head | None]], receiver: str
+) -> Edit:
+    name, head = points[receiver]
+    if receiver == "logits":
+        return Edit(name, run[name] - stream(model, clean), add=True)
+    return Edit(name, run[name], head=None if head is None else head.head)
+
+
+def _check_order(model: GPT, senders: Sequence[str], receivers: Sequence[str]) -> None:
+    if model.cfg.n_layers == 0:
+        raise ValueError("a model without layers has one path alone, from embed to logits")
+    if not (senders and receivers):
+        raise ValueError("path patching wants at least one sender and one receiver")
+    depths = {name: components.depth(model.cfg, name) for name in (*senders, *receivers)}
+    for sender in senders:
+        if sender == "logits" or "." in sender:
+            raise ValueError(f"{sender} reads; senders are embed, pos, heads and MLPs")
+        if all(depths[sender] >= depths[receiver] for receiver in receivers):
+            raise ValueError(f"{sender} comes before none of {list(receivers)}")
+    for receiver in receivers:
+        if receiver in ("embed", "pos") or (receiver[0] == "L" and "." not in receiver):
+            raise ValueError(f"{receiver} writes; receivers are L1H2.Q, .K, .V, MLP1 and logits")
