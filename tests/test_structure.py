@@ -20,7 +20,7 @@ FLOORS = {
                  "skip_trigrams",
                  "composition", "importance", "ablation", "recording", "dynamics", "evaluation",
                  "plots", "figures", "report", "corpus", "runs", "train_command",
-                 "measure_commands", "cli"],
+                 "measure_commands", "figure_commands", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [
