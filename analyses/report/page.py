@@ -10,8 +10,9 @@ from analyses.report.entries import PAPERS, Entry
 
 SMALL = 120_000
 "Bytes up to which the page shows the SVG itself; a larger one stands behind its PNG."
-NUMBERS = """no one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-fifteen sixteen seventeen eighteen nineteen twenty""".split()
+NUMBERS = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+NUMBERS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"]
+NUMBERS += ["eighteen", "nineteen", "twenty"]
 
 
 def page(entries: Sequence[Entry], folder: Path) -> str:
@@ -43,7 +44,7 @@ def paper_and_here(says: str) -> tuple[str, str]:
 
 
 def _sentence(entries: Sequence[Entry]) -> str:
-    """Counts of verdicts in words: "Four figures: the claims of three hold, that of one ..."."""
+    """Counts in words: "Four figures: three show what the paper found and one does not."."""
     verdicts = [entry.verdict for entry in entries if entry.verdict]
     held = sum(verdict.holds for verdict in verdicts)
     failed = len(entries) - len(verdicts)
@@ -155,7 +156,6 @@ def _sentence_case(words: str) -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
 <title>circuits: the papers' figures</title>
 <style>
 {style}</style></head><body>
