@@ -300,6 +300,8 @@ def test_print_cuts_no_table_and_is_dark_on_light_for_anyone(browser, made):
     assert run(f"{cut}.{wide}") == []
     assert run("return document.documentElement.scrollWidth <= innerWidth")
     assert luminance(run("return getComputedStyle(document.body).color")) < 60
+    assert luminance(run("return getComputedStyle(document.body).backgroundColor")) == 255
+    assert run("return getComputedStyle(document.documentElement).colorScheme") == "light"
 
 
 def test_dark_differs_from_light_and_pictures_stay_on_white(browser, made):
