@@ -1,12 +1,11 @@
 """`circuits` on the command line. Nothing heavy is imported before a command runs."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.figure_commands import draw, reproduce
 from analyses.measure_commands import evaluate, measure
 from analyses.train_command import train
 
@@ -23,6 +22,8 @@ app = typer.Typer(
 )
 
 
+app.command()(reproduce)
+app.command()(draw)
 app.command()(train)
 app.command()(evaluate)
 app.command()(measure)
@@ -69,56 +70,6 @@ def models() -> None:
             "Prefix matching of each head at the end (and the step at which it passed 0.3)"
         )
         console.print(formed)
-
-
-@app.command()
-def reproduce(
-    paper: Annotated[str, typer.Argument(help="framework or induction; both if left out")] = "",
-    model: Annotated[str, typer.Option(help="a model that ships, or a folder")] = "attn-only-2l",
-    out: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
-    only: Annotated[list[str] | None, typer.Option(help="a figure; repeat for several")] = None,
-) -> None:
-    """Draw the papers' figures from a trained model into report/index.html."""
-    from rich.progress import Progress
-
-    from analyses import report
-    from analyses.figures import FIGURES
-
-    names = [name for name in FIGURES if name.startswith(f"{paper}/" if paper else "")]
-    unknown = [name for name in only or () if name not in names]
-    if unknown or not names:
-        raise ValueError(f"no figure {unknown or paper!r}; there are {list(FIGURES)}")
-    with _plain_matplotlib(), Progress() as progress:
-        task = progress.add_task("drawing", total=len(only or names))
-
-        def done(entry: report.Entry) -> None:
-            verdict = entry.drawing.verdict if entry.drawing else None
-            held = "failed" if verdict is None else "holds" if verdict.holds else "does not hold"
-            progress.print(f"[bold]{entry.name}[/bold]  {held}", highlight=False)
-            progress.print(f"  {verdict.says if verdict else entry.error}", highlight=False)
-            progress.advance(task)
-
-        entries = report.write(_loaded(model), model, out, only or names, done)
-    typer.echo(f"report: {out / 'index.html'}")
-    if any(entry.drawing is None for entry in entries):
-        raise typer.Exit(1)
-
-
-@app.command()
-def draw(
-    figure: Annotated[str, typer.Argument(help="a figure named by `circuits list`")],
-    model: Annotated[str, typer.Option(help="a model that ships, or a folder")] = "attn-only-2l",
-    out: Annotated[Path | None, typer.Option(help="picture file; the ending decides")] = None,
-) -> None:
-    """Draw one figure into a picture file, and print its verdict."""
-    from analyses import figures
-
-    file = out or Path(f"{figure.replace('/', '-')}.png")
-    with _plain_matplotlib():
-        drawing = figures.draw(figure, _loaded(model))
-        drawing.figure.savefig(file, dpi=160, facecolor="white")
-    held = "holds" if drawing.verdict.holds else "does not hold"
-    typer.echo(f"{file}\n{held}: {drawing.verdict.says}")
 
 
 @app.command(name="list")
@@ -174,17 +125,6 @@ def _loaded(model: str) -> "GPT":
     from circuits.pretrained import load
 
     return load(model)
-
-
-@contextmanager
-def _plain_matplotlib() -> Iterator[None]:
-    """No window system and matplotlib's own defaults, for the length of one command."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.use("agg")
-        matplotlib.rcParams.update({"font.size": 9, "svg.hashsalt": "circuits"})
-        yield
 
 
 def main() -> None:

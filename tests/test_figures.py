@@ -1,16 +1,14 @@
 """Every figure is drawn; its verdict is true on a known circuit and false on an untrained model."""
 
 import json
-import re
 
 import pytest
 from typer.testing import CliRunner
 
-from analyses import figures, report
+from analyses import figures
 from analyses.cli import app
 from circuits import GPT, GPTConfig, ground_truth, save
 from circuits.data import train_tokenizer
-from tests.conftest import tiny
 
 WORDS = "when mary and john went to the shop john gave flowers to mary while others waited there"
 
@@ -43,40 +41,6 @@ def test_the_verdict_holds_on_a_circuit_built_to_show_it(name):
     assert verdict.holds, verdict.says
 
 
-def test_a_report_is_whole_and_names_failures(tmp_path, untrained):
-    out = tmp_path / "report"
-    silent = tiny(n_ctx=64)  # without a tokenizer: skip-trigrams cannot be drawn
-    entries = report.write(
-        silent.float(), "<tiny>", out, ["framework/skip-trigrams", "framework/copying"]
-    )
-    assert [entry.error for entry in entries] == [
-        "ValueError: skip-trigrams are words: the model has no tokenizer", "",
-    ]  # fmt: skip
-    page = (out / "index.html").read_text()
-    assert "&lt;tiny&gt;" in page and "<tiny>" not in page and "failed" in page
-    for picture in re.findall(r'(?:src|href)="([^"#:]+)"', page):
-        assert (out / picture).stat().st_size > 1000
-    results = json.loads((out / "results.json").read_text())
-    assert results["figures"]["framework/copying"]["holds"] is False
-    report.write(untrained, "again", out, ["framework/copying"])  # replaces the old report
-    assert not (out / "framework-skip-trigrams.png").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
-
-
-def test_an_interrupted_report_leaves_the_old_one(tmp_path, untrained):
-    out = tmp_path / "report"
-    report.write(untrained, "first", out, ["framework/copying"])
-    before = (out / "index.html").read_text()
-
-    def interrupt(entry):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        report.write(untrained, "second", out, ["framework/copying"], interrupt)
-    assert (out / "index.html").read_text() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
-
-
 def cli(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -92,20 +56,6 @@ def test_the_command_line_draws_lists_and_shows_heads(tmp_path, untrained):
     assert all(name in listed for name in figures.FIGURES)
     table = cli("heads", tmp_path / "model").output
     assert "L1H3" in table and "previous" in table
-
-
-def test_reproduce_fails_when_a_figure_fails(tmp_path):
-    save(tiny(), tmp_path / "model")
-    options = (
-        "--model",
-        tmp_path / "model",
-        "--out",
-        tmp_path / "out",
-        "--only",
-        "framework/skip-trigrams",
-    )
-    done = cli("reproduce", *options)
-    assert done.exit_code == 1 and "no tokenizer" in done.output
 
 
 def test_training_on_text_gives_a_folder_that_loads(tmp_path):

@@ -1,0 +1,90 @@
+"""`circuits reproduce` and `circuits draw`. Nothing heavy is imported before they run."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+JOBS = 1
+MODEL = "a model that ships, or a folder; the usual one of each figure if left out"
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="framework or induction; both if left out")] = "",
+    only: Annotated[list[str] | None, typer.Option(help="a figure; repeat for several")] = None,
+    model: Annotated[str, typer.Option(help=MODEL)] = "",
+    out: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
+    jobs: Annotated[int, typer.Option(help="processes that draw, side by side")] = JOBS,
+) -> None:
+    """Draw the papers' figures from trained models into report/index.html."""
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    from analyses import report
+    from analyses.figures import FIGURES
+
+    names = [name for name in FIGURES if name.startswith(f"{paper}/" if paper else "")]
+    if not names:
+        raise ValueError(f"no paper {paper!r}; there are {list(report.PAPERS)}")
+    chosen = [report.known(name, names) for name in only or names]
+    with _window_free(), _ended_in_order(), Progress() as progress:
+        task = progress.add_task("drawing", total=len(dict.fromkeys(chosen)))
+
+        def done(entry: report.Entry) -> None:
+            verdict = entry.verdict
+            held = "failed" if verdict is None else "holds" if verdict.holds else "does not hold"
+            progress.print(f"[bold]{entry.name}[/bold]  {held}", highlight=False)
+            words = escape(verdict.says if verdict else entry.error)
+            progress.print(f"  {words}", highlight=False)
+            progress.advance(task)
+
+        entries = report.write(out, chosen, model or None, jobs, done)
+    typer.echo(f"report: {out / 'index.html'}")
+    if any(entry.error for entry in entries):
+        raise typer.Exit(1)
+
+
+def draw(
+    figure: Annotated[str, typer.Argument(help="a figure named by `circuits list`")],
+    model: Annotated[str, typer.Option(help=MODEL)] = "",
+    out: Annotated[Path | None, typer.Option(help="picture file; the ending decides")] = None,
+) -> None:
+    """Draw one figure into a picture file, and print its verdict."""
+    from analyses import figures, report
+    from circuits.pretrained import load
+
+    name = model or figures.usual_model(report.known(figure))
+    file = out or Path(f"{figure.replace('/', '-')}.png")
+    with _window_free(), report.plain_matplotlib():
+        drawing = figures.draw(figure, load(name))
+        drawing.figure.savefig(file, dpi=160, facecolor="white")
+    held = "holds" if drawing.verdict.holds else "does not hold"
+    typer.echo(f"{file}: drawn from {name}\n{held}: {drawing.verdict.says}")
+
+
+@contextmanager
+def _window_free() -> Iterator[None]:
+    """matplotlib without a window system, for the length of one command."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.use("agg")
+        yield
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A request to end (SIGTERM) that leaves no process and no half report behind."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
