@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.explore_command import explore
 from analyses.measure_commands import evaluate, measure
 from analyses.train_command import train
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command()(measure)
+app.command()(explore)
 
 
 @app.command()

@@ -19,8 +19,8 @@ FLOORS = {
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
                  "skip_trigrams",
                  "composition", "importance", "ablation", "recording", "dynamics", "evaluation",
-                 "plots", "figures", "report", "corpus", "runs", "train_command",
-                 "measure_commands", "cli"],
+                 "plots", "figures", "report", "explorer", "corpus", "runs", "train_command",
+                 "measure_commands", "explore_command", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [
