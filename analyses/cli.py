@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analyses.explore_command import explore
 from analyses.figure_commands import draw, reproduce
 from analyses.measure_commands import evaluate, measure
 from analyses.train_command import train
@@ -27,6 +28,7 @@ app.command()(draw)
 app.command()(train)
 app.command()(evaluate)
 app.command()(measure)
+app.command()(explore)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from analyses.figures import Drawing, Verdict
 from analyses.report import folder, workers
 from analyses.report.page import paper_and_here
 from circuits import load, save
+from tests.browser import chromium
 from tests.conftest import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -253,11 +254,7 @@ def test_every_link_of_the_page_leads_somewhere_and_words_are_words(made, silent
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    browsers = pytest.importorskip("tests.browser", reason="selenium is not installed")
-    for program in (browsers.CHROMIUM, browsers.DRIVER):
-        if not program.exists():
-            pytest.skip(f"there is no {program}")
-    with browsers.chromium(tmp_path_factory.mktemp("profile")) as driver:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
 
 
