@@ -19,7 +19,7 @@ FLOORS = {
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
                  "skip_trigrams",
                  "composition", "importance", "ablation", "recording", "dynamics", "evaluation",
-                 "plots", "figures", "report", "corpus", "runs", "train_command",
+                 "plots", "tables", "figures", "report", "corpus", "runs", "train_command",
                  "measure_commands", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
