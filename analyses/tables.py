@@ -16,7 +16,7 @@ STYLE = """.table { overflow-x: auto; margin: 1rem 0; }
 .table caption { text-align: left; padding: .3rem 0; }
 .table tr { display: table-row; border: 0; padding: 0; }
 .table th, .table td { display: table-cell; text-align: left; vertical-align: top;
-  padding: .25rem .9rem .25rem 0; border-top: 1px solid rgba(128, 128, 128, .35); }
+  padding: .25rem .6rem; border-top: 1px solid rgba(128, 128, 128, .35); }
 .table .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .table .token { font-family: ui-monospace, monospace; white-space: nowrap; padding: .1rem .3rem;
   margin-right: .2rem; border-radius: 3px; display: inline-block; }

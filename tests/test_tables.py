@@ -1,4 +1,4 @@
-"""Tables as HTML are escaped, coloured by value and whole; what they show is that of the circuits."""
+"""Tables as HTML are escaped, coloured and whole; what they show is that of the circuits."""
 
 from html.parser import HTMLParser
 
@@ -114,7 +114,7 @@ def test_the_first_norm_is_what_layer_0_sees():
     model = talker(normalization_type="LN")
     read = skip_trigrams.through_first_norm(model)
     norm, W_E = model.blocks[0].ln1, model.W_E
-    seen = norm(W_E) - norm.b
+    seen = norm(W_E[None])[0] - norm.b
     torch.testing.assert_close(read.W_E * norm.w, seen)
     assert torch.equal(skip_trigrams.through_first_norm(talker(normalization_type=None)).W_E,
                        talker(normalization_type=None).W_E)  # fmt: skip
