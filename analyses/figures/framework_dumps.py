@@ -103,7 +103,7 @@ def positional_table(model: GPT) -> Drawing:
         + ("" if order else "No head is over the threshold; the nearest is shown. ")
     )
     return Drawing(
-        plots.token_table(found, {"head": 7, "looks_at": 14, "attention": 11, "source": 16,
+        plots.token_table(visible(found), {"head": 7, "looks_at": 14, "attention": 11, "source": 16,
                                   "outs": 56, "peak": 7}),
         "What positional heads say",
         f"Framework, Positional heads (F13, table), {FRAMEWORK}",

@@ -82,7 +82,7 @@ def split_words(model: GPT, rows: int = 12) -> Drawing:
         "Ranks count the tokens that stand before the piece: of all queries for the source, and of "
         "all outs that it raises."
     )
-    both = concat([contrast.assign(model="trained"), by_luck.assign(model="at initialisation")])
+    both = concat([contrast.assign(model="trained"), by_luck.assign(model="untrained")])
     shown = best.reset_index(drop=True)
     return Drawing(
         plots.token_table(
@@ -122,7 +122,7 @@ def classes(model: GPT) -> Drawing:
         "skip-trigrams of each head: "
         + ", ".join(f"{name} {total[name]} (at initialisation {luck[name]})" for name in named)
     )
-    both = concat([trained.assign(model="trained"), by_luck.assign(model="at initialisation")])
+    both = concat([trained.assign(model="trained"), by_luck.assign(model="untrained")])
     counts = both.filter(["model", "head", *skip_trigrams.PATTERNS]).reset_index(drop=True)
     examples = every.query("pattern != 'other'").drop_duplicates(["pattern", "source"])
     examples = examples.groupby("pattern", sort=False).head(3).sort_values("pattern", kind="stable")
