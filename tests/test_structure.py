@@ -20,7 +20,7 @@ FLOORS = {
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
                  "skip_trigrams", "composition", "importance", "metrics", "patching",
                  "path_patching", "ablation", "recording", "dynamics", "evaluation", "plots",
-                 "figures", "report", "explorer", "corpus", "runs", "train_command",
+                 "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
                  "measure_commands", "figure_commands", "explore_command", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."

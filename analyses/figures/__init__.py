@@ -5,7 +5,9 @@ from collections.abc import Callable
 from analyses.figures import (
     framework,
     framework_composition,
+    framework_dumps,
     framework_importance,
+    framework_tables,
     framework_text,
     induction,
 )
@@ -15,8 +17,13 @@ from circuits.model import GPT
 __all__ = ["FIGURES", "Drawing", "Verdict", "draw", "usual_model"]
 
 FIGURES: dict[str, Callable[[GPT], Drawing]] = {
-    "framework/skip-trigrams": framework.skip_trigram_table,
+    "framework/skip-trigrams": framework_tables.skip_trigrams_table,
+    "framework/split-words": framework_tables.split_words,
+    "framework/classes": framework_tables.classes,
+    "framework/head-dump": framework_dumps.head_dump,
     "framework/positions": framework.positions,
+    "framework/positional-table": framework_dumps.positional_table,
+    "framework/bugs": framework_dumps.bugs,
     "framework/eigenvalues": framework.eigenvalues,
     "framework/copying": framework.copying_histogram,
     "framework/composition": framework_composition.heatmaps,
@@ -32,7 +39,19 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
 }
-ONE_LAYER: frozenset[str] = frozenset()
+ONE_LAYER = frozenset(
+    {
+        "framework/skip-trigrams",
+        "framework/split-words",
+        "framework/classes",
+        "framework/head-dump",
+        "framework/positions",
+        "framework/positional-table",
+        "framework/bugs",
+        "framework/eigenvalues",
+        "framework/copying",
+    }
+)
 "Figures of the paper's one-layer model; all others are of a two-layer model."
 
 

@@ -1,10 +1,9 @@
 """Figures of "A Mathematical Framework for Transformer Circuits" (Elhage et al. 2021)."""
 
-import numpy as np
 import torch
 from xarray import DataArray
 
-from analyses import attention, copying, plots, prompts, skip_trigrams
+from analyses import attention, copying, plots, prompts
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
 from circuits.model import GPT
 
@@ -166,31 +165,6 @@ def corner(model: GPT) -> Drawing:
         "layer-0 head that most attends to the previous token), the token it is at. Up: it copies "
         "what it finds. The colour is measured, not read from weights.",
         Verdict(bool(induction.any() and inside[induction].all()), says),
-    )
-
-
-def skip_trigram_table(model: GPT) -> Drawing:
-    """F10, "Copying / primitive in-context learning": source, destination and out tokens of every
-    head, one row a head, sources chosen by rule."""
-    table = skip_trigrams.copying_table(model)
-    first = int((table.own_rank == 0).sum())
-    control = skip_trigrams.copying_table(at_initialisation(model))
-    says = (
-        f"paper: most heads copy, their strongest out token is the source; here {first} of "
-        f"{len(table)} heads raise their source most of all {model.cfg.d_vocab:,} tokens, by "
-        f"{np.median(table.own_score):.1f} standard deviations in the median (at initialisation, "
-        f"picked by the same rule: {int((control.own_rank == 0).sum())} heads, "
-        f"{np.median(control.own_score):.1f})"
-    )
-    return Drawing(
-        plots.skip_trigrams(table),
-        "Copying skip-trigrams",
-        f"Framework, Skip-trigrams: copying (F10), {FRAMEWORK}",
-        "A head that is at a destination token and has seen the source raises the out tokens. The "
-        "source of each head is the word whose own logit stands out most; the shade is by how much "
-        "(white: not at all, full: 20 standard deviations). ␣ is a leading space. Heads of layer 1 "
-        "are read straight from the embedding, without what layer 0 adds.",
-        Verdict(first > len(table) / 2, says),
     )
 
 

@@ -8,7 +8,7 @@ from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_tok
 from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
 from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
-from analyses.plots.tables import skip_trigrams
+from analyses.plots.tables import skip_trigrams, spelling_grid, token_table
 from analyses.plots.text import text
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "scatter",
     "show_token",
     "skip_trigrams",
+    "spelling_grid",
     "text",
+    "token_table",
     "wiring",
 ]

@@ -25,6 +25,7 @@ def show_token(token: str) -> str:
         .replace(" ", "␣")
         .replace("\n", "⏎")
         .replace("\t", "⇥")
+        .replace("\r", "␍")
     )
 
 

@@ -1,11 +1,25 @@
 """Tables of tokens as figures."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 from pandas import DataFrame
+from xarray import DataArray
 
-from analyses.plots.canvas import show_token
+from analyses.plots.canvas import axes_of, show_token
+
+CHARACTER, LINE = 0.072, 0.25
+"Inches of a character in monospace, and of a row."
+LONGEST = 14
+"Characters of a token that are shown before it is cut."
+ABOVE, BELOW = "#0072B2", "#D55E00"
+SIGNED = LinearSegmentedColormap.from_list("signed", [BELOW, "white", ABOVE])
 
 
 def skip_trigrams(table: DataFrame) -> Figure:
@@ -35,6 +49,87 @@ def skip_trigrams(table: DataFrame) -> Figure:
             strength = min(max(float(table["own_score"].iloc[row - 1]) / 20, 0.0), 1.0)
             cell.set_facecolor(plt.get_cmap("Blues")(0.6 * strength))
     return figure
+
+
+def token_table(frame: DataFrame, widths: Mapping[str, int], limit: float | None = None) -> Figure:
+    """The columns named in `widths` (in characters) as a figure. In a cell that is a list of
+    (token, value) each token stands on the colour of its value, blue above 0 and orange below, full
+    at `limit`, by default the largest size in its column; what does not fit a cell is left out.
+
+    KeyError for a column that is not there.
+    """
+    missing = [name for name in widths if name not in frame]
+    if missing:
+        raise KeyError(f"no columns {missing}; there are {list(frame)}")
+    wide, high = sum(widths.values()), len(frame) + 1
+    figure, ax = plt.subplots(figsize=(wide * CHARACTER + 0.2, high * LINE + 0.2))
+    ax.set(xlim=(0, wide), ylim=(high, 0))
+    ax.axis("off")
+    figure.subplots_adjust(0.01, 0.02, 0.99, 0.98)
+    left = 0.0
+    for name, width in widths.items():
+        _write(ax, left, 0.5, name.replace("_", " "), weight="bold")
+        lists = [cell for cell in frame[name] if isinstance(cell, list)]
+        sizes = [abs(value) for cell in lists for _, value in cell]
+        end = limit or max(sizes, default=1.0) or 1.0
+        for row, cell in enumerate(frame[name], 1):
+            if isinstance(cell, list):
+                _tokens(ax, left, row + 0.5, width, cell, end)
+            else:
+                said = f"{cell:.3g}" if isinstance(cell, float) else _short(str(cell))
+                _write(ax, left, row + 0.5, said)
+        left += width
+    for row in range(1, high):
+        ax.axhline(row, color="0.8", linewidth=0.6)
+    return figure
+
+
+def spelling_grid(grid: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
+    """A grid of `skip_trigrams.spelling_grid`: each cell on the colour of its value, with what its
+    two pieces spell; words are bold, forced cells framed."""
+    rows, columns = grid.shape
+    ax = axes_of(ax, (1.05 * columns + 1.2, 0.5 * rows + 1.2))
+    end = float(np.abs(grid.values).max(initial=0.0)) or 1.0
+    shown = ax.imshow(grid.values, cmap=SIGNED, vmin=-end, vmax=end, alpha=0.75, aspect="auto")
+    bar = plt.colorbar(shown, ax=ax)
+    bar.set_label("QK score x OV effect")
+    for i, first in enumerate(grid.destination.values):
+        for j, rest in enumerate(grid.out.values):
+            word = bool(grid.spells[i, j])
+            said = _short(f"{first}{rest}".replace("\n", "⏎"))
+            ax.text(j, i, said, ha="center", va="center", fontsize=8,
+                    weight="bold" if word else "normal")  # fmt: skip
+            if bool(grid.forced[i, j]):
+                box = Rectangle((j - 0.46, i - 0.43), 0.92, 0.86, fill=False, linewidth=1.4)
+                ax.add_patch(box)
+    ax.set_xticks(range(columns), [show_token(str(name)) for name in grid.out.values])
+    ax.set_yticks(range(rows), [show_token(str(name)) for name in grid.destination.values])
+    ax.set(xlabel="out", ylabel="destination", title=title)
+    return ax
+
+
+def _tokens(
+    ax: Axes, left: float, y: float, width: int, cell: list[tuple[str, float]], end: float
+) -> None:
+    x = left + 0.5
+    for token, value in cell:
+        said = _short(show_token(token))
+        if x + len(said) + 1 > left + width:
+            break
+        strength = 0.6 * min(abs(value) / end, 1.0)
+        colour = to_rgba(ABOVE if value >= 0 else BELOW, strength)
+        ax.add_patch(Rectangle((x - 0.4, y - 0.4), len(said) + 0.8, 0.8, color=colour, linewidth=0))
+        _write(ax, x, y, said)
+        x += len(said) + 1.6
+
+
+def _write(ax: Axes, x: float, y: float, said: str, weight: str = "normal") -> None:
+    said = said.replace("$", r"\$")
+    ax.text(x, y, said, fontsize=8, family="monospace", va="center", weight=weight)
+
+
+def _short(said: str) -> str:
+    return said if len(said) <= LONGEST else said[: LONGEST - 1] + "…"
 
 
 def _row(pairs: list[tuple[str, float]]) -> str:

@@ -9,20 +9,29 @@ al. 2021, "Interpreting ... as skip-trigrams",
 https://transformer-circuits.pub/2021/framework/index.html)
 """
 
-from analyses.skip_trigrams.bugs import bug_grid, bugs
+from analyses.skip_trigrams.bugs import bug_grid, bugs, spelling_grid
+from analyses.skip_trigrams.dump import brackets, head_dump, positional_table, strongest
 from analyses.skip_trigrams.patterns import PATTERNS, patterns, triples
-from analyses.skip_trigrams.splits import split_table, split_tokens
+from analyses.skip_trigrams.scores import through_first_norm
+from analyses.skip_trigrams.splits import split_contrast, split_table, split_tokens
 from analyses.skip_trigrams.tables import copying_table, table, top_entries
 
 __all__ = [
     "PATTERNS",
+    "brackets",
     "bug_grid",
     "bugs",
     "copying_table",
+    "head_dump",
     "patterns",
+    "positional_table",
+    "spelling_grid",
+    "split_contrast",
     "split_table",
     "split_tokens",
+    "strongest",
     "table",
+    "through_first_norm",
     "top_entries",
     "triples",
 ]

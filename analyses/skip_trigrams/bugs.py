@@ -8,11 +8,19 @@ https://transformer-circuits.pub/2021/framework/index.html)
 from collections.abc import Sequence
 from itertools import permutations
 
+import numpy as np
 import torch
 from pandas import DataFrame
 from xarray import DataArray
 
-from analyses.skip_trigrams.scores import circuits_of, product, tokens_of, words_of
+from analyses.skip_trigrams.scores import (
+    circuits_of,
+    product,
+    tokens_of,
+    vocabulary,
+    words_of,
+)
+from analyses.skip_trigrams.splits import split_tokens
 from circuits.components import AnyHead
 from circuits.components import head as head_of
 from circuits.model import GPT
@@ -55,6 +63,39 @@ def bug_grid(
             "head": str(label),
         },
     )
+
+
+def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> DataArray:
+    """`bug_grid` of one split word and of the n - 1 others (fewer if there are fewer) whose pieces
+    it most answers for: the first pieces are the destinations, the rests the outs, so that the
+    diagonal spells words.
+
+    Two coordinates (destination, out) need no corpus, only the tokenizer: `spells`, whether the
+    two make a word of the vocabulary; and `forced`, cells above 0 that make none, while their row
+    and their column each hold a cell above 0 that does. One head cannot have these right cells
+    without the forced ones. ValueError for a source that is no split word.
+    """
+    words = split_tokens(model)
+    if source not in set(words.source):
+        raise ValueError(f"{source!r} is no word that splits; there are {len(words)}")
+    with torch.no_grad():
+        QK, OV = circuits_of(model, head)
+        token = tokens_of(model, [source])
+        qk = QK.columns(token)[:, 0][tokens_of(model, words.destination)]
+        ov = OV.rows(token)[0][tokens_of(model, words.out)]
+        words["score"] = (product(qk, ov) * (ov > 0)).tolist()
+    words["own"] = words.source == source
+    ranked = words.sort_values(["own", "score"], ascending=False, kind="stable")
+    ranked = ranked.drop_duplicates("destination").drop_duplicates("out").head(n)
+    grid = bug_grid(
+        model, head, source, destinations=list(ranked.destination), outs=list(ranked.out)
+    )
+    known = set(words_of(model, torch.arange(vocabulary(model).size)))
+    spells = np.array([[f" {a}{b}" in known for b in ranked.out] for a in ranked.destination])
+    right = spells & (grid.values > 0)
+    forced = right.any(1, keepdims=True) & right.any(0, keepdims=True) & ~spells
+    dims = ("destination", "out")
+    return grid.assign_coords(spells=(dims, spells), forced=(dims, forced))
 
 
 def bugs(

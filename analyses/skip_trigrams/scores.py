@@ -1,5 +1,6 @@
 """What all skip-trigram tables read: circuits as softmax sees them, and tokens by their words."""
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -20,6 +21,23 @@ def circuits(model: GPT) -> tuple[FactoredMatrix, FactoredMatrix]:
     less its mean; ValueError for a model without a tokenizer, whose tokens are no words."""
     vocabulary(model)
     return centred(full_QK(model)), centred(full_OV(model))
+
+
+def through_first_norm(model: GPT) -> GPT:
+    """A copy whose embedding is what the first layer's norm makes of it, each token by itself, but
+    for the norm's gain, which circuits hold: QK scores are then those that layer 0 computes,
+    positions and biases aside. The paper does so for its one-layer tables. A model without norms is
+    copied as it is."""
+    read = copy.deepcopy(model)
+    with torch.no_grad():
+        x = model.W_E.detach()
+        kind = model.cfg.normalization_type or ""
+        if kind.startswith("LN"):
+            x = x - x.mean(-1, keepdim=True)
+        if kind:
+            x = x / (x.pow(2).mean(-1, keepdim=True) + model.cfg.eps).sqrt()
+        read.embed.W_E.copy_(x)
+    return read
 
 
 def circuits_of(model: GPT, head: AnyHead) -> tuple[FactoredMatrix, FactoredMatrix]:
