@@ -18,7 +18,8 @@ FLOORS = {
                  "distributed", "sharded", "snapshots", "loss", "training"],
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
                  "skip_trigrams",
-                 "composition", "importance", "ablation", "recording", "dynamics", "evaluation",
+                 "composition", "bandwidth", "expansion", "importance", "ablation",
+                 "recording", "dynamics", "evaluation",
                  "plots", "figures", "report", "corpus", "runs", "train_command",
                  "measure_commands", "cli"],
 }  # fmt: skip

@@ -4,17 +4,33 @@ from collections.abc import Callable
 
 from analyses.figures import (
     framework,
+    framework_architecture,
     framework_composition,
+    framework_erratum,
+    framework_expansion,
     framework_importance,
+    framework_mlps,
     framework_text,
     induction,
 )
 from analyses.figures.drawing import Drawing, Verdict
 from circuits.model import GPT
 
-__all__ = ["FIGURES", "Drawing", "Verdict", "draw", "usual_model"]
+__all__ = ["FIGURES", "IDENTITIES", "Drawing", "Verdict", "draw", "usual_model"]
 
 FIGURES: dict[str, Callable[[GPT], Drawing]] = {
+    "framework/architecture": framework_architecture.architecture,
+    "framework/residual-stream": framework_architecture.residual_stream,
+    "framework/virtual-weights": framework_architecture.virtual_weights,
+    "framework/bandwidth": framework_architecture.bandwidth_use,
+    "framework/moves": framework_architecture.moves,
+    "framework/one-layer": framework_expansion.one_layer,
+    "framework/expansion": framework_expansion.expansion_terms,
+    "framework/circuits": framework_expansion.token_circuits,
+    "framework/two-layers": framework_expansion.two_layers,
+    "framework/qk-expansion": framework_expansion.qk_expansion,
+    "framework/erratum": framework_erratum.erratum,
+    "framework/mlps": framework_mlps.mlps,
     "framework/skip-trigrams": framework.skip_trigram_table,
     "framework/positions": framework.positions,
     "framework/eigenvalues": framework.eigenvalues,
@@ -32,8 +48,17 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
 }
-ONE_LAYER: frozenset[str] = frozenset()
+ONE_LAYER: frozenset[str] = frozenset(
+    {"framework/one-layer", "framework/expansion", "framework/circuits"}
+)
 "Figures of the paper's one-layer model; all others are of a two-layer model."
+
+IDENTITIES: frozenset[str] = frozenset(
+    {"framework/architecture", "framework/residual-stream", "framework/one-layer",
+     "framework/expansion", "framework/two-layers", "framework/qk-expansion",
+     "framework/erratum", "framework/mlps"}
+)  # fmt: skip
+"Figures whose verdict is a law: true of every model, trained or not."
 
 
 def usual_model(name: str) -> str:

@@ -8,6 +8,7 @@ from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_tok
 from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
 from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
+from analyses.plots.schematics import Step, arrows, chains, formula, steps, terms
 from analyses.plots.tables import skip_trigrams
 from analyses.plots.text import text
 
@@ -15,10 +16,14 @@ __all__ = [
     "CONTROL",
     "ROLE_COLOURS",
     "TRAINED",
+    "Step",
+    "arrows",
     "attention",
     "bars",
+    "chains",
     "composition",
     "eigenvalues",
+    "formula",
     "grid",
     "heatmap",
     "histogram",
@@ -28,6 +33,8 @@ __all__ = [
     "scatter",
     "show_token",
     "skip_trigrams",
+    "steps",
+    "terms",
     "text",
     "wiring",
 ]
