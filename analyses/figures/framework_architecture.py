@@ -238,16 +238,16 @@ def moves(model: GPT) -> Drawing:
         figure_of(ax),
         "A head moves information",
         f"Framework, Attention heads as information movement (F5), {FRAMEWORK}",
-        "The pattern of one head on a prompt of ours, the wider the more attention; orange: the "
-        "strongest, not counting the first token, where heads rest. Roles are by scores on random "
-        "tokens, not on this prompt.",
+        "The pattern of one head on a prompt of ours, the wider the more attention; grey: from "
+        "the first token, where heads rest; orange: the strongest of the others. "
+        "Roles are by scores on random tokens, not on this prompt.",
         Verdict(right, says),
     )
 
 
 def _require_layers(model: GPT, what: str) -> None:
     if model.cfg.n_layers < 1:
-        raise ValueError(f"{what} need a layer or more, this model has none")
+        raise ValueError(f"wanted a layer or more for {what}, this model has none")
 
 
 def _logit_error(model: GPT) -> tuple[float, float]:

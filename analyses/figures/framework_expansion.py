@@ -159,8 +159,9 @@ def two_layers(model: GPT) -> Drawing:
 
 def qk_expansion(model: GPT) -> Drawing:
     """F18, "Path expansion of attention scores": the scores of a second-layer head as four groups:
-    tokens or what first-layer heads moved, as query, with the same as key. The key side carries
-    what an induction head looks for (heads on the key side alone: K-composition)."""
+    tokens or what first-layer heads moved, as query, with the same as key. An induction
+    head's stripe of matches is in a group whose key was moved (K-composition); its query is the
+    token, or what a head that attends to the present token made of it."""
     _require_layers(model, 2, "queries and keys made by earlier heads")
     tokens = prompt(model)
     head = f"L1H{int(attention.prefix_matching(model)[1].values.argmax())}"
