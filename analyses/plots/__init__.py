@@ -8,6 +8,7 @@ from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_tok
 from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
 from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
+from analyses.plots.schematics import Step, arrows, chains, formula, steps, terms
 from analyses.plots.tables import skip_trigrams, spelling_grid, token_table
 from analyses.plots.text import text
 
@@ -15,10 +16,14 @@ __all__ = [
     "CONTROL",
     "ROLE_COLOURS",
     "TRAINED",
+    "Step",
+    "arrows",
     "attention",
     "bars",
+    "chains",
     "composition",
     "eigenvalues",
+    "formula",
     "grid",
     "heatmap",
     "histogram",
@@ -29,6 +34,8 @@ __all__ = [
     "show_token",
     "skip_trigrams",
     "spelling_grid",
+    "steps",
+    "terms",
     "text",
     "token_table",
     "wiring",
