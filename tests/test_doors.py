@@ -202,7 +202,7 @@ CASES = [
      "wanted one token or more, got none"),
     ("skip_trigrams.bugs(talker, 'L0H0', 'o', [('n', 'e')])", "ValueError",
      "two right pairs (destination, out) or more, got [('n', 'e')]"),
-    ("report.write(folder)", "ValueError", "holds files that are no report (saved); choose"),
+    ("report.write(folder)", "ValueError", "holds files that are no report ("),
     ("report.write(folder / 'r', ['framework/cornr'])", "KeyError",
      "no figure 'framework/cornr': did you mean 'framework/corner'? there are ['framework/"),
     ("report.write(folder / 'r', ['eigenvalue'])", "KeyError", "mean 'framework/eigenvalues'?"),
