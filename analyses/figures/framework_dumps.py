@@ -29,7 +29,7 @@ def head_dump(model: GPT, rows: int = 20) -> Drawing:
     count, lucky = (sum(rank < near for rank in found.values()) for found in (best, luck))
     says = (
         "paper: heads match brackets, indent, complete fixed phrases; of these brackets are told "
-        f"without a corpus: here {count} of {len(best)} raise the one that closes them among the "
+        f"without a corpus; here {count} of {len(best)} raise the one that closes them among the "
         f"first {near:.0f} tokens in some head (tokens before it in the best head: "
         f"{_listed(best)}; at initialisation {lucky}: {_listed(luck)})"
     )

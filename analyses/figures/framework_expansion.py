@@ -83,7 +83,7 @@ def expansion_terms(model: GPT) -> Drawing:
         f"Framework, The path expansion trick (F8), {FRAMEWORK}",
         f"{NOTE} Cells: root mean square over the vocabulary of what a term adds to the logits "
         "less their mean.",
-        _sums(found, f"the logits are the direct path and one term a head; here ({said})"),
+        _sums(found, f"the logits are the direct path and one term a head; here these ({said})"),
     )
 
 
@@ -153,7 +153,7 @@ def two_layers(model: GPT) -> Drawing:
         f"Framework, Path expansion of logits (F17), {FRAMEWORK}",
         f"{NOTE} Cells: root mean square over the vocabulary of what a group of terms adds to the "
         "logits less their mean. Size is not use: see the term importance.",
-        _sums(found, f"direct path, heads and virtual heads sum to the logits; here ({said})"),
+        _sums(found, f"direct path, heads and virtual heads sum to the logits; here they ({said})"),
     )
 
 
@@ -232,7 +232,7 @@ def _terms(model: GPT, tokens: Int[Tensor, "1 pos"], found: DataArray, lines: li
 
 def _sums(found: DataArray, claim: str) -> Verdict:
     error, largest = found.attrs["error"], found.attrs["largest"]
-    says = f"paper: {claim} they sum to it up to {error:.0e} of values up to {largest:.1f}"
+    says = f"paper: {claim} sum to them up to {error:.0e} of values up to {largest:.1f}"
     return Verdict(error < SMALL * max(1.0, largest), says)
 
 
