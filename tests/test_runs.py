@@ -146,8 +146,9 @@ def test_every_model_that_ships_is_listed_and_has_a_recipe_that_can_be_read():
     listed = CliRunner().invoke(app, ["models"]).output
     for name in models():
         held_out = dynamics.last_record(name)["held_out"]
-        (line,) = (line for line in listed.splitlines() if line.split()[:1] == [name])
-        assert f"{held_out:.2f}" in line
+        lines = [line for line in listed.splitlines() if line.split()[:1] == [name]]
+        assert f"{held_out:.2f}" in lines[0]
+        assert len(lines) == 1 + (folder_of(name) / dynamics.FILE).is_file()  # when heads formed
         assert Recipe.from_json((folder_of(name) / "recipe.json").read_text()).steps > 0
 
 

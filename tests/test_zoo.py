@@ -81,7 +81,7 @@ def test_without_a_previous_token_head_induction_is_lost_but_not_with_patterns_h
     ablation than by pattern-preserving; a head of layer 1 is worth the same by both."""
     for name in ("attn-only-2l", "attn-only-2l-seed1"):
         last = dynamics.history(name).isel(step=-1)
-        head = int(last.previous_token[0].argmax())
+        head = int(last.previous_token[0].values.argmax())
         full, preserving = last.ablated_loss[0, head].values
         assert full > preserving + 0.02, name
         assert np.allclose(*last.ablated_loss[1].T.values)
