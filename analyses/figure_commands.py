@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-JOBS = 1
+JOBS = 2
+"Measured on two cores: both papers in 27 s by two processes, in 42 s by one."
 MODEL = "a model that ships, or a folder; the usual one of each figure if left out"
 
 
@@ -42,7 +43,7 @@ def reproduce(
             progress.print(f"  {words}", highlight=False)
             progress.advance(task)
 
-        entries = report.write(out, chosen, model or None, jobs, done)
+        entries = report.write(out, chosen, model or None, min(jobs, len(chosen)), done)
     typer.echo(f"report: {out / 'index.html'}")
     if any(entry.error for entry in entries):
         raise typer.Exit(1)
