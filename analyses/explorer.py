@@ -15,14 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import einsum
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from xarray import DataArray
 
-from analyses import attention, plots
-from analyses.labelled import per_head
-from circuits import residual
+from analyses import attention, logit_effects, plots
 from circuits.cache import Cache
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
@@ -73,7 +69,7 @@ def page(model: GPT, text_or_tokens: str | Int[Tensor, "*batch pos"], title: str
     layers = range(model.cfg.n_layers)
     patterns = torch.cat([cache["pattern", i][0] for i in layers])
     weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
-    effects = torch.from_numpy(_effects(model, tokens, cache).values).flatten(0, 1)
+    effects = torch.from_numpy(logit_effects.by_source(model, tokens).values).flatten(0, 1)
     largest = effects.abs().amax((-2, -1))
     parts = [
         _attention_bytes(patterns),
@@ -102,18 +98,6 @@ def page(model: GPT, text_or_tokens: str | Int[Tensor, "*batch pos"], title: str
     # A prompt may hold markup: inside of a script only "<" could end it.
     written = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     return Page(template.replace("@DATA@", written))
-
-
-def logit_effects(model: GPT, tokens: Int[Tensor, "*batch pos"]) -> DataArray:
-    """What each head adds to the logit of the token that really follows, less what it adds to the
-    mean logit, by the source that it came from: (layer, head, dest, src), in logits.
-
-    Pattern x value x output, the final norm's scale frozen. The sum over `src` is what the head
-    does at `dest`; the last destination, which nothing follows, is 0. Only the direct path: what
-    later layers make of it is not in it. ValueError as for `page`.
-    """
-    row = _row(model, tokens)
-    return _effects(model, row, _run(model, row))
 
 
 def packed(values: UInt8[np.ndarray, "kind head dest src"]) -> str:
@@ -145,36 +129,8 @@ def _row(model: GPT, given: str | Tensor) -> Int[Tensor, "1 pos"]:
 
 
 def _run(model: GPT, tokens: Int[Tensor, "1 pos"]) -> Cache:
-    def kept(name: str) -> bool:
-        return attention.pattern_or_value(name) or name.startswith("ln_final")
-
     with torch.no_grad():
-        return model.run_with_cache(tokens, names_filter=kept)[1]
-
-
-def _effects(model: GPT, tokens: Int[Tensor, "1 pos"], cache: Cache) -> DataArray:
-    with torch.no_grad():
-        following = model.W_U.mT[tokens[0, 1:]] - model.W_U.mean(-1)
-    direction = torch.nn.functional.pad(following, (0, 0, 0, 1))[None]
-    # With its scale frozen the norm is linear: its transpose brings the direction to the stream.
-    read = torch.autograd.functional.vjp(
-        lambda stream: residual.through_norm(model, cache, stream), torch.zeros_like(direction),
-        direction,
-    )[1][0]  # fmt: skip
-    found = []
-    with torch.no_grad():
-        for layer in range(model.cfg.n_layers):
-            written = einsum(
-                cache["v", layer][0], model.blocks[layer].attn.W_O,
-                "src head d_head, head d_head d -> head src d",
-            )  # fmt: skip
-            brought = einsum(written, read, "head src d, dest d -> head dest src")
-            found.append(cache["pattern", layer][0] * brought)
-    values = torch.stack(found).float()
-    high = float(values.abs().max())
-    words = "added to the logit of the next token, over the mean logit"
-    attrs = {"long_name": words, "units": "logits", "bounds": (-high, high)}
-    return per_head(values, "logit_effects", "dest", "src", **attrs)
+        return model.run_with_cache(tokens, names_filter=attention.pattern_or_value)[1]
 
 
 def _attention_bytes(values: Float[Tensor, "head dest src"]) -> UInt8[np.ndarray, "head dest src"]:

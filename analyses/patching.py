@@ -43,11 +43,9 @@ def positions(
     n = checked_tokens(tokens, model.cfg).shape[1]
     layers = range(model.cfg.n_layers)
     cells = [[edit(model, (place, layer), source, pos=pos)] for layer in layers for pos in range(n)]
-    values = _swept(model, tokens, source, cells, metric, at, how)
-    return values.made(
-        (len(layers), n), ("layer", "pos"), {"layer": list(layers), "pos": list(range(n))},
-        f"metric with {place} patched",
-    )  # fmt: skip
+    coords = {"layer": list(layers), "pos": list(range(n))}
+    words = f"metric with {place} patched"
+    return _swept(model, tokens, source, cells, metric, at, how, coords, words)
 
 
 def heads(
@@ -70,12 +68,9 @@ def heads(
         [edit(model, (part, layer), source, head=head, pos=pos)]
         for layer in range(n_layers) for head in range(n_heads) for pos in places
     ]  # fmt: skip
-    values = _swept(model, tokens, source, cells, metric, at, how)
-    shape, dims = (n_layers, n_heads), ("layer", "head")
-    coords = head_coords(n_layers, n_heads)
-    if by_position:
-        shape, dims, coords = (*shape, n), (*dims, "pos"), {**coords, "pos": list(range(n))}
-    return values.made(shape, dims, coords, f"metric with a head's {part} patched")
+    coords = head_coords(n_layers, n_heads) | ({"pos": list(range(n))} if by_position else {})
+    words = f"metric with a head's {part} patched"
+    return _swept(model, tokens, source, cells, metric, at, how, coords, words)
 
 
 def recovered(result: DataArray) -> DataArray:
@@ -105,27 +100,6 @@ def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Da
     return Dataset({"change": mean, "error": error, "p": p}, attrs={"examples": n})
 
 
-class _Swept:
-    """The metric of each cell and example, and of the two runs."""
-
-    def __init__(self, values: Tensor, base: Tensor, source: Tensor) -> None:
-        self.values, self.base, self.source = values, base, source
-
-    def made(
-        self, shape: tuple[int, ...], dims: tuple[str, ...], coords: dict[str, Any], words: str
-    ) -> DataArray:
-        batch = self.values.shape[1]
-        ends = {"base": ("example", self.base.cpu().numpy()),
-                "source": ("example", self.source.cpu().numpy())}  # fmt: skip
-        return DataArray(
-            self.values.reshape(*shape, batch).cpu().numpy(),
-            dims=(*dims, "example"),
-            coords={**coords, "example": list(range(batch)), **ends},
-            name="patched",
-            attrs={"long_name": words},
-        )
-
-
 def _swept(
     model: GPT,
     tokens: Tokens,
@@ -134,17 +108,30 @@ def _swept(
     metric: Metric,
     at: Any,
     how: dict[str, Any],
-) -> _Swept:
+    coords: dict[str, Any],
+    words: str,
+) -> DataArray:
+    """The metric of each cell, in the shape of `coords`, the dims in front of the examples."""
     same_run(model, source)
-    shape, own = list(source["embed"].shape[:2]), list(tokens.shape)
-    if shape != own:
-        raise ValueError(f"the source is a run on tokens {shape}, and those to patch are {own}")
+    there, own = list(source["embed"].shape[:2]), list(tokens.shape)
+    if there != own:
+        raise ValueError(f"the source is a run on tokens {there}, and those to patch are {own}")
+    if not cells:
+        raise ValueError("there is nothing to patch: the model has no layers")
     with torch.no_grad():
         logits = model.unembed(model.ln_final(stream(model, source)))
         if at is not None:
             where = torch.as_tensor(at, device=logits.device).expand(len(logits))
             logits = logits[torch.arange(len(logits), device=logits.device), where]
         *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
-        if not values:
-            raise ValueError("there is nothing to patch: the model has no layers")
-        return _Swept(torch.stack(values), base, metric(logits))
+        ends = {"base": base, "source": metric(logits)}
+    dims = [name for name in ("layer", "head", "pos") if name in coords]
+    shape = [len(coords[name]) for name in dims]
+    return DataArray(
+        torch.stack(values).reshape(*shape, -1).cpu().numpy(),
+        dims=(*dims, "example"),
+        coords={**coords, "example": list(range(len(tokens))),
+                **{name: ("example", value.cpu().numpy()) for name, value in ends.items()}},
+        name="patched",
+        attrs={"long_name": words},
+    )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from analyses import attention, explorer
+from analyses import attention, explorer, logit_effects
 from analyses.cli import app
 from circuits import GPT, GPTConfig, ground_truth
 from tests.conftest import tiny, tiny_tokens
@@ -36,7 +36,7 @@ def test_the_page_holds_the_patterns_of_the_run_to_half_a_step():
     true = torch.cat(moved, 1)[0].detach().numpy()
     assert np.abs(weighted / 255 - true).max() <= 1 / 510 + 1e-7
     assert (raw != weighted).any()
-    true = explorer.logit_effects(model, tokens).values.reshape(6, 16, 16)
+    true = logit_effects.by_source(model, tokens).values.reshape(6, 16, 16)
     largest = np.array([head["largest"] for head in data["heads"]])[:, None, None]
     lower = np.tril_indices(16)
     missed = np.abs((effect.astype(float) - 128) / 127 * largest - true) / largest
@@ -56,9 +56,9 @@ def test_logit_effects_are_what_the_head_takes_along_when_it_is_cut_out(variant)
     model, tokens = variant, tiny_tokens(1, 9)
     if model.cfg.n_layers == 0:
         with pytest.raises(ValueError, match="0 layers"):
-            explorer.logit_effects(model, tokens)
+            logit_effects.by_source(model, tokens)
         return
-    effects = explorer.logit_effects(model, tokens)
+    effects = logit_effects.by_source(model, tokens)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=lambda name: True)
         final = cache["resid_post", model.cfg.n_layers - 1][0]
@@ -84,7 +84,7 @@ def test_logit_effects_are_what_the_head_takes_along_when_it_is_cut_out(variant)
 def test_an_induction_head_raises_what_followed_through_the_place_it_looks_at():
     model = ground_truth.induction(d_vocab=20, n_ctx=20)
     tokens = torch.tensor([[3, 7, 11, 4, 3, 7, 11]])
-    effects = explorer.logit_effects(model, tokens).sel(layer=1, head=0).values
+    effects = logit_effects.by_source(model, tokens).sel(layer=1, head=0).values
     for dest in (4, 5):  # 3 -> 7 and 7 -> 11, from the places where they stood before
         assert effects[dest].argmax() == dest - 3
         assert effects[dest].max() > 5

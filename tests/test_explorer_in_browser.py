@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analyses import explorer
+from analyses import explorer, logit_effects
 from circuits import load
 from tests.browser import chromium
 
@@ -135,7 +135,7 @@ def test_logit_effects_are_those_of_python_and_add_up(driver):
         "tokens.reduce((sum, _, src) => sum + value('effect', i, dest, src), 0))])"
     )
     model = load("attn-only-2l")
-    true = explorer.logit_effects(model, model.to_tokens(TEXT)).sum("src").values
+    true = logit_effects.by_source(model, model.to_tokens(TEXT)).sum("src").values
     for (largest, whole, sums), row in zip(shown, true.reshape(-1, true.shape[-1]), strict=True):
         assert whole == pytest.approx(row.tolist(), rel=1e-3, abs=1e-5)
         assert sums == pytest.approx(row.tolist(), abs=len(row) * largest / 254 + 1e-3)

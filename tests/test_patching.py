@@ -87,7 +87,6 @@ def test_the_built_induction_circuit_is_found_where_it_was_built():
 
 def test_on_an_untrained_model_no_patch_recovers_what_means_anything():
     """Patches of random heads change a probability by next to nothing, either way."""
-    torch.manual_seed(0)
     model = GPT(tiny(d_model=15).cfg)
     seen = patching.heads(model, TOKENS, cache_of(model, OTHER), metrics.probability(RIGHT))
     assert abs(patching.summary(seen).change).max() < 1e-3

@@ -18,9 +18,9 @@ FLOORS = {
                  "distributed", "interventions", "sharded", "snapshots", "loss",
                  "training"],
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
-                 "skip_trigrams", "composition", "bandwidth", "expansion", "importance",
-                 "metrics", "patching",
-                 "path_patching", "ablation", "recording", "dynamics", "evaluation", "plots",
+                 "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
+                 "importance", "metrics", "patching", "path_patching", "ablation",
+                 "recording", "dynamics", "evaluation", "plots",
                  "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
                  "measure_commands", "figure_commands", "explore_command", "cli"],
 }  # fmt: skip

@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
+from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
+from xarray import DataArray
 
+from analyses import attention, plots
 from circuits.model import GPT
 
 
@@ -46,6 +51,33 @@ def figure_of(ax: Axes) -> Figure:
     if figure is None:
         raise ValueError("these Axes belong to no figure")
     return figure
+
+
+def require_layers(model: GPT, least: int, what: str) -> None:
+    """ValueError for a model with fewer than `least` layers, which `what` need."""
+    if model.cfg.n_layers < least:
+        raise ValueError(
+            f"{what} need {least} layer{'s' * (least > 1)} or more, this model has "
+            f"{model.cfg.n_layers}"
+        )
+
+
+def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"]) -> tuple[Figure, DataArray]:
+    """Value-weighted patterns of all heads on the first row, framed by what each head is; and the
+    roles, (layer, head)."""
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens[:1], names_filter=attention.pattern_or_value)
+    layers = range(model.cfg.n_layers)
+    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
+    roles = attention.taxonomy(model).role
+    axes = plots.attention(
+        torch.cat(weighted),
+        titles=[str(label) for label in roles.label.values.ravel()],
+        colours=[plots.ROLE_COLOURS[str(role)] for role in roles.values.ravel()],
+        columns=model.cfg.n_heads,
+    )
+    plots.role_legend(axes, roles)
+    return figure_of(axes[0, 0]), roles
 
 
 FRAMEWORK = "https://transformer-circuits.pub/2021/framework/index.html"

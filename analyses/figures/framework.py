@@ -1,10 +1,17 @@
 """Figures of "A Mathematical Framework for Transformer Circuits" (Elhage et al. 2021)."""
 
-import torch
 from xarray import DataArray
 
 from analyses import attention, copying, plots, prompts
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
+from analyses.figures.drawing import (
+    FRAMEWORK,
+    Drawing,
+    Verdict,
+    at_initialisation,
+    figure_of,
+    patterns_by_role,
+    require_layers,
+)
 from circuits.model import GPT
 
 
@@ -101,18 +108,7 @@ def repeats(model: GPT) -> Drawing:
     """
     n = min(20, (model.cfg.n_ctx - 1) // 3)
     tokens = prompts.random_tokens(model, n, batch=8, times=3)
-    with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=attention.pattern_or_value)
-    layers = range(model.cfg.n_layers)
-    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
-    roles = attention.taxonomy(model).role
-    axes = plots.attention(
-        torch.cat(weighted),
-        titles=[f"{label}" for label in roles.label.values.ravel()],
-        colours=[plots.ROLE_COLOURS[str(role)] for role in roles.values.ravel()],
-        columns=model.cfg.n_heads,
-    )
-    plots.role_legend(axes, roles)
+    figure, _ = patterns_by_role(model, tokens)
     score = attention.prefix_matching(model, tokens)
     best = int(score.values.argmax())
     says = (
@@ -122,7 +118,7 @@ def repeats(model: GPT) -> Drawing:
         f"{float(attention.prefix_matching(at_initialisation(model), tokens).max()):.3f}"
     )
     return Drawing(
-        figure_of(axes[0, 0]),
+        figure,
         f"{n} random tokens, three times",
         f"Framework, Induction heads on random repeated tokens (I2), {FRAMEWORK}",
         f"Attention times the size of the value it fetches, scaled to each head's largest entry. "
@@ -136,8 +132,7 @@ def corner(model: GPT) -> Drawing:
     """F22, "Induction heads": QK eigenvalue positivity through a previous-token head against OV
     positivity, for every head of layer 1. Induction heads stand in the upper right corner.
     """
-    if model.cfg.n_layers < 2:
-        raise ValueError("the induction circuit needs two layers")
+    require_layers(model, 2, "the two heads of the induction circuit")
     writer = int(attention.previous_token(model)[0].values.argmax())
 
     x, y, prefix = _corner_scores(model, writer)

@@ -9,7 +9,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import attention, copying, expansion, passages, plots
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, require_layers
 from analyses.figures.prompt import prompt, words
 from circuits import algebra
 from circuits.factored import FactoredMatrix
@@ -31,7 +31,7 @@ def one_layer(model: GPT) -> Drawing:
     """F6 and F7, "One-layer attention-only transformers": the whole model as a product of three
     tensors: W_E, then the heads beside the identity, then W_U. Multiplied out plainly from the
     weights and the patterns of a run, it gives every logit. (Deeper: one more factor a layer.)"""
-    _require_layers(model, 1, "a product with heads")
+    require_layers(model, 1, "a product with heads")
     tokens = prompt(model)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
@@ -70,20 +70,18 @@ def one_layer(model: GPT) -> Drawing:
 def expansion_terms(model: GPT) -> Drawing:
     """F8, "The path expansion trick": the product multiplied out: one term that passes no head
     (bigrams) and one for each head. Their sum is the logits."""
-    _require_layers(model, 1, "an expansion over heads")
+    require_layers(model, 1, "an expansion over heads")
     tokens = prompt(model)
     found = expansion.by_head(model, tokens)
     deeper = r" + \mathrm{virtual\ heads}" if model.cfg.n_layers > 1 else ""
     figure = _terms(model, tokens, found, [rf"${ONE_LAYER}{deeper}$"])
-    mean = found.mean("pos")
-    said = ", ".join(f"{label} {float(mean.sel(term=label)):.2f}" for label in found.term.values)
     return Drawing(
         figure,
         "The logits as a sum over paths",
         f"Framework, The path expansion trick (F8), {FRAMEWORK}",
         f"{NOTE} Cells: root mean square over the vocabulary of what a term adds to the logits "
         "less their mean.",
-        _sums(found, f"the logits are the direct path and one term a head; here these ({said})"),
+        _sums(found, "the logits are the direct path and one term a head", "these"),
     )
 
 
@@ -91,7 +89,7 @@ def token_circuits(model: GPT) -> Drawing:
     """F9, "Splitting attention head terms into query-key and output-value circuits": both circuits
     of one head as matrices from tokens to tokens, for a few tokens chosen by rule. A copying head
     raises the token it attends to: a dark diagonal on the right."""
-    _require_layers(model, 1, "circuits of heads")
+    require_layers(model, 1, "circuits of heads")
     score = copying.score(model)
     layer, head = np.unravel_index(int(score.values.argmax()), score.shape)
     control_score = copying.score(at_initialisation(model))
@@ -137,7 +135,7 @@ def token_circuits(model: GPT) -> Drawing:
 def two_layers(model: GPT) -> Drawing:
     """F17, "Path expansion of logits": direct path, individual heads, virtual heads: three groups
     of terms (one more for each further layer) that sum to the logits."""
-    _require_layers(model, 2, "virtual heads")
+    require_layers(model, 2, "virtual heads")
     tokens = prompt(model)
     found = expansion.by_order(model, tokens)
     lines = [
@@ -145,15 +143,13 @@ def two_layers(model: GPT) -> Drawing:
         r"$\quad + \sum_{h_2, h_1} (A^{h_2} A^{h_1}) \otimes "
         r"(W_U W_{OV}^{h_2} W_{OV}^{h_1} W_E)" + (r" + \ldots$" if len(found) > 3 else "$"),
     ]
-    mean = found.mean("pos")
-    said = ", ".join(f"{label} {float(mean.sel(term=label)):.2f}" for label in found.term.values)
     return Drawing(
         _terms(model, tokens, found, lines),
         "The logits of a deeper model, by how many heads a path passes",
         f"Framework, Path expansion of logits (F17), {FRAMEWORK}",
         f"{NOTE} Cells: root mean square over the vocabulary of what a group of terms adds to the "
         "logits less their mean. Size is not use: see the term importance.",
-        _sums(found, f"direct path, heads and virtual heads sum to the logits; here they ({said})"),
+        _sums(found, "direct path, heads and virtual heads sum to the logits", "they"),
     )
 
 
@@ -162,7 +158,7 @@ def qk_expansion(model: GPT) -> Drawing:
     tokens or what first-layer heads moved, as query, with the same as key. An induction
     head's stripe of matches is in a group whose key was moved (K-composition); its query is the
     token, or what a head that attends to the present token made of it."""
-    _require_layers(model, 2, "queries and keys made by earlier heads")
+    require_layers(model, 2, "queries and keys made by earlier heads")
     tokens = prompt(model)
     head = f"L1H{int(attention.prefix_matching(model)[1].values.argmax())}"
     found = expansion.score_terms(model, tokens, head)
@@ -211,14 +207,6 @@ def _spread(term: np.ndarray) -> float:
     return float(np.mean([row[: i + 1].std() for i, row in enumerate(term) if i > 0]))
 
 
-def _require_layers(model: GPT, least: int, what: str) -> None:
-    if model.cfg.n_layers < least:
-        raise ValueError(
-            f"{what} need {least} layer{'s' * (least > 1)} or more, this model has "
-            f"{model.cfg.n_layers}"
-        )
-
-
 def _terms(model: GPT, tokens: Int[Tensor, "1 pos"], found: DataArray, lines: list[str]) -> Figure:
     """Formulas above the sizes of their terms on each token."""
     figure, axes = plots.grid(1, 1, (9.2, 0.3 * len(found) + 0.5 * len(lines) + 1.3))
@@ -230,9 +218,15 @@ def _terms(model: GPT, tokens: Int[Tensor, "1 pos"], found: DataArray, lines: li
     return figure
 
 
-def _sums(found: DataArray, claim: str) -> Verdict:
+def _sums(found: DataArray, claim: str, they: str) -> Verdict:
+    """The paper's claim, and the mean sizes of `they`, the terms, with what their sum misses."""
+    mean = found.mean("pos")
+    said = ", ".join(f"{label} {float(mean.sel(term=label)):.2f}" for label in found.term.values)
     error, largest = found.attrs["error"], found.attrs["largest"]
-    says = f"paper: {claim} sum to them up to {error:.0e} of values up to {largest:.1f}"
+    says = (
+        f"paper: {claim}; here {they} ({said}) sum to them up to {error:.0e} of values up to "
+        f"{largest:.1f}"
+    )
     return Verdict(error < SMALL * max(1.0, largest), says)
 
 

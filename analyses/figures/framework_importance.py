@@ -1,7 +1,14 @@
 """Framework paper, "Term importance analysis": which terms of the expansion matter (F23, F24)."""
 
 from analyses import importance, passages, plots
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
+from analyses.figures.drawing import (
+    FRAMEWORK,
+    Drawing,
+    Verdict,
+    at_initialisation,
+    figure_of,
+    require_layers,
+)
 from circuits.model import GPT
 
 ORDERS = ("direct path", "individual heads", "virtual heads")
@@ -11,7 +18,7 @@ def terms(model: GPT) -> Drawing:
     """F23, "Term importance analysis": nats that the direct path, individual heads and virtual
     heads save, each on top of the ones before. Individual heads save the most, virtual heads the
     least."""
-    _require_two_layers(model)
+    require_layers(model, 2, "virtual heads")
     tokens = passages.tokens(model)
     orders = importance.by_order(model, tokens)
     control = importance.by_order(at_initialisation(model), tokens)
@@ -43,7 +50,7 @@ def terms(model: GPT) -> Drawing:
 def layers(model: GPT) -> Drawing:
     """F24, "Term importance analysis" by layer: what the heads of each layer save alone over the
     direct path, and on top of the other layer's. The paper's second layer does nearly all."""
-    _require_two_layers(model)
+    require_layers(model, 2, "virtual heads")
     tokens = passages.tokens(model)
     saved = importance.by_layer(model, tokens)
     control = importance.by_layer(at_initialisation(model), tokens)
@@ -68,8 +75,3 @@ def layers(model: GPT) -> Drawing:
         "on both sides.",
         Verdict(float(last[1]) > max(5 * float(first[1]), 0.5), says),
     )
-
-
-def _require_two_layers(model: GPT) -> None:
-    if model.cfg.n_layers < 2:
-        raise ValueError(f"virtual heads need two layers, this model has {model.cfg.n_layers}")

@@ -9,9 +9,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from xarray import DataArray
 
-from analyses import attention, passages, plots
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
-from circuits import residual, scores
+from analyses import attention, logit_effects, passages, plots
+from analyses.figures.drawing import (
+    FRAMEWORK,
+    Drawing,
+    Verdict,
+    at_initialisation,
+    patterns_by_role,
+    require_layers,
+)
+from circuits import scores
 from circuits.cache import Cache
 from circuits.model import GPT
 
@@ -49,34 +56,16 @@ class _Reading:
         return divmod(best, match.shape[1])
 
     def logit_effect(self) -> Float[Tensor, " dest"]:
-        """What the head adds to the logit of the token that really follows, less what it adds to
-        the mean logit; norms frozen. The last place, with nothing after it, is 0."""
-        following = torch.cat([self.tokens[:, 1:], self.tokens[:, :1]], 1)
-        with torch.no_grad():
-            mean = self.model.W_U.mean(-1)
-            own = residual.logit_attribution(self.model, self.cache, following)[self.label]
-            all_ = residual.logit_attribution(self.model, self.cache, direction=mean)[self.label]
-        effect = (own - all_)[0]
-        effect[-1] = 0
-        return effect
+        """What the head adds to the logit of the token that really follows, over the mean logit."""
+        effects = logit_effects.by_source(self.model, self.tokens)
+        return torch.from_numpy(effects[self.layer, self.head].sum("src").values)
 
 
 def passage(model: GPT) -> Drawing:
     """I1, the first paragraph explorer: patterns of all heads on the beginning of a story,
     value-weighted. Induction heads show where names come again."""
     tokens = _story(model)
-    with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=attention.pattern_or_value)
-    layers = range(model.cfg.n_layers)
-    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
-    roles = attention.taxonomy(model).role
-    axes = plots.attention(
-        torch.cat(weighted),
-        titles=[str(label) for label in roles.label.values.ravel()],
-        colours=[plots.ROLE_COLOURS[str(role)] for role in roles.values.ravel()],
-        columns=model.cfg.n_heads,
-    )
-    plots.role_legend(axes, roles)
+    figure, roles = patterns_by_role(model, tokens)
     score = attention.prefix_matching(model, tokens)
     control = attention.prefix_matching(at_initialisation(model), tokens)
     best, chance = int(score.values.argmax()), score.attrs["chance"]
@@ -88,7 +77,7 @@ def passage(model: GPT) -> Drawing:
         f"initialisation {float(control.max()):.2f})"
     )
     return Drawing(
-        figure_of(axes[0, 0]),
+        figure,
         "A story with names",
         f"Framework, Two-layer attention-only transformers (I1), {FRAMEWORK}",
         "Attention times the size of the value it fetches, scaled to each head's largest entry; "
@@ -181,8 +170,7 @@ def _story(model: GPT) -> Int[Tensor, "1 pos"]:
 
 
 def _read(model: GPT) -> _Reading:
-    if model.cfg.n_layers < 2:
-        raise ValueError(f"induction heads need two layers, this model has {model.cfg.n_layers}")
+    require_layers(model, 2, "induction heads")
     tokens = _story(model)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)

@@ -9,7 +9,7 @@ from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
 from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
 from analyses.plots.schematics import Step, arrows, chains, formula, steps, terms
-from analyses.plots.tables import skip_trigrams, spelling_grid, token_table
+from analyses.plots.tables import spelling_grid, token_table
 from analyses.plots.text import text
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "role_legend",
     "scatter",
     "show_token",
-    "skip_trigrams",
     "spelling_grid",
     "steps",
     "terms",
