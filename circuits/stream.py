@@ -81,6 +81,19 @@ def through_norm(
     return scaled if norm.w is None else scaled * norm.w
 
 
+def logits_at(
+    model: GPT, resid: Stream, at: int | Int[Tensor, " batch"]
+) -> Float[Tensor, "batch d_vocab"]:
+    """Logits of the final stream at one position, the same in all examples or one in each; the
+    others are not unembedded. ValueError for a position outside of the stream."""
+    batch, n = resid.shape[:2]
+    where = torch.as_tensor(at, device=resid.device).expand(batch)
+    if not ((where >= -n) & (where < n)).all():
+        raise ValueError(f"at={at} is outside of {n} positions")
+    rows = resid[torch.arange(batch, device=resid.device), where]
+    return model.unembed(model.ln_final(rows[:, None]))[:, 0]
+
+
 def norm_bias(
     model: GPT, layer: int | None = None, *, mid: bool = False
 ) -> Float[Tensor, " d_model"]:

@@ -25,8 +25,9 @@ from circuits.pretrained import load_weights
 from circuits.shards import Shards, shards
 from circuits.tokens import Vocabulary
 from circuits.training import Recipe, Snapshots, train
-from analyses import (attention, composition, copying, dynamics, figures, induction, plots, prompts,
-                      recording, report, skip_trigrams)
+from analyses import (attention, composition, copying, discovery, dynamics, figures, induction,
+                      plots, prompts, recording, report, skip_trigrams)
+def first(logits): return logits[:, 0]
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
 def cfg(**fields): return GPTConfig(**{**TINY, **fields})
 model, tokens = GPT(cfg()), torch.zeros(1, 4, dtype=torch.long)
@@ -207,6 +208,12 @@ CASES = [
      "no figure 'framework/cornr': did you mean 'framework/corner'? there are ['framework/"),
     ("report.write(folder / 'r', ['eigenvalue'])", "KeyError", "mean 'framework/eigenvalues'?"),
     ("report.write(folder / 'r', jobs=0)", "ValueError", "processes, 1 or more, got 0"),
+    # discovery
+    ("discovery.Task(model, tokens, tokens, first, by='noise')", "ValueError",
+     "by='noise'; choose run, mean or zero"),
+    ("discovery.Task(model, tokens, tokens[0], first)", "ValueError", "must have one shape"),
+    ("discovery.eap_ig(discovery.Task(model, tokens, tokens, first), along='edges')", "ValueError",
+     "along='edges'; choose inputs or activations"),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
-from circuits.ground_truth.scaffold import blank
+from circuits.ground_truth.scaffold import Edges, blank
 from circuits.model import GPT, Attention
 
 READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")
@@ -29,6 +29,8 @@ class DistractedInductionAnswers:
     "True of these two heads as if they were alone."
     chance_composition: float
     "1 / sqrt(d_model): how any head of layer 0 composes with distractors of layer 1, in the mean."
+    edges: Edges
+    "Those of `circuit`, by the names that its heads have here."
     effect: float = 0.0
     "Change of any logit when distractors are silenced."
 
@@ -87,10 +89,15 @@ def induction_among_distractors_answers(
 ) -> DistractedInductionAnswers:
     """The answers of `induction_among_distractors` built with the same arguments."""
     _check_distractors(distractors)
+    circuit = induction_answers(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
     return DistractedInductionAnswers(
         previous_head=(0, distractors),
         induction_head=(1, 0),
-        circuit=induction_answers(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest),
+        circuit=circuit,
+        edges=tuple(
+            (a.replace("L0H0", f"L0H{distractors}"), b.replace("L0H0", f"L0H{distractors}"))
+            for a, b in circuit.edges
+        ),
         chance_composition=1 / math.sqrt(3 * d_vocab + n_ctx),
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.scaffold import check_induction, copying_stream, look_back
+from circuits.ground_truth.scaffold import Edges, check_induction, copying_stream, look_back
 from circuits.model import GPT
 
 
@@ -50,6 +50,14 @@ class InductionAnswers:
     "Every entry of W_E W_U."
     virtual_head: float = 0.0
     "Every entry of W_E W_OV(L0H0) W_OV(L1H0) W_U."
+    edges: Edges = (
+        ("embed", "L0H0.V"),
+        ("embed", "L1H0.Q"),
+        ("L0H0", "L1H0.K"),
+        ("embed", "L1H0.V"),
+        ("L1H0", "logits"),
+    )
+    "What a change of tokens takes on its way to the logits, as (sender, receiver)."
 
 
 def induction(

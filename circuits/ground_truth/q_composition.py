@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.scaffold import blank, check_induction
+from circuits.ground_truth.scaffold import Edges, blank, check_induction
 from circuits.model import GPT
 
 
@@ -36,6 +36,14 @@ class PointerInductionAnswers:
     "Every entry of W_E W_U."
     virtual_head: float = 0.0
     "Every entry of W_E W_OV(L0H0) W_OV(L1H0) W_U."
+    edges: Edges = (
+        ("embed", "L0H0.Q"),
+        ("embed", "L0H0.K"),
+        ("L0H0", "L1H0.Q"),
+        ("embed", "L1H0.V"),
+        ("L1H0", "logits"),
+    )
+    "What a change of tokens takes on its way to the logits, as (sender, receiver)."
 
 
 def pointer_induction(

@@ -8,6 +8,8 @@ import torch
 from circuits.config import GPTConfig
 from circuits.model import GPT, Attention
 
+Edges = tuple[tuple[str, str], ...]
+'Edges of a circuit, each (sender, receiver) by name: ("L0H0", "L1H0.K").'
 LEAK = 1e-8
 "The most attention that a source may get which nothing seeks, beside 1 for what is sought."
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.scaffold import blank, check_gain, check_rest, check_sizes
+from circuits.ground_truth.scaffold import Edges, blank, check_gain, check_rest, check_sizes
 from circuits.model import GPT
 
 BOS, KEEP, IN, AT, MIND, BAY = range(6)
@@ -34,6 +34,13 @@ class SkipTrigramAnswers:
     "`rest` * `sharpness`: the QK circuit's entry [any, BOS]."
     ov_positivity: float = 0.0
     "It moves a token to others and never to itself."
+    edges: Edges = (
+        ("embed", "L0H0.Q"),
+        ("embed", "L0H0.K"),
+        ("embed", "L0H0.V"),
+        ("L0H0", "logits"),
+    )
+    "What a change of tokens takes on its way to the logits, as (sender, receiver)."
 
 
 def skip_trigram_bug(

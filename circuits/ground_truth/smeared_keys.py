@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from circuits.ground_truth.scaffold import blank, check_induction
+from circuits.ground_truth.scaffold import Edges, blank, check_induction
 from circuits.model import GPT
 
 SMEARED = -1000.0
@@ -38,6 +38,13 @@ class SmearedInductionAnswers:
     rest_on_first: float = 0.5
     "Its attention to position 1, where the flag of BOS has smeared to."
     ov_positivity: float = 1.0
+    edges: Edges = (
+        ("embed", "L0H0.Q"),
+        ("embed", "L0H0.K"),
+        ("embed", "L0H0.V"),
+        ("L0H0", "logits"),
+    )
+    "What a change of tokens takes on its way to the logits, as (sender, receiver)."
 
 
 def smeared_induction(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from circuits.ground_truth.scaffold import (
+    Edges,
     check_gain,
     check_sharp,
     check_sizes,
@@ -39,6 +40,12 @@ class VirtualHeadAnswers:
     "Of both heads."
     two_back: float = 1.0
     "Entries [i, i - 2] of the virtual head's pattern A(L1H0) A(L0H0), for i >= 2."
+    edges: Edges = (
+        ("embed", "L0H0.V"),
+        ("L0H0", "L1H0.V"),
+        ("L1H0", "logits"),
+    )
+    "What a change of tokens takes on its way to the logits, as (sender, receiver)."
 
 
 def virtual_head(

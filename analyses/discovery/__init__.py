@@ -1,0 +1,46 @@
+"""Circuits found edge by edge: effects of edges, exact and by gradients; ACDC, greedy and top-n
+circuits; how faithful, complete and minimal they are, and how well they meet a known one.
+
+    task = discovery.Task(model, clean, corrupted, metric)
+    scores = discovery.eap_ig(task)
+    kept = discovery.top(scores, 10)
+    discovery.faithfulness(task, kept)
+"""
+
+from analyses.discovery.effects import eap, eap_ig, exact
+from analyses.discovery.evaluation import (
+    completeness,
+    curve,
+    faithfulness,
+    minimality,
+    renamed,
+    reported,
+    without,
+)
+from analyses.discovery.graph import circuit, edges, names, receivers, senders
+from analyses.discovery.search import acdc, acdc_scores, connected, greedy, top
+from analyses.discovery.task import Task
+
+__all__ = [
+    "Task",
+    "acdc",
+    "acdc_scores",
+    "circuit",
+    "completeness",
+    "connected",
+    "curve",
+    "eap",
+    "eap_ig",
+    "edges",
+    "exact",
+    "faithfulness",
+    "greedy",
+    "minimality",
+    "names",
+    "receivers",
+    "renamed",
+    "reported",
+    "senders",
+    "top",
+    "without",
+]

@@ -1,0 +1,169 @@
+"""What a circuit is sought for, and the run of a circuit.
+
+In the run of a circuit each receiver finds in the stream, of the senders whose edges the circuit
+has, what they write in this very run, and of all others what they wrote in the corrupted run.
+(Conmy et al. 2023, https://arxiv.org/abs/2304.14997; Goldowsky-Dill et al. 2023,
+https://arxiv.org/abs/2304.05969)
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from xarray import DataArray
+
+from analyses.discovery import graph
+from circuits.cache import Cache
+from circuits.hooks import HookFn, HookPoint
+from circuits.interventions import Metric
+from circuits.model import GPT
+from circuits.stream import entering, head_results, logits_at
+from circuits.tokens import checked_tokens
+
+Writes = Float[Tensor, "sender batch pos d_model"]
+By = Literal["run", "mean", "zero"]
+"What an edge that is cut carries: the corrupted run, its mean over examples, nothing."
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Clean and corrupted tokens, and a metric of the logits [batch d_vocab] of the position `at`,
+    one for all examples or one each.
+
+    ValueError if the runs do not match, or the metric is not one finite number an example in both.
+    """
+
+    model: GPT
+    clean: Int[Tensor, "batch pos"]
+    corrupted: Int[Tensor, "_batch _pos"]
+    metric: Metric
+    at: int | Int[Tensor, " batch"] = -1
+    by: By = "run"
+
+    def __post_init__(self) -> None:
+        cfg = self.model.cfg
+        if cfg.n_layers == 0:
+            raise ValueError("a model without layers has one edge alone, from embed to logits")
+        if self.by not in ("run", "mean", "zero"):
+            raise ValueError(f"by={self.by!r}; choose run, mean or zero")
+        clean, corrupted = (list(checked_tokens(one, cfg).shape)
+                            for one in (self.clean, self.corrupted))  # fmt: skip
+        if clean != corrupted:
+            raise ValueError(f"clean tokens {clean} and corrupted tokens {corrupted} must have one "
+                             f"shape, example by example")  # fmt: skip
+        for name, cache in zip(("clean", "corrupted"), self.caches, strict=True):
+            with torch.no_grad():
+                value = self.metric(logits_at(self.model, cache["resid_post", -1], self.at))
+            if value.shape != (clean[0],) or not value.isfinite().all():
+                raise ValueError(
+                    f"the metric must be one finite number for each of {clean[0]} examples; on the "
+                    f"{name} run it is {value.tolist()}"
+                )
+
+    @cached_property
+    def caches(self) -> tuple[Cache, Cache]:
+        """The clean and the corrupted run: what was written, and the stream."""
+        kept = ("hook_embed", "pos_embed", "hook_z", "mlp_out", "resid_pre", "resid_post")
+
+        def run(tokens: Int[Tensor, "batch pos"]) -> Cache:
+            with torch.no_grad():
+                return self.model.run_with_cache(
+                    tokens, None, names_filter=lambda name: name.endswith(kept)
+                )[1]
+
+        return run(self.clean), run(self.corrupted)
+
+    @cached_property
+    def here(self) -> Writes:
+        """What each sender writes in the clean run, without biases."""
+        return written(self.model, self.caches[0])
+
+    @cached_property
+    def there(self) -> Writes:
+        """What each sender is replaced by where its edges are cut, see `by`."""
+        values = written(self.model, self.caches[1])
+        if self.by == "zero":
+            return torch.zeros_like(values)
+        return values.mean(1, keepdim=True).expand_as(values) if self.by == "mean" else values
+
+    @cached_property
+    def edges(self) -> DataArray:
+        """All edges of the model, (sender, receiver)."""
+        return graph.edges(self.model)
+
+    @cached_property
+    def clean_value(self) -> DataArray:
+        """The metric of the clean run, (example)."""
+        return self.value(self.edges)
+
+    def logits(self, kept: DataArray) -> Float[Tensor, "batch d_vocab"]:
+        """Logits of the run of a circuit; ValueError if `kept` is not one of this model."""
+        whole = self.edges
+        if kept.dims != whole.dims or kept.shape != whole.shape or kept.dtype != bool:
+            raise ValueError(f"wanted a boolean DataArray {whole.dims} of {whole.shape}, "
+                             f"got {kept.dtype} {kept.dims} of {kept.shape}")  # fmt: skip
+        cut = torch.from_numpy(whole.values & ~kept.values).to(self.here.device)
+        with torch.no_grad():
+            return _run(self, cut)
+
+    def value(self, kept: DataArray) -> DataArray:
+        """The metric of the run of a circuit, (example)."""
+        values = self.metric(self.logits(kept)).cpu().numpy()
+        return DataArray(values, dims="example", name="metric")
+
+
+@torch.no_grad()
+def written(model: GPT, cache: Cache) -> Writes:
+    """What each sender writes to the stream in a run, without biases."""
+    rows = list(entering(model, cache).values())
+    for layer in range(model.cfg.n_layers):
+        rows += head_results(model, cache, layer).unbind(2)
+        if not model.cfg.attn_only:
+            rows.append(_unbiased(model, layer, cache["mlp_out", layer]))
+    return torch.stack(rows)
+
+
+def _unbiased(model: GPT, layer: int, mlp_out: Tensor) -> Tensor:
+    b_out = model.blocks[layer].mlp.b_out
+    return mlp_out if b_out is None else mlp_out - b_out
+
+
+def _run(task: Task, cut: Bool[Tensor, "sender receiver"]) -> Float[Tensor, "batch d_vocab"]:
+    """From the first layer with a cut edge on; below it lies the clean run."""
+    model, now = task.model, task.here.clone()  # whose rows are the run's as soon as they come
+    who = {name: i for i, name in enumerate(graph.senders(model))}
+
+    def exchanged(receivers: list[int]) -> HookFn:
+        some = cut[:, receivers].any(1)  # senders that have written by then
+        weight = cut[some][:, receivers].to(now.dtype)
+
+        def read(activation: Tensor, hook: HookPoint) -> Tensor:
+            change = einsum(weight, task.there[some] - now[some], "s r, s b p d -> b p r d")
+            return activation + (change if activation.ndim == 4 else change[:, :, 0])
+
+        return read
+
+    def note_heads(z: Tensor, hook: HookPoint) -> None:
+        first = who[f"L{hook.layer()}H0"]
+        W_O = model.blocks[hook.layer()].attn.W_O
+        now[first : first + len(W_O)] = einsum(z, W_O, "b p h e, h e d -> h b p d")
+
+    def note_mlp(mlp_out: Tensor, hook: HookPoint) -> None:
+        now[who[f"MLP{hook.layer()}"]] = _unbiased(model, hook.layer(), mlp_out)
+
+    points = {name: receivers for name, receivers in graph.points(model).items()
+              if cut[:, receivers].any()}  # fmt: skip
+    hooks = [(name, exchanged(receivers)) for name, receivers in points.items()]
+    start = min((model.hook_dict[name].layer() for name in points), default=model.cfg.n_layers - 1)
+    for layer in range(start, model.cfg.n_layers):
+        hooks.append((f"blocks.{layer}.attn.hook_z", note_heads))
+        if not model.cfg.attn_only:
+            hooks.append((f"blocks.{layer}.hook_mlp_out", note_mlp))
+    with model.hooks(hooks):
+        resid = task.caches[0]["resid_pre", start]
+        resid = model(resid, start_at_layer=start, stop_at_layer=model.cfg.n_layers)
+    return logits_at(model, resid, task.at)

@@ -1,0 +1,198 @@
+"""Circuits that are known are found, by every method; where there is none, none is reported."""
+
+import numpy as np
+import pytest
+import torch
+
+from analyses import discovery, metrics, prompts
+from circuits import GPT, ground_truth
+from circuits.ground_truth import AT, BAY, BOS, IN, KEEP, MIND
+from tests.conftest import tiny, tiny_tokens
+
+SIZE = {"d_vocab": 12, "n_ctx": 16}
+SHARP = {"sharpness": 40.0}  # so that slopes are not lost in rounding, see the test of saturation
+
+
+def on_repeats(model: GPT, batch: int = 12) -> discovery.Task:
+    """R said twice but for its last token, against other tokens everywhere."""
+    clean = prompts.repeated(model, 7, batch=batch)
+    other = prompts.random_tokens(model, 13, batch=batch, seed=9)
+    other[:, 1:] = (clean[:, 1:-1] + other[:, 1:] - 2) % (model.cfg.d_vocab - 1) + 1
+    metric = metrics.logit_difference(clean[:, -1], other[:, 7])
+    return discovery.Task(model, clean[:, :-1], other, metric)
+
+
+def on_threes(model: GPT) -> discovery.Task:
+    """A B C A B against tokens one on: the virtual head says the token two back."""
+    clean = prompts.random_tokens(model, 3, times=2, batch=6)[:, :-1]
+    other = (clean + 1) % model.cfg.d_vocab
+    return discovery.Task(model, clean, other, metrics.logit_difference(clean[:, 3], other[:, 3]))
+
+
+def on_skip_trigrams(model: GPT) -> discovery.Task:
+    """keep ... in -> mind, against two tokens that nothing reads."""
+    clean = torch.tensor([[BOS, KEEP, filler, last] for filler in (9, 10, 11) for last in (IN, AT)])
+    other = clean.clone()
+    other[:, [1, 3]] = torch.tensor([8, 7])
+    right = torch.tensor([MIND, BAY] * 3)
+    return discovery.Task(model, clean, other, metrics.logit_difference(right, other[:, 3]))
+
+
+def built(name: str) -> tuple[discovery.Task, tuple[tuple[str, str], ...]]:
+    induction = ground_truth.induction_answers(**SIZE, **SHARP).edges
+    match name:
+        case "induction":
+            return on_repeats(ground_truth.induction(**SIZE, **SHARP)), induction
+        case "disguised":
+            model = ground_truth.rotated(ground_truth.induction(**SIZE, **SHARP))
+            return on_repeats(ground_truth.regauged(model)), induction
+        case "pointer_induction":
+            model = ground_truth.pointer_induction(**SIZE, **SHARP)
+            return on_repeats(model), ground_truth.pointer_induction_answers(**SIZE, **SHARP).edges
+        case "virtual_head":
+            model = ground_truth.virtual_head(**SIZE)
+            return on_threes(model), ground_truth.virtual_head_answers(**SIZE).edges
+        case "skip_trigram_bug":
+            model = ground_truth.skip_trigram_bug(**SIZE, **SHARP)
+            answers = ground_truth.skip_trigram_bug_answers(**SIZE, **SHARP)
+            return on_skip_trigrams(model), answers.edges
+        case "smeared_induction":
+            model = ground_truth.smeared_induction(**SIZE, **SHARP)
+            return on_repeats(model), ground_truth.smeared_induction_answers(**SIZE, **SHARP).edges
+    model = ground_truth.induction_among_distractors(**SIZE, **SHARP, distractors=3)
+    answers = ground_truth.induction_among_distractors_answers(**SIZE, **SHARP, distractors=3)
+    return on_repeats(model), answers.edges
+
+
+BUILT = ("induction", "disguised", "pointer_induction", "virtual_head", "skip_trigram_bug",
+         "smeared_induction", "among_distractors")  # fmt: skip
+METHODS = {
+    "exact": discovery.exact,
+    "EAP": discovery.eap,
+    "EAP-IG inputs": discovery.eap_ig,
+    "EAP-IG activations": lambda task: discovery.eap_ig(task, 8, along="activations"),
+    "ACDC": lambda task: discovery.acdc_scores(task, [0.1]),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_every_method_finds_the_circuit_that_was_built(name):
+    task, edges = built(name)
+    truth = discovery.circuit(task.model, edges)
+    areas = {way: discovery.curve(scores(task), truth).attrs["auc"]
+             for way, scores in METHODS.items()}  # fmt: skip
+    print(name, areas)
+    assert all(area == 1.0 for area in areas.values()), areas
+    assert discovery.top(discovery.exact(task), len(edges)).equals(truth)
+    assert discovery.greedy(discovery.eap_ig(task), len(edges)).equals(truth)
+    assert discovery.reported(discovery.exact(task)).equals(truth) or len(task.clean) < 12
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_circuit_that_was_built_is_faithful_complete_and_minimal(name):
+    task, edges = built(name)
+    truth = discovery.circuit(task.model, edges)
+    assert abs(discovery.faithfulness(task, truth) - 1) < 1e-6
+    nodes = sorted({sender for sender, _ in edges} - {"embed"})
+    alike = discovery.completeness(task, truth, [[], *([node] for node in nodes), nodes])
+    assert np.allclose(alike.circuit, alike.model, atol=1e-6)
+    assert abs(alike.model[0] - alike.model[-1]) > 1  # and it is about something
+    assert (abs(discovery.minimality(task, truth)) > 1).all()
+    assert discovery.connected(truth).equals(truth)
+
+
+def test_a_circuit_that_lacks_an_edge_is_not_faithful_and_one_too_large_not_minimal():
+    task, edges = built("induction")
+    less = discovery.circuit(task.model, edges[1:])
+    assert discovery.faithfulness(task, less) < 0.5
+    whole = discovery.edges(task.model)
+    assert (abs(discovery.minimality(task, whole)) < 1e-6).sum() == int(whole.sum()) - len(edges)
+    left = discovery.connected(discovery.circuit(task.model, edges[:-1]))
+    assert not left.any()  # nothing leads to the logits any more
+    missing = discovery.completeness(task, less, [[]])
+    assert abs(missing.circuit - missing.model) > 1
+
+
+def test_slopes_are_blind_where_attention_is_saturated_and_their_mean_is_not():
+    model = ground_truth.induction(**SIZE)  # sharpness 100
+    task = on_repeats(model)
+    truth = discovery.circuit(model, ground_truth.induction_answers(**SIZE).edges)
+    slope = discovery.eap(task).mean("example")
+    assert (abs(slope.sel(receiver=["L1H0.Q", "L1H0.K"])).fillna(0.0) < 1e-12).all()
+    assert discovery.curve(discovery.eap_ig(task), truth).attrs["auc"] == 1.0
+
+
+def random_task(seed: int, n_heads: int = 3) -> discovery.Task:
+    model = tiny(seed, n_heads=n_heads, d_head=4, d_model=12)
+    clean, other = (tiny_tokens(12, 5, seed=1000 * i + seed) for i in (1, 2))
+    right, wrong = tiny_tokens(2, 12, seed=seed)
+    return discovery.Task(model, clean, other, metrics.logit_difference(right, wrong))
+
+
+def test_random_models_have_no_circuit_to_report():
+    effects = [METHODS[way](random_task(seed)) for seed in range(8) for way in ("exact", "EAP")]
+    assert sum(bool(discovery.reported(effect).any()) for effect in effects) <= 2  # 0.8 expected
+
+
+def test_random_models_meet_the_names_of_no_circuit():
+    edges, chance = ground_truth.induction_answers().edges, []
+    for seed in range(8):
+        task = random_task(seed)
+        truth = discovery.circuit(task.model, edges)
+        chance.append(discovery.renamed(discovery.eap(task), truth, permutations=19))
+    task, edges = built("among_distractors")
+    found = discovery.renamed(
+        discovery.eap(task), discovery.circuit(task.model, edges), permutations=39
+    )
+    assert sum(p <= 0.05 for p in chance) <= 2 and np.mean(chance) > 0.3 and found < 0.15
+
+
+def test_acdc_cuts_nothing_everything_and_what_costs_least():
+    task = random_task(3, n_heads=1)
+    whole = discovery.edges(task.model)
+    assert discovery.acdc(task, -np.inf).equals(whole)
+    assert not discovery.acdc(task, np.inf).any()
+    some = discovery.acdc(task, 0.05)
+    apart = metrics.divergence(task.logits(whole))
+    assert 0 < some.sum() < whole.sum()
+    assert np.isclose(some.attrs["distance"], apart(task.logits(some)).mean())
+    assert discovery.connected(some).sum() <= some.sum()
+
+
+def test_greedy_circuits_are_nested_and_lead_to_the_logits():
+    effect = discovery.eap(random_task(2))
+    sizes = [discovery.greedy(effect, n) for n in (1, 4, 12)]
+    for n, kept in zip((1, 4, 12), sizes, strict=True):
+        assert kept.sum() == n
+        read = {name.partition(".")[0] for name in kept.receiver.values[kept.any("sender")]}
+        assert read <= {"logits", *kept.sender.values[kept.any("receiver")]}
+    assert not (sizes[0] & ~sizes[1]).any() and not (sizes[1] & ~sizes[2]).any()
+
+
+def test_the_area_under_the_curve_is_how_often_a_true_edge_is_ahead():
+    effect = discovery.eap(random_task(1)).mean("example").round(1)  # with ties
+    truth = discovery.circuit(random_task(1).model, ground_truth.induction_answers().edges)
+    size, known = abs(effect.values), truth.values
+    mine, others = size[known], size[~known & ~np.isnan(size)]
+    ahead = (mine[:, None] > others).mean() + (mine[:, None] == others).mean() / 2
+    curve = discovery.curve(effect, truth)
+    assert np.isclose(curve.attrs["auc"], ahead)
+    last = curve.isel(threshold=-1)
+    assert last.recall == last.false_positive_rate == 1
+    assert np.isclose(last.precision, known.sum() / (~np.isnan(size)).sum())
+
+
+def test_what_cannot_be_judged_is_refused_in_words():
+    task = random_task(0)
+    whole, effect = discovery.edges(task.model), discovery.eap(task)
+    with pytest.raises(ValueError, match="nothing to tell apart"):
+        discovery.curve(effect, whole)
+    with pytest.raises(ValueError, match="must be boolean edges of the model"):
+        discovery.curve(effect, discovery.edges(tiny(n_layers=1)))
+    with pytest.raises(KeyError, match=r"no sender 'L9H9'; there are .*'embed'"):
+        discovery.without(whole, ["L9H9"])
+    with pytest.raises(ValueError, match="3 examples cannot tell chance from effect"):
+        discovery.reported(effect.isel(example=slice(3)))
+    still = discovery.Task(task.model, task.clean, task.clean, task.metric)
+    with pytest.raises(ValueError, match="nothing to be faithful to"):
+        discovery.faithfulness(still, whole)
