@@ -211,8 +211,8 @@ CASES = [
     # discovery
     ("discovery.Task(model, tokens, tokens, first, by='noise')", "ValueError",
      "by='noise'; choose run, mean or zero"),
-    ("discovery.Task(model, tokens, tokens[0], first)", "ValueError", "must have one shape"),
-    ("discovery.eap_ig(discovery.Task(model, tokens, tokens, first), along='edges')", "ValueError",
+    ("discovery.Task(talker, tokens, tokens[:, 1:], first)", "ValueError", "must have one shape"),
+    ("discovery.eap_ig(discovery.Task(talker, tokens, tokens, first), along='edges')", "ValueError",
      "along='edges'; choose inputs or activations"),
 ]  # fmt: skip
 
