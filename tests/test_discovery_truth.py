@@ -13,13 +13,8 @@ SIZE = {"d_vocab": 12, "n_ctx": 16}
 SHARP = {"sharpness": 40.0}  # so that slopes are not lost in rounding, see the test of saturation
 
 
-def on_repeats(model: GPT, batch: int = 12) -> discovery.Task:
-    """R said twice but for its last token, against other tokens everywhere."""
-    clean = prompts.repeated(model, 7, batch=batch)
-    other = prompts.random_tokens(model, 13, batch=batch, seed=9)
-    other[:, 1:] = (clean[:, 1:-1] + other[:, 1:] - 2) % (model.cfg.d_vocab - 1) + 1
-    metric = metrics.logit_difference(clean[:, -1], other[:, 7])
-    return discovery.Task(model, clean[:, :-1], other, metric)
+def on_repeats(model: GPT) -> discovery.Task:
+    return discovery.induction_task(model, 7)
 
 
 def on_threes(model: GPT) -> discovery.Task:
@@ -82,7 +77,7 @@ def test_every_method_finds_the_circuit_that_was_built(name):
     areas = {way: discovery.curve(scores(task), truth).attrs["auc"]
              for way, scores in METHODS.items()}  # fmt: skip
     print(name, areas)
-    assert all(area == 1.0 for area in areas.values()), areas
+    assert all(area > 1 - 1e-12 for area in areas.values()), areas
     assert discovery.top(discovery.exact(task), len(edges)).equals(truth)
     assert discovery.greedy(discovery.eap_ig(task), len(edges)).equals(truth)
     assert discovery.reported(discovery.exact(task)).equals(truth) or len(task.clean) < 12
@@ -119,7 +114,7 @@ def test_slopes_are_blind_where_attention_is_saturated_and_their_mean_is_not():
     truth = discovery.circuit(model, ground_truth.induction_answers(**SIZE).edges)
     slope = discovery.eap(task).mean("example")
     assert (abs(slope.sel(receiver=["L1H0.Q", "L1H0.K"])).fillna(0.0) < 1e-12).all()
-    assert discovery.curve(discovery.eap_ig(task), truth).attrs["auc"] == 1.0
+    assert discovery.curve(discovery.eap_ig(task), truth).attrs["auc"] > 1 - 1e-12
 
 
 def random_task(seed: int, n_heads: int = 3) -> discovery.Task:

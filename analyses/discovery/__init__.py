@@ -1,7 +1,7 @@
 """Circuits found edge by edge: effects of edges, exact and by gradients; ACDC, greedy and top-n
 circuits; how faithful, complete and minimal they are, and how well they meet a known one.
 
-    task = discovery.Task(model, clean, corrupted, metric)
+    task = discovery.Task(model, clean, corrupted, metric)  # or discovery.induction_task(model)
     scores = discovery.eap_ig(task)
     kept = discovery.top(scores, 10)
     discovery.faithfulness(task, kept)
@@ -19,7 +19,7 @@ from analyses.discovery.evaluation import (
 )
 from analyses.discovery.graph import circuit, edges, names, receivers, senders
 from analyses.discovery.search import acdc, acdc_scores, connected, greedy, top
-from analyses.discovery.task import Task
+from analyses.discovery.task import Task, induction_task
 
 __all__ = [
     "Task",
@@ -35,6 +35,7 @@ __all__ = [
     "exact",
     "faithfulness",
     "greedy",
+    "induction_task",
     "minimality",
     "names",
     "receivers",

@@ -17,8 +17,7 @@ def faithfulness(task: Task, kept: DataArray) -> float:
     """How much of the model's metric the circuit has: 1 all of it, 0 as if every edge were cut; of
     means over examples. Below 0 and above 1 are possible. ValueError if cutting all changes
     nothing."""
-    whole = task.edges
-    none, full = (float(task.value(one).mean()) for one in (whole & False, whole))
+    none, full = (float(one.mean()) for one in (task.cut_value, task.clean_value))
     if np.isclose(none, full, rtol=1e-9, atol=1e-12):
         raise ValueError(f"with all edges and with none the metric is {full:.4g}: there is nothing "
                          f"to be faithful to")  # fmt: skip

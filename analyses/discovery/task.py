@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses import metrics, prompts
 from analyses.discovery import graph
 from circuits.cache import Cache
 from circuits.hooks import HookFn, HookPoint
@@ -100,6 +101,11 @@ class Task:
         """The metric of the clean run, (example)."""
         return self.value(self.edges)
 
+    @cached_property
+    def cut_value(self) -> DataArray:
+        """The metric of the run in which every edge is cut, (example)."""
+        return self.value(self.edges & False)
+
     def logits(self, kept: DataArray) -> Float[Tensor, "batch d_vocab"]:
         """Logits of the run of a circuit; ValueError if `kept` is not one of this model."""
         whole = self.edges
@@ -114,6 +120,20 @@ class Task:
         """The metric of the run of a circuit, (example)."""
         values = self.metric(self.logits(kept)).cpu().numpy()
         return DataArray(values, dims="example", name="metric")
+
+
+def induction_task(
+    model: GPT, length: int = 12, *, batch: int = 12, by: By = "run", seed: int = 0
+) -> Task:
+    """Random tokens said twice, up to their last, against others in every place: the logit of the
+    token that comes next less that of the one which the others would call for."""
+    clean = prompts.random_tokens(model, length, times=2, batch=batch, seed=seed)
+    others = model.cfg.d_vocab - 1
+    moves = prompts.random_tokens(model, 2 * length - 1, batch=batch, seed=seed + 1) % others
+    other = clean[:, :-1].clone()
+    other[:, 1:] = (other[:, 1:] - 1 + moves[:, 1:].clamp(min=1)) % others + 1  # never the same
+    metric = metrics.logit_difference(clean[:, -1], other[:, length])
+    return Task(model, clean[:, :-1], other, metric, by=by)
 
 
 @torch.no_grad()
