@@ -5,7 +5,7 @@ on 0. Every function draws into the Axes it is given, or makes one, and returns 
 """
 
 from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_token
-from analyses.plots.circuits import agreement, circuit, sizes
+from analyses.plots.circuits import agreement, circuit, roc, sizes
 from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
 from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
@@ -32,6 +32,7 @@ __all__ = [
     "histogram",
     "lines",
     "paired_bars",
+    "roc",
     "role_legend",
     "scatter",
     "show_token",

@@ -1,9 +1,11 @@
 """Circuits as graphs, and estimates beside what they estimate."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from xarray import DataArray
+from xarray import DataArray, Dataset
 
 from analyses.plots.canvas import TRAINED, axes_of, label_of
 from analyses.plots.composition import VIA_COLOURS
@@ -69,6 +71,24 @@ def sizes(result: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
         ax.axhline(level, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="edges in the circuit", ylabel=label_of(result), title=title)
     ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def roc(
+    curves: Mapping[str, Dataset], ax: Axes | None = None, title: str = "", *, style: str = "-"
+) -> Axes:
+    """Recall against the rate of false positives, a line for each `discovery.curve`, with its area
+    in the legend; the diagonal knows nothing."""
+    ax = axes_of(ax, (3.8, 3.6))
+    ax.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls="--", zorder=0)
+    for i, (name, curve) in enumerate(curves.items()):
+        label = f"{name}: {curve.attrs['auc']:.2f}"
+        # Lines that lie on each other stay visible, the first the widest.
+        ax.plot(curve.false_positive_rate, curve.recall, style, color=LINES[i % len(LINES)],
+                lw=1.2 + 1.2 * (len(curves) - 1 - i), label=label)  # fmt: skip
+    ax.set(xlabel="share of the other edges", ylabel="share of the circuit's edges", title=title,
+           xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")  # fmt: skip
+    ax.legend(title="area under the curve", frameon=False, fontsize=8, loc="lower right")
     return ax
 
 
