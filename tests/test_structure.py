@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
-                 "weights", "layers", "model", "pretrained", "parts", "stream", "algebra",
-                 "composition", "residual", "frozen", "paths", "scores", "ground_truth", "text",
+                 "weights", "layers", "model", "folding", "pretrained", "parts", "stream",
+                 "algebra", "composition", "residual", "frozen", "paths", "scores", "ground_truth", "text",
                  "synthetic", "data", "files", "shards", "recipe", "optimizers",
                  "distributed", "interventions", "slopes", "sharded", "snapshots", "loss",
                  "training"],
