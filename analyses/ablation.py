@@ -49,6 +49,7 @@ AT_ONCE = 2**21
 TOGETHER = 32
 "Of how many experiments the edits are held in memory at a time."
 Rows = Int[Tensor, "batch pos"]
+Reference = Int[Tensor, "_ _"]
 Names = str | Sequence[str | Sequence[str]]
 "Components, each an experiment of its own; or in a sequence, those that are ablated together."
 
@@ -61,7 +62,7 @@ def ablated(
     metric: Metric | None = None,
     by: str = "zero",
     kind: str = "full",
-    reference: Rows | None = None,
+    reference: Reference | None = None,
     by_position: bool = True,
     pos: int | None = None,
     seed: int = 0,

@@ -73,7 +73,7 @@ def substituted(
     *,
     metric: Metric | None = None,
     by: str = "zero",
-    reference: Tokens | None = None,
+    reference: ablation.Reference | None = None,
     **how: Any,
 ) -> DataArray:
     """The metric with each pattern in the place of a head's own, or of several heads' together,
