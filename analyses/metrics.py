@@ -1,7 +1,8 @@
 """What an intervention is judged by: logits [batch d_vocab] -> one number for each example.
 
 Each function here makes such a metric from what is right in each example. For logits of all
-positions [batch pos d_vocab] it takes the last one: pass `at` to a sweep for another.
+positions [batch pos d_vocab] it takes the last one, but for `mean_loss`, which takes them all: pass
+`at` to a sweep for another.
 """
 
 import torch
@@ -31,6 +32,24 @@ def loss(right: Tokens) -> Metric:
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
         last = _last(logits)
         return F.cross_entropy(last, right.to(last.device), reduction="none")
+
+    return metric
+
+
+def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
+    """Mean -log p, in nats, of the tokens from index `first` on, each given those before it: of
+    logits of all positions. ValueError for a `first` that leaves nothing to predict, and for logits
+    of other positions."""
+    if not 1 <= first < tokens.shape[1]:
+        raise ValueError(f"of {tokens.shape[1]} tokens those from 1 on are predicted, got {first=}")
+
+    def metric(logits: Logits) -> Float[Tensor, " batch"]:
+        if logits.shape[:-1] != tokens.shape:
+            raise ValueError(f"the loss of {list(tokens.shape)} tokens wants all their logits, "
+                             f"got {list(logits.shape)}; it takes no `at`")  # fmt: skip
+        targets = tokens[:, first:].long().to(logits.device)
+        losses = F.cross_entropy(logits[:, first - 1 : -1].mT, targets, reduction="none")
+        return losses.mean(-1)
 
     return metric
 

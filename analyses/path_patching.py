@@ -24,7 +24,7 @@ from xarray import DataArray
 from circuits import components
 from circuits.cache import Cache
 from circuits.components import Head
-from circuits.interventions import Edit, Metric, edit, run_cells, sweep
+from circuits.interventions import Cell, Edit, Metric, edit, run_cells, sweep
 from circuits.model import GPT
 from circuits.stream import same_run, stream
 
@@ -56,19 +56,16 @@ def path_patching(
     same_run(model, clean, tokens)
     if same_run(model, corrupted)["embed"].shape != clean["embed"].shape:
         raise ValueError("the corrupted run must have as many examples and tokens as the clean one")
-    _check_order(model, senders, receivers)
-    held = _held(model, clean, freeze_mlps, freeze_norms)
+    check_order(model, senders, receivers)
+    others = held(model, clean, freeze_mlps, freeze_norms)
     free = {str(components.head(model.cfg, name)) for name in through}
     cells = [
-        [*(one for label, one in held.items() if label not in {*free, sender}),
+        [*(one for label, one in others.items() if label not in {*free, sender}),
          _sent(model, corrupted, sender)]
         for sender in senders
     ]  # fmt: skip
-    points = {receiver: _point(model, receiver) for receiver in receivers}
-    noted = []
-    for cell in cells:  # one at a time: what they note is kept for all
-        run = run_cells(model, tokens, [cell], [name for name, _ in points.values()])
-        noted.append([_reading(model, clean, run, points, receiver) for receiver in receivers])
+    # One at a time: what they note is kept for all.
+    noted = [readings(model, tokens, clean, cell, receivers) for cell in cells]
     *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
     return DataArray(
         torch.stack(values).cpu().numpy(),
@@ -77,6 +74,15 @@ def path_patching(
         name="path_patched",
         attrs={"long_name": f"metric with paths to {', '.join(receivers)} patched"},
     )
+
+
+def readings(
+    model: GPT, tokens: Tokens, clean: Cache, cell: Cell, receivers: Sequence[str]
+) -> list[Edit]:
+    """What receivers read in a run with the edits of step 1, as the edits that step 2 makes."""
+    points = {receiver: _point(model, receiver) for receiver in receivers}
+    run = run_cells(model, tokens, [cell], [name for name, _ in points.values()])
+    return [_reading(model, clean, run, points, receiver) for receiver in receivers]
 
 
 def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
@@ -88,17 +94,18 @@ def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
     return edit(model, ("z", layer), corrupted, head=head)
 
 
-def _held(model: GPT, clean: Cache, mlps: bool, norms: bool) -> dict[str, Edit]:
-    """What writes, or scales, as in the clean run, by name."""
-    held = {str(head): edit(model, ("z", head.layer), clean, head=head.head)
+def held(model: GPT, clean: Cache, mlps: bool = False, norms: bool = False) -> dict[str, Edit]:
+    """Edits that hold what heads write, and if asked MLPs and the scales of norms, as in the clean
+    run, by name."""
+    found = {str(head): edit(model, ("z", head.layer), clean, head=head.head)
             for head in components.every_head(model.cfg)}  # fmt: skip
     for layer in range(model.cfg.n_layers):
         if mlps and not model.cfg.attn_only:
-            held[f"MLP{layer}"] = edit(model, ("mlp_out", layer), clean)
+            found[f"MLP{layer}"] = edit(model, ("mlp_out", layer), clean)
     if norms:
         scales = [name for name in clean if name.endswith("hook_scale")]
-        held |= {name: edit(model, name, clean) for name in scales}
-    return held
+        found |= {name: edit(model, name, clean) for name in scales}
+    return found
 
 
 def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
@@ -121,7 +128,9 @@ def _reading(
     return Edit(name, run[name], head=None if head is None else head.head)
 
 
-def _check_order(model: GPT, senders: Sequence[str], receivers: Sequence[str]) -> None:
+def check_order(model: GPT, senders: Sequence[str], receivers: Sequence[str]) -> None:
+    """ValueError for names that cannot send or receive, and for a sender that comes before none of
+    the receivers."""
     if model.cfg.n_layers == 0:
         raise ValueError("a model without layers has one path alone, from embed to logits")
     if not (senders and receivers):

@@ -1,7 +1,7 @@
 """The parts of a model by name, in the order in which they write to the residual stream.
 
-`embed`, `pos`, the heads `L0H0`, `L0H1`, ..., the MLPs `MLP0`, ... A head is named by its label or
-by (layer, head), both from 0.
+`embed`, `pos`, the heads `L0H0`, `L0H1`, ..., the MLPs `MLP0`, ... and their
+neurons `MLP0N0`, ... A head is named by its label or by (layer, head), both from 0.
 """
 
 import operator
@@ -21,6 +21,22 @@ class Head(NamedTuple):
 
     def __str__(self) -> str:
         return f"L{self.layer}H{self.head}"
+
+
+class Writer(NamedTuple):
+    """Where a component writes: a hook point, by its short name and layer, and its head or neuron
+    there if it is one."""
+
+    name: str
+    point: str
+    layer: int | None = None
+    head: int | None = None
+    neuron: int | None = None
+
+    @property
+    def key(self) -> str | tuple[str, int]:
+        """The hook point as a cache takes it: ("z", 1)."""
+        return self.point if self.layer is None else (self.point, self.layer)
 
 
 AnyHead = Head | tuple[int, int] | str
@@ -72,6 +88,39 @@ def mlp(cfg: GPTConfig, name: str) -> int:
         exist = "is attention-only" if cfg.d_mlp is None else f"has MLP0 to MLP{cfg.n_layers - 1}"
         raise ValueError(f"there is no {name!r}: the model {exist}")
     return int(match[1])
+
+
+def neuron(cfg: GPTConfig, name: str) -> tuple[int, int]:
+    """The layer of a neuron named like 'MLP0N17', and its number there; ValueError with what exists
+    if there is none."""
+    match = re.fullmatch(r"(MLP\d+)N(\d+)", name)
+    if match is None:
+        raise ValueError(f"a neuron is named like 'MLP0N17', got {name!r}")
+    layer, number = mlp(cfg, match[1]), int(match[2])
+    if number >= (cfg.d_mlp or 0):
+        raise ValueError(f"there is no {name!r}: {match[1]} has N0 to N{(cfg.d_mlp or 0) - 1}")
+    return layer, number
+
+
+def writer(cfg: GPTConfig, name: str) -> Writer:
+    """Where a component writes: embed, pos, a head as L0H1, the attention of a layer as L0 attn, an
+    MLP as MLP0, a neuron as MLP0N17. ValueError with what exists if there is none."""
+    if name in ("embed", "pos"):
+        return Writer(name, {"embed": "embed", "pos": "pos_embed"}[name])
+    if match := re.fullmatch(r"L(\d+) attn", name):
+        return Writer(name, "attn_out", head(cfg, (int(match[1]), 0)).layer)
+    if re.fullmatch(r"L\d+H\d+", name):
+        layer, number = head(cfg, name)
+        return Writer(name, "z", layer, head=number)
+    if re.fullmatch(r"MLP\d+", name):
+        return Writer(name, "mlp_out", mlp(cfg, name))
+    if re.fullmatch(r"MLP\d+N\d+", name):
+        layer, number = neuron(cfg, name)
+        return Writer(name, "post", layer, neuron=number)
+    raise ValueError(
+        f"no component is called {name!r}: there are embed, pos, heads as L0H1, the attention of a "
+        f"layer as L0 attn, MLPs as MLP0 and their neurons as MLP0N17"
+    )
 
 
 def depth(cfg: GPTConfig, name: str) -> int:

@@ -35,7 +35,7 @@ def test_every_figure_is_drawn_and_only_laws_hold_on_an_untrained_model(name, un
     "name",
     ["framework/moves", "framework/circuits", "framework/virtual-weights",
      "framework/positions", "framework/repeats", "framework/corner", "induction/prefix-matching",
-     "induction/loss-by-position"],
+     "induction/loss-by-position", "induction/idealised"],
 )  # fmt: skip
 def test_the_verdict_holds_on_a_circuit_built_to_show_it(name):
     gt = ground_truth.induction(d_vocab=70, n_ctx=70).float()

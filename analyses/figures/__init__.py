@@ -14,6 +14,7 @@ from analyses.figures import (
     framework_tables,
     framework_text,
     induction,
+    induction_idealised,
 )
 from analyses.figures.drawing import Drawing, Verdict
 from circuits.model import GPT
@@ -54,6 +55,7 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "framework/mlps": framework_mlps.mlps,
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
+    "induction/idealised": induction_idealised.recovered,
 }
 ONE_LAYER = frozenset(
     {

@@ -7,7 +7,7 @@ on 0. Every function draws into the Axes it is given, or makes one, and returns 
 from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_token
 from analyses.plots.circuits import agreement, circuit, roc, sizes
 from analyses.plots.composition import composition, wiring
-from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter
+from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter, shares
 from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
 from analyses.plots.schematics import Step, arrows, chains, formula, steps, terms
 from analyses.plots.tables import spelling_grid, token_table
@@ -35,6 +35,7 @@ __all__ = [
     "roc",
     "role_legend",
     "scatter",
+    "shares",
     "show_token",
     "sizes",
     "spelling_grid",

@@ -1,6 +1,6 @@
 """Scores of heads: histograms, bars, lines and scatters on fixed bounds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -125,4 +125,36 @@ def scatter(
     ax.set(xlim=padded(x), ylim=padded(y), xlabel=label_of(x), ylabel=label_of(y), title=title)
     if ax.figure is not None:
         ax.figure.colorbar(points, ax=ax, label=label_of(colour))
+    return ax
+
+
+def shares(
+    share: DataArray,
+    error: DataArray,
+    notes: Sequence[str],
+    colours: Mapping[str, str],
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Shares (component, pattern) with their errors, as dots in a row each on fixed bounds; what
+    lies outside is a triangle at the edge, what is NaN is left out. Notes stand on the right."""
+    ax = axes_of(ax, (6.4, 1.2 + 0.34 * share.sizes["component"]))
+    low, high = share.attrs["bounds"]
+    rows = np.arange(share.sizes["component"])
+    for i, (name, colour) in enumerate(colours.items()):
+        values, errors = share.sel(pattern=name).values, error.sel(pattern=name).values
+        at, within = rows + 0.13 * (i - (len(colours) - 1) / 2), np.clip(values, low, high)
+        inside = values == within
+        ax.errorbar(values[inside], at[inside], xerr=errors[inside], fmt="o", ms=5, lw=1.2,
+                    color=colour, label=name)  # fmt: skip
+        for side, marker in ((values < low, "<"), (values > high, ">")):
+            ax.plot(within[side], at[side], marker, ms=6, color=colour)
+    for row, note in zip(rows, notes, strict=True):
+        ax.annotate(note, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    for line in (0, 1):
+        ax.axvline(line, color="0.6", lw=0.8, zorder=0)
+    ax.set_yticks(rows, share.component.values.tolist(), fontsize=9)
+    ax.set(xlim=(low - 0.08, high + 0.08), ylim=(len(rows) - 0.5, -0.5), title=title,
+           xlabel=label_of(share))  # fmt: skip
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
