@@ -34,6 +34,10 @@ def test_the_second_example_runs_and_its_numbers_are_these():
     assert parts.remainder.abs().max() < 1e-4
     split = names["scores"].by_token(model, names["cache"], "L1H1", dest=23, src=5)[0]
     assert divmod(int(split.argmax()), 24) == (23, 4)  # "art" seeks what follows the first "art"
+    lost = names["lost"].isel(example=0)
+    rise = (lost - lost.base).to_pandas()
+    assert rise.loc["L0H1", "full"] > rise.loc["L0H1 -> L1H1.K", "full"] > 0.2
+    assert abs(rise.loc["L0H1 -> L1H1.K", "pattern-preserving"]) < 1e-5
 
 
 def test_the_first_console_block_holds_the_two_commands():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxtyping import Int
 from torch import Tensor
-from xarray import Dataset
+from xarray import DataArray, Dataset
 
 from analyses import attention, idealised, passages, plots, prompts
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict
@@ -29,10 +29,15 @@ def recovered(model: GPT) -> Drawing:
     """R1, "Comments & Replications": heads that are ablated come back with a pattern which one can
     write down. The token before is nearly all of a previous-token head; exact matches are most of
     induction heads, and matches of two tokens some of the rest."""
-    previous, induction, others = _heads(model)
+    roles = attention.taxonomy(model).role
+    early = roles.layer < model.cfg.n_layers - 1
+    previous = _named(roles, (roles == "previous token") & early)
+    induction = _named(roles, roles == "induction")
     rows = {heads: "previous token" for heads in _each_and_all(previous)}
     rows |= {heads: "induction" for heads in _each_and_all(induction)}
-    rows |= {(head,): "other" for head in others}
+    rows |= {(str(head),): str(role).replace("-", "other") for head, role in
+             zip(roles.label.values.ravel(), roles.values.ravel(), strict=True)
+             if (str(head),) not in rows}  # fmt: skip
     texts = {"text": passages.tokens(model)} if model.tokenizer is not None else {}
     texts["random tokens said twice"] = prompts.repeated(model)
     found = {name: _measured(model, tokens, list(rows)) for name, tokens in texts.items()}
@@ -47,25 +52,19 @@ def recovered(model: GPT) -> Drawing:
         figure,
         "Idealised patterns in the place of a head's own",
         f"Induction heads, Comments & Replications (R1, Redwood Research), {INDUCTION}",
-        "What heads with another pattern recover of the loss between zero ablation (0) and their own "
-        "pattern (1). Patterns: the token before; what followed earlier copies of the token, evenly, "
-        "or else the first token; the same, of copies that match two tokens where there are any; "
-        "all tokens alike. On the right the gap in nats, clear from three standard errors on. Bars "
-        "are one standard error over examples, triangles lie outside. The claim holds where more "
-        "than half is recovered of the previous-token heads and of the induction heads together, "
-        f"on {next(iter(texts))}.",
+        "What heads with another pattern recover of the loss between zero ablation (0) and their "
+        "own pattern (1). Patterns: the token before; what followed earlier copies of the token, "
+        "evenly, or else the first token; the same, of copies that match two tokens where any do; "
+        "all tokens alike. On the right the gap in nats, clear from three standard errors on. "
+        "Bars are one standard error over examples, triangles lie outside. The claim holds where "
+        "more than half is recovered of the previous-token heads before the last layer and of the "
+        f"induction heads, on {next(iter(texts))}.",
         _verdict(found, previous, induction),
     )  # fmt: skip
 
 
-def _heads(model: GPT) -> tuple[list[str], list[str], list[str]]:
-    """Previous-token heads before the last layer, induction heads, and the rest."""
-    roles = attention.taxonomy(model).role
-    last = roles.layer == model.cfg.n_layers - 1
-    before = (roles == "previous token") & ~last
-    chosen = (before, roles == "induction", ~before & (roles != "induction"))
-    previous, induction, others = (roles.label.values[which.values].tolist() for which in chosen)
-    return previous, induction, others
+def _named(roles: DataArray, which: DataArray) -> list[str]:
+    return [str(label) for label in roles.label.values[which.values]]
 
 
 def _each_and_all(heads: Sequence[str]) -> list[tuple[str, ...]]:
