@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from analyses.figures import (
+    circuits,
     framework,
     framework_architecture,
     framework_composition,
