@@ -17,10 +17,11 @@ FLOORS = {
                  "synthetic", "data", "files", "shards", "recipe", "optimizers",
                  "distributed", "interventions", "sharded", "snapshots", "loss",
                  "training"],
-    "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
+    "analyses": ["labelled", "prompts", "passages", "masks", "attention", "patterns",
+                 "long_context", "induction", "copying", "detectors",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
                  "importance", "metrics", "patching", "path_patching", "ablation",
-                 "recording", "dynamics", "evaluation", "plots",
+                 "recording", "dynamics", "in_context", "evaluation", "plots",
                  "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
                  "measure_commands", "figure_commands", "explore_command", "cli"],
 }  # fmt: skip
