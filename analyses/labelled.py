@@ -1,6 +1,7 @@
 """The currency: labelled results with their intervals, and what an analysis asks of a model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -91,16 +92,23 @@ def of_patterns(
 ) -> Float[Tensor, "batch layer head *rest"]:
     """What `of` makes of each layer's pattern, [batch head *rest], in one run without gradients
     that holds one pattern at a time."""
-    found = []
-
-    def keep(pattern: Tensor, hook: Any) -> None:
-        found.append(of(pattern.to(tokens.device)))
-
     layers = range(model.cfg.n_layers)
-    hooks = [(f"blocks.{layer}.attn.hook_pattern", keep) for layer in layers]
-    if not hooks:
+    if not layers:
         none = torch.zeros(len(tokens), model.cfg.n_heads, *2 * tokens.shape[1:])
         return of(none)[:, None][:, :0]
+    found: list[Tensor] = []
+    keep = partial(_keep, found, of, tokens.device)
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", keep) for layer in layers]
     with torch.no_grad():
         model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     return torch.stack(found, 1)
+
+
+def _keep(
+    found: list[Tensor],
+    of: Callable[[Tensor], Tensor],
+    device: torch.device,
+    pattern: Pattern,
+    hook: Any,
+) -> None:
+    found.append(of(pattern.to(device)))
