@@ -30,6 +30,18 @@ class Model(Protocol):
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
+@runtime_checkable
+class Writer(Model, Protocol):
+    """A model that also names what its heads write with and what reads the end of its stream."""
+
+    @property
+    def W_O(self) -> Any: ...
+    @property
+    def W_U(self) -> Any: ...
+    @property
+    def ln_final(self) -> Any: ...
+
+
 def per_head(
     values: Num[Tensor, "layer head *rest"], name: str, *dims: str, **attrs: Any
 ) -> DataArray:

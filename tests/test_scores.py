@@ -161,6 +161,7 @@ def test_a_transformer_lens_bridge_has_the_scores_of_the_same_gpt():
     bridge, model = native_bridge(torch.float64, normalization_type="LN", n_ctx=24)
     tokens = prompts.repeated(model, 5, batch=2)
     scores = (attention.taxonomy, attention.positional, induction.stripe, patterns.entropy,
+              induction.copying, induction.output_copying,
               patterns.sink, patterns.moved_from_first, patterns.fixed_offset,
               induction.loss_by_position, lambda m: in_context.loss_by_index(m, tokens),
               lambda m: patterns.capture(m, tokens[:1]))  # fmt: skip
