@@ -10,6 +10,7 @@ a pattern, `long_context`.
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 import xarray
 from jaxtyping import Float
@@ -201,8 +202,8 @@ def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
     role = ranked.behaviour[ranked.argmax("behaviour")].where(best > threshold, "-")
     runner_up = busy.where(busy.behaviour != role, 0.0).max("behaviour").clip(min=threshold)
     margin = abs(best - runner_up.where(role != "-", threshold))
-    until_busy = (threshold - busy.max("behaviour")).where(role == "first token", torch.inf)
-    each = {"role": role, "score": best, "margin": xarray.ufuncs.minimum(margin, until_busy)}
+    until_busy = (threshold - busy.max("behaviour")).where(role == "first token", np.inf)
+    each = {"role": role, "score": best, "margin": np.minimum(margin, until_busy)}
     return scores.assign_coords(
         {name: (("layer", "head"), values.data) for name, values in each.items()}
     ).assign_attrs(threshold=threshold, bounds=(0.0, 1.0), long_name="mean attention")

@@ -306,7 +306,7 @@ def test_detectors_speak_on_the_circuit_they_are_for_and_say_why():
 def test_what_makes_no_sense_is_refused_in_words():
     with pytest.raises(ValueError, match="2 tokens or more that are said twice, got 1"):
         induction.stripe(tiny(), 1)
-    with pytest.raises(ValueError, match="from 0 to below 1; got 1.5"):
+    with pytest.raises(ValueError, match=r"from 0 to below 1; got 1\.5"):
         patterns.sink(tiny(), epsilon=1.5)
     with pytest.raises(ValueError, match="losses at two indices or more"):
         in_context.slope(xarray.DataArray([3.0], dims="index", coords={"index": [1]}))
