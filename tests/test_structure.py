@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
-                 "weights", "layers", "model", "pretrained", "parts", "stream", "algebra",
-                 "composition", "residual", "frozen", "paths", "scores", "ground_truth", "text",
-                 "synthetic", "data", "files", "shards", "recipe", "optimizers",
-                 "distributed", "interventions", "sharded", "snapshots", "loss",
+                 "weights", "layers", "kv_cache", "speech", "model", "pretrained", "parts",
+                 "stream", "algebra", "composition", "residual", "frozen", "paths", "scores",
+                 "ground_truth", "text", "synthetic", "data", "files", "shards", "recipe",
+                 "optimizers", "distributed", "interventions", "sharded", "snapshots", "loss",
                  "training"],
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
