@@ -36,8 +36,9 @@ def every_kind_of_cell(model: GPT, source):
     """One edit in each hook point that has a value in the cache, and some of several."""
     names = [name for name in source if name != "hook_tokens"]
     cells = [[edit(model, name, source)] for name in names]
-    cells += [[edit(model, name, source, pos=4)] for name in names
-              if name.endswith(("hook_z", "hook_pattern", "resid_pre"))]  # fmt: skip
+    by_pos = ("hook_z", "hook_k", "hook_pattern", "resid_pre", "embed", "mlp_out", "normalized")
+    cells += [[edit(model, name, source, pos=p)] for name in names if name.endswith(by_pos)
+              for p in (2, 6)]  # fmt: skip
     if model.cfg.n_layers > 1:
         cells += [[edit(model, ("z", 1), source, pos=p, head=h)] for p in (0, 8) for h in (0, 2)]
         cells += [[edit(model, ("pattern", 0), source, head=1), edit(model, ("v", 1), source)]]
@@ -52,7 +53,7 @@ def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant, at):
     few = 4 * 4 * 9 * 29 * 8 * 9  # bytes, for several cells at a time
     memory = few if at is None else interventions.MEMORY
     got = sweep(variant, TOKENS, cells, metric, at=at, memory=memory)
-    assert torch.allclose(got, expected, atol=1e-9)
+    assert torch.allclose(got, expected, rtol=0, atol=1e-10)
     assert not any(point.listening for point in variant.hook_dict.values())
 
 
