@@ -13,7 +13,7 @@ Senders are embed, pos, heads and MLPs by name; receivers a head's L1H2.Q, .K an
 logits, whose reading is the change of the final stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,11 @@ from jaxtyping import Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses.patching import progress_bar
 from circuits import components
 from circuits.cache import Cache
 from circuits.components import Head
+from circuits.edits import start
 from circuits.interventions import Edit, Metric, edit, run_cells, sweep
 from circuits.model import GPT
 from circuits.stream import same_run, stream
@@ -57,25 +59,25 @@ def path_patching(
     if same_run(model, corrupted)["embed"].shape != clean["embed"].shape:
         raise ValueError("the corrupted run must have as many examples and tokens as the clean one")
     _check_order(model, senders, receivers)
-    held = _held(model, clean, freeze_mlps, freeze_norms)
-    free = {str(components.head(model.cfg, name)) for name in through}
-    cells = [
-        [*(one for label, one in held.items() if label not in {*free, sender}),
-         _sent(model, corrupted, sender)]
-        for sender in senders
-    ]  # fmt: skip
+    held = _held(model, clean, through, freeze_mlps, freeze_norms)
+    cells = [_first_run(model, held, _sent(model, corrupted, sender)) for sender in senders]
     points = {receiver: _point(model, receiver) for receiver in receivers}
-    noted = []
-    for cell in cells:  # one at a time: what they note is kept for all
-        run = run_cells(model, tokens, [cell], [name for name, _ in points.values()])
-        noted.append([_reading(model, clean, run, points, receiver) for receiver in receivers])
-    *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
+    bound = {"memory": how["memory"]} if "memory" in how else {}
+    seen = run_cells(model, tokens, cells, [name for name, _ in points.values()], **bound)
+    noted = [
+        [_reading(model, clean, {name: seen[name].chunk(len(cells))[number] for name in seen},
+                  points, receiver) for receiver in receivers]
+        for number in range(len(cells))
+    ]  # fmt: skip
+    words = f"metric with paths to {', '.join(receivers)} patched"
+    with progress_bar(len(cells) + 1, words, how) as how:
+        *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
     return DataArray(
         torch.stack(values).cpu().numpy(),
         dims=("sender", "example"),
         coords={"sender": list(senders), "base": ("example", base.cpu().numpy())},
         name="path_patched",
-        attrs={"long_name": f"metric with paths to {', '.join(receivers)} patched"},
+        attrs={"long_name": words},
     )
 
 
@@ -88,17 +90,27 @@ def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
     return edit(model, ("z", layer), corrupted, head=head)
 
 
-def _held(model: GPT, clean: Cache, mlps: bool, norms: bool) -> dict[str, Edit]:
-    """What writes, or scales, as in the clean run, by name."""
-    held = {str(head): edit(model, ("z", head.layer), clean, head=head.head)
-            for head in components.every_head(model.cfg)}  # fmt: skip
+def _held(model: GPT, clean: Cache, through: Sequence[str], mlps: bool, norms: bool) -> list[Edit]:
+    """What writes, or scales, as in the clean run."""
+    free = {components.head(model.cfg, name) for name in through}
+    held = []
     for layer in range(model.cfg.n_layers):
+        heads = [head for head in components.every_head(model.cfg) if head.layer == layer]
+        if free.isdisjoint(heads):
+            held.append(edit(model, ("z", layer), clean))
+        else:
+            held += [edit(model, ("z", layer), clean, head=head.head)
+                     for head in heads if head not in free]  # fmt: skip
         if mlps and not model.cfg.attn_only:
-            held[f"MLP{layer}"] = edit(model, ("mlp_out", layer), clean)
-    if norms:
-        scales = [name for name in clean if name.endswith("hook_scale")]
-        held |= {name: edit(model, name, clean) for name in scales}
-    return held
+            held.append(edit(model, ("mlp_out", layer), clean))
+    scales = [name for name in clean if norms and name.endswith("hook_scale")]
+    return held + [edit(model, name, clean) for name in scales]
+
+
+def _first_run(model: GPT, held: Sequence[Edit], sent: Edit) -> list[Edit]:
+    """What the sender writes, over what is held; before its layer nothing differs anyway."""
+    first = start(model, [sent]).layer
+    return [*(one for one in held if start(model, [one]).layer >= first), sent]
 
 
 def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
@@ -113,7 +125,11 @@ def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
 
 
 def _reading(
-    model: GPT, clean: Cache, run: Cache, points: dict[str, tuple[str, Head | None]], receiver: str
+    model: GPT,
+    clean: Cache,
+    run: Mapping[str, Tensor],
+    points: dict[str, tuple[str, Head | None]],
+    receiver: str,
 ) -> Edit:
     name, head = points[receiver]
     if receiver == "logits":
