@@ -80,8 +80,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    for name, default in {"layers": 12, "heads": 12, "width": 768, "vocabulary": 50257,
-                          "tokens": 32, "mebibytes": interventions.MEMORY // 2**20}.items():  # fmt: skip
+    sizes = {"layers": 12, "heads": 12, "width": 768, "vocabulary": 50257, "tokens": 32}
+    for name, default in {**sizes, "mebibytes": interventions.MEMORY // 2**20}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
