@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
-                 "weights", "layers", "model", "folding", "pretrained", "parts", "stream",
-                 "algebra", "composition", "residual", "frozen", "paths", "scores",
-                 "ground_truth", "text", "synthetic", "data", "files", "shards", "recipe",
-                 "optimizers", "distributed", "interventions", "slopes", "sharded", "snapshots",
-                 "loss", "training"],
+                 "weights", "layers", "kv_cache", "speech", "model", "folding", "pretrained",
+                 "parts", "stream", "algebra", "composition", "residual", "frozen", "paths",
+                 "scores", "ground_truth", "text", "synthetic", "data", "files", "shards", "recipe",
+                 "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
+                 "sharded", "snapshots", "loss", "training"],
     "analyses": ["labelled", "prompts", "passages", "masks", "attention", "patterns",
                  "long_context", "induction", "copying", "detectors",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
