@@ -161,19 +161,19 @@ class Block(nn.Module):
         """The inputs of W_Q, W_K and W_V; shortformer positions enter the first two."""
         normed = self.ln1(resid_pre)
         shared = normed if pos is None else normed + pos
-
-        def read(point: HookPoint, else_: Resid, pos: Places) -> HeadsOrResid:
-            if not point.listening:
-                return else_
-            per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
-            normed = self.ln1(point(per_head))
-            return normed if pos is None else normed + pos.unsqueeze(-2)
-
         return (
-            read(self.hook_q_input, shared, pos),
-            read(self.hook_k_input, shared, pos),
-            read(self.hook_v_input, normed, None),
+            self._read(self.hook_q_input, resid_pre, pos, shared),
+            self._read(self.hook_k_input, resid_pre, pos, shared),
+            self._read(self.hook_v_input, resid_pre, None, normed),
         )
+
+    def _read(self, point: HookPoint, resid_pre: Resid, pos: Places, shared: Resid) -> HeadsOrResid:
+        """What all heads read, or an input for each where somebody listens."""
+        if not point.listening:
+            return shared
+        per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
+        normed = self.ln1(point(per_head))
+        return normed if pos is None else normed + pos.unsqueeze(-2)
 
 
 def token_loss(
