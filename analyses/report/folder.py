@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from analyses.figures import FIGURES, usual_model
+from analyses.figures import every, usual_model
 from analyses.report.entries import OURS, Entry
 from analyses.report.page import page, paper_and_here
 from analyses.report.workers import one_by_one, side_by_side
@@ -20,7 +20,7 @@ from analyses.report.workers import one_by_one, side_by_side
 
 def write(
     out: Path,
-    names: Sequence[str] = tuple(FIGURES),
+    names: Sequence[str] = tuple(every()),
     model: str | None = None,
     jobs: int = 1,
     done: Callable[[Entry], None] = lambda entry: None,
@@ -28,8 +28,8 @@ def write(
     """Draw the named figures and put the report in `out`; `done` is called after each figure.
 
     Each is drawn from its usual model, or all from `model`, by `jobs` processes; the order of the
-    report is that of `names`. A figure that fails stands in it with its error, and the others are
-    drawn. A report that is there is only replaced when the new one is whole. KeyError for a figure
+    report is that of `names`. A figure that cannot be of that model is left out, in words; one that
+    fails stands in it with its error, and the others are drawn. A report that is there is only replaced when the new one is whole. KeyError for a figure
     that does not exist; ValueError for `jobs` below 1, and if `out` holds anything but a report.
     """
     names = list(dict.fromkeys(names))
@@ -56,7 +56,7 @@ def write(
     return entries
 
 
-def known(name: str, among: Sequence[str] = tuple(FIGURES)) -> str:
+def known(name: str, among: Sequence[str] = tuple(every())) -> str:
     """The name itself; KeyError with the nearest one and all there are if no figure has it."""
     if name in among:
         return name
@@ -134,12 +134,13 @@ def _result(entry: Entry) -> dict[str, str | bool | float | None]:
     paper, here = paper_and_here(entry.verdict.says) if entry.verdict else (None, None)
     return {
         "title": entry.title or None,
-        "model": entry.model,
+        "model": ", ".join(entry.models) or None,
         "holds": entry.verdict.holds if entry.verdict else None,
         "paper": paper,
         "here": here,
         "seconds": round(entry.seconds, 2),
         "error": entry.error or None,
+        "left_out": entry.left_out or None,
     }
 
 

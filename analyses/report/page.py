@@ -21,7 +21,7 @@ def page(entries: Sequence[Entry], folder: Path) -> str:
     for entry in entries:
         papers.setdefault(entry.paper, []).append(entry)
     style = resources.files("analyses.report").joinpath("style.css").read_text(encoding="utf-8")
-    models = ", ".join(f"<code>{escape(m)}</code>" for m in dict.fromkeys(e.model for e in entries))
+    models = _models([name for entry in entries for name in entry.models])
     return _PAGE.format(
         style=style,
         counts=_sentence(entries),
@@ -47,7 +47,8 @@ def _sentence(entries: Sequence[Entry]) -> str:
     """Counts in words: "Four figures: three show what the paper found and one does not."."""
     verdicts = [entry.verdict for entry in entries if entry.verdict]
     held = sum(verdict.holds for verdict in verdicts)
-    failed = len(entries) - len(verdicts)
+    left_out = sum(bool(entry.left_out) for entry in entries)
+    failed = len(entries) - len(verdicts) - left_out
     figures = "figure" if len(entries) == 1 else "figures"
     parts = [
         f"{_number(held)} {'shows' if held == 1 else 'show'} what the paper found",
@@ -55,6 +56,8 @@ def _sentence(entries: Sequence[Entry]) -> str:
     ]
     if failed:
         parts.append(f"{_number(failed)} could not be drawn")
+    if left_out:
+        parts.append(f"{_number(left_out)} {'is' if left_out == 1 else 'are'} left out")
     listed = ", ".join(parts[:-1]) + f" and {parts[-1]}"
     return f"{_number(len(entries)).capitalize()} {figures}: {listed}."
 
@@ -78,17 +81,25 @@ def _summary(paper: str, entries: Sequence[Entry]) -> str:
 
 def _row(entry: Entry) -> str:
     link = f'<a href="#{escape(entry.name)}">{escape(entry.title or entry.name)}</a>'
-    model = f"<small><code>{escape(entry.model)}</code></small>"
+    model = f"<small>{_models(entry.models)}</small>"
     first = f"<td>{link} {model}</td><td>{_mark(entry)}</td>"
     if entry.verdict is None:
-        return f'<tr>{first}<td colspan="2">{escape(entry.error)}</td></tr>'
+        return f'<tr>{first}<td colspan="2">{escape(entry.left_out or entry.error)}</td></tr>'
     paper, here = (escape(_sentence_case(part)) for part in paper_and_here(entry.verdict.says))
     return (
         f'<tr>{first}<td data-label="The paper">{paper}</td><td data-label="Here">{here}</td></tr>'
     )
 
 
+def _models(names: Sequence[str]) -> str:
+    """Names of models, each once; words for a figure that trains its own."""
+    named = ", ".join(f"<code>{escape(name)}</code>" for name in dict.fromkeys(names))
+    return named or "a model of its own"
+
+
 def _mark(entry: Entry) -> str:
+    if entry.left_out:
+        return '<b class="mark">– left out</b>'
     if entry.verdict is None:
         return '<b class="mark failed">! failed</b>'
     if entry.verdict.holds:
@@ -98,7 +109,7 @@ def _mark(entry: Entry) -> str:
 
 def _section(entry: Entry, folder: Path) -> str:
     if entry.verdict is None:
-        body = f'<p class="error">{_mark(entry)} {escape(entry.error)}</p>'
+        body = f'<p class="error">{_mark(entry)} {escape(entry.left_out or entry.error)}</p>'
     else:
         body = "\n".join([_picture(entry, folder), _fragment(entry), _verdict(entry)])
     return (
@@ -130,14 +141,14 @@ def _verdict(entry: Entry) -> str:
 
 
 def _foot(entry: Entry) -> str:
-    model = escape(entry.model)
-    command = escape(f"circuits draw {entry.name} --model {shlex.quote(entry.model)}")
+    asked = f" --model {shlex.quote(entry.model)}" if entry.model else ""
+    command = escape(f"circuits draw {entry.name}{asked}")
     files = "" if entry.verdict is None else (
         f' as <a href="{entry.file}.png">PNG</a>, <a href="{entry.file}.svg">SVG</a>;'
     )  # fmt: skip
     source = f"<p>{_linked(entry.source)}</p>" if entry.source else ""
     return (
-        f"<footer>{source}<p>Drawn from <code>{model}</code>{files} again by "
+        f"<footer>{source}<p>Drawn from {_models(entry.models)}{files} again by "
         f"<code>{command}</code></p></footer>"
     )
 
