@@ -15,7 +15,11 @@ from analyses.figures import (
     framework_tables,
     framework_text,
     induction,
+    induction_ablation,
+    induction_evaluators,
+    induction_heads,
     induction_index,
+    induction_table,
     induction_tokens,
     induction_training,
 )
@@ -72,6 +76,7 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "framework/mlps": framework_mlps.mlps,
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
+    "induction/literal-copying": induction.literal_copying,
 }
 HISTORIES: dict[str, Callable[[Sequence[str]], Drawing]] = {
     "induction/phase-change": induction_training.phase_change,
@@ -82,9 +87,19 @@ HISTORIES: dict[str, Callable[[Sequence[str]], Drawing]] = {
     "induction/before-and-after": induction_tokens.before_and_after,
     "induction/token-losses": induction_tokens.token_losses,
     "induction/smeared-keys": induction_training.smeared_keys,
+    "induction/ablation": induction_ablation.of_the_change,
+    "induction/full-ablation": induction_ablation.of_the_change_in_full,
+    "induction/ablated-score": induction_ablation.of_the_score,
+    "induction/ablation-on-text": induction_ablation.on_text,
+    "induction/copying-heads": induction_heads.table_of_heads,
+    "induction/model-analysis": induction_table.model_analysis,
     "induction/score-choice": induction_index.score_choice,
     "induction/loss-by-index": induction_index.loss_by_index,
     "induction/loss-speed": induction_training.loss_speed,
+    "induction/depth": induction_heads.depth,
+    "induction/prefix-and-copying": induction_heads.prefix_and_copying,
+    "induction/copying-evaluator": induction_evaluators.copying_evaluator,
+    "induction/prefix-evaluator": induction_evaluators.prefix_evaluator,
 }
 "Figures of training histories, by the names of models that ship or folders of `circuits train`."
 TOYS: dict[str, Callable[[], Drawing]] = {}

@@ -92,10 +92,12 @@ def prefix(run: Run, ax: Axes) -> None:
 def trace(run: Run, ax: Axes) -> None:
     """Trace of the QK circuit composed with previous-token heads, of each head after layer 0."""
     later = run.history.qk_trace.isel(layer=slice(1, None))
-    plots.over_training(later, ax, colours=[plots.LAYERS[1]] * int(later[0].size))
-    ax.set_ylabel("trace of QK eigenvalues")
     if not later.size:
         ax.text(0.5, 0.5, "needs a second layer", transform=ax.transAxes, ha="center", color="0.4")
+        ax.set(xticks=[], ylim=(-1e-3, 1e-3))
+        return
+    plots.over_training(later, ax, colours=[plots.LAYERS[1]] * int(later[0].size))
+    ax.set_ylabel("trace of QK eigenvalues")
     run.band(ax)
 
 
@@ -103,6 +105,7 @@ def along(run: Run, ax: Axes, ablation: str = "pattern-preserving") -> None:
     """What is lost, of how the losses of single tokens changed in the window, with each head."""
     if run.window is None:
         ax.text(0.5, 0.5, "no phase change", transform=ax.transAxes, ha="center", color="0.4")
+        ax.set(xticks=[], ylim=(-1e-3, 1e-3))
         return
     change = dynamics.attribution(run.history, *run.window[:2]).sel(ablation=ablation)
     _by_role(run, change, ax)

@@ -112,8 +112,10 @@ def heads(
     face = "none" if hollow else list(colours)
     ax.scatter(across, up, s=34, facecolors=face, edgecolors=list(colours), lw=1.0,
                label=name or None, zorder=2)  # fmt: skip
-    for at, label in zip(zip(across, up, strict=True), labels, strict=False):
-        ax.annotate(label, at, xytext=(5, 3), textcoords="offset points", fontsize=7)
+    named = [(at, label) for at, label in zip(zip(across, up, strict=True), labels, strict=False)
+             if label]  # fmt: skip
+    for i, (at, label) in enumerate(named):  # in turn above and below: some lie close together
+        ax.annotate(label, at, xytext=(5, (3, -8)[i % 2]), textcoords="offset points", fontsize=7)
     ax.set(xlabel=label_of(x), ylabel=label_of(y))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
