@@ -83,7 +83,7 @@ def literal_copying(model: GPT) -> Drawing:
     for ax, values, bounds, title in (
         (axes[0, 0], looks, (0.0, 1.0), f"Attention of {name} to what followed the token before"),
         (axes[1, 0], adds, (-high, high),
-         f"What {name} adds to the logit of each token (red: lowers, blue: raises, up to {high:.1f})"),
+         f"What {name} adds to each token's logit (red: lowers, blue: raises, up to {high:.1f})"),
     ):  # fmt: skip
         plots.text(words, DataArray(values.numpy(), dims="token", attrs={"bounds": bounds}), ax,
                    title, framed=(length + 1,))  # fmt: skip
@@ -101,9 +101,9 @@ def literal_copying(model: GPT) -> Drawing:
         "A literal copying head",
         f"Induction heads, Argument 4 (O13), {INDUCTION}",
         f"The first {length} tokens of a story of ours, and the same again from the framed token "
-        "on. Above, at each token: the attention from it to the tokens that followed earlier copies "
-        "of it. Below: what the head adds to the logit of that very token from the one before, over "
-        "the mean logit.",
+        "on. Above, at each token: the attention from it to the tokens that followed earlier "
+        "copies of it. Below: what the head adds to the logit of that very token from the one "
+        "before, over the mean logit.",
         Verdict(means[0] > attention.THRESHOLD and means[1] > first + 1, says),
     )
 

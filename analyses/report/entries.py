@@ -18,7 +18,7 @@ PAPERS = {
     "framework": "A Mathematical Framework for Transformer Circuits",
     "induction": "In-context Learning and Induction Heads",
 }
-OURS = ("index.html", "results.json")
+OURS = ("index.html", "results.json", "arguments.html")
 "Files of the report itself, which no figure may write."
 
 

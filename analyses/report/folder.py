@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 from analyses.figures import every, usual_model
+from analyses.report import arguments
 from analyses.report.entries import OURS, Entry
-from analyses.report.page import page, paper_and_here
+from analyses.report.page import page
+from analyses.report.words import paper_and_here
 from analyses.report.workers import one_by_one, side_by_side
 
 
@@ -53,6 +55,9 @@ def write(
             for file, text in entry.pages.items():
                 (staging / file).write_text(text, encoding="utf-8")
         (staging / "index.html").write_text(page(entries, staging), encoding="utf-8")
+        if any(entry.paper == "induction" for entry in entries):
+            said = arguments.statement(entries)
+            (staging / arguments.FILE).write_text(said, encoding="utf-8")
         (staging / "results.json").write_text(_results(entries), encoding="utf-8")
     return entries
 
@@ -122,11 +127,12 @@ def _with_own_pages(entries: Sequence[Entry]) -> list[Entry]:
 
 def _results(entries: Sequence[Entry]) -> str:
     files = [file for entry in entries for file in entry.files]
+    own = OURS if any(entry.paper == "induction" for entry in entries) else OURS[:2]
     result = {
         "circuits": _own_version(),
         "torch": torch.__version__,
         "figures": {entry.name: _result(entry) for entry in entries},
-        "files": sorted({*OURS, *files}),
+        "files": sorted({*own, *files}),
     }
     return json.dumps(result, indent=2, ensure_ascii=False) + "\n"
 
