@@ -126,22 +126,29 @@ def around(values: DataArray, step: int, near: int = 2) -> DataArray:
     return values.isel(step=slice(max(0, at - near), at + near + 1)).mean("step")
 
 
-def slope_by_log_index(loss_by_index: DataArray) -> DataArray:
-    """Derivative of the loss by the logarithm of the token index, (..., index), in nats: how much
-    each e-fold of context helps. Of means over half octaves of the index, taken between them.
-
-    (Olsson et al. 2022, "Argument 1", d Loss / d ln(index).)
-    """
+def by_log_index(loss_by_index: DataArray) -> DataArray:
+    """Mean losses over half octaves of the token index, (..., index), in nats; the index of each is
+    the geometric mean of those in it."""
     index = loss_by_index.index.values
     bounds = np.unique(np.round(2 ** np.arange(0, np.log2(index[-1]), 0.5)).astype(int))
     cells = [(index >= a) & (index < b) for a, b in pairwise([*bounds, index[-1] + 1])]
     cells = [cell for cell in cells if cell.any()]
-    middle = np.array([np.log(index[cell]).mean() for cell in cells])
-    loss = xarray.concat([loss_by_index[..., cell].mean("index") for cell in cells], "index")
-    by_log = loss.transpose(..., "index").diff("index", label="lower") / np.diff(middle)
-    between = np.exp((middle[1:] + middle[:-1]) / 2)
-    words = {"long_name": "dLoss / dln(index)", "units": "nats"}
-    return by_log.assign_coords(index=between).rename("slope").assign_attrs(words)
+    middle = np.exp([np.log(index[cell]).mean() for cell in cells])
+    means = xarray.concat([loss_by_index[..., cell].mean("index") for cell in cells], "index")
+    return means.transpose(..., "index").assign_coords(index=middle).assign_attrs(_nats("loss"))
+
+
+def slope_by_log_index(loss_by_index: DataArray) -> DataArray:
+    """Derivative of the loss by the logarithm of the token index, (..., index), in nats: how much
+    each e-fold of context costs, below 0 where it helps. Taken between half octaves of the index.
+
+    (Olsson et al. 2022, "Argument 1", d Loss / d ln(index).)
+    """
+    loss = by_log_index(loss_by_index)
+    at = np.log(loss.index.values)
+    by_log = loss.diff("index", label="lower") / np.diff(at)
+    named = by_log.assign_coords(index=np.exp((at[1:] + at[:-1]) / 2)).rename("slope")
+    return named.assign_attrs(_nats("dLoss / dln(index)"))
 
 
 def loss_speed(history: Dataset, half: float = 0.15) -> DataArray:

@@ -22,7 +22,10 @@ def model_analysis(names: Sequence[str]) -> Drawing:
         plots.path(ways[run.name], run.window and run.window[:2], column[0], run.name)
         for ax, panel in zip(column[1:], panels.ROWS.values(), strict=True):
             panel(run, ax)
-            ax.set_xlabel("M tokens seen" if ax is column[-1] else "")
+            ax.set(xlabel="M tokens seen", xlim=(0, run.millions(run.history.step.values[-1])))
+            if ax is not column[-1]:
+                ax.set_xlabel("")
+                ax.tick_params(labelbottom=False)
     for line in axes:
         panels.same_scale(line)
     for ax, name in zip(axes[:, 0], ["token losses, PC 2", *panels.ROWS], strict=True):

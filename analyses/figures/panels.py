@@ -32,12 +32,13 @@ def row(of: Sequence[Run], panel: Panel, size: tuple[float, float] = (2.5, 2.4))
 
 
 def same_scale(axes: Sequence[Axes]) -> None:
-    """Give panels the limits of the widest, and words at the first alone."""
+    """Give panels the limits of the widest, and words and numbers at the first alone."""
     limits = np.array([ax.get_ylim() for ax in axes])
     for i, ax in enumerate(axes):
         ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
         if i:
             ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
 
 
 def smoothed(values: DataArray) -> DataArray:
@@ -59,7 +60,7 @@ def losses(run: Run, ax: Axes) -> None:
 
 def loss_map(run: Run, ax: Axes) -> None:
     """Loss by tokens seen and token index: of means over half octaves, which are less noisy."""
-    plots.loss_map(run.history.loss_by_index, (3.0, 6.0), ax)
+    plots.loss_map(dynamics.by_log_index(run.history.loss_by_index), (3.0, 6.0), ax, bar=_last(ax))
     _edges(run, ax)
 
 
@@ -68,7 +69,7 @@ def slope_map(run: Run, ax: Axes) -> None:
     the training: the text is not equally hard at every index."""
     slope = dynamics.slope_by_log_index(run.history.loss_by_index)
     early = dynamics.around(slope, int(0.02 * run.history.step.values[-1]))
-    plots.loss_map((slope - early).assign_attrs(slope.attrs), (-0.5, 0.5), ax)
+    plots.loss_map((slope - early).assign_attrs(slope.attrs), (-0.5, 0.5), ax, bar=_last(ax))
     _edges(run, ax)
 
 
@@ -122,6 +123,12 @@ def _by_role(run: Run, values: DataArray, ax: Axes) -> None:
     plots.over_training(smoothed(values), ax, colours=run.role_colours, width=1.0)
     ax.axhline(0, color="0.5", lw=0.6, zorder=0)
     run.band(ax)
+
+
+def _last(ax: Axes) -> bool:
+    """Whether a panel is the last in its row."""
+    place = ax.get_subplotspec()
+    return place is None or place.is_last_col()
 
 
 def _edges(run: Run, ax: Axes) -> None:

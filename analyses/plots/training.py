@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.ticker import NullLocator
 from xarray import DataArray
 
 from analyses.plots.canvas import axes_of, label_of
@@ -50,10 +51,16 @@ def window(ax: Axes, start: float, end: float) -> Axes:
 
 
 def loss_map(
-    result: DataArray, limits: tuple[float, float], ax: Axes | None = None, title: str = ""
+    result: DataArray,
+    limits: tuple[float, float],
+    ax: Axes | None = None,
+    title: str = "",
+    *,
+    bar: bool = True,
 ) -> Axes:
     """A result (step, index) as colours over tokens seen and the token index, on a log scale;
-    signed ones diverge from 0, others go from limit to limit. What it shows, a caption says."""
+    signed ones diverge from 0, others go from limit to limit. What it shows, a caption says; of
+    several maps on one scale, only the last needs its `bar`."""
     ax = axes_of(ax)
     low, high = limits
     signed = low < 0 < high
@@ -63,8 +70,11 @@ def loss_map(
         cmap="RdBu_r" if signed else "viridis_r", norm=norm, shading="nearest", rasterized=True,
     )  # fmt: skip
     ax.set(yscale="log", xlabel="M tokens seen", ylabel="token index", title=title)
+    powers = 4 ** np.arange(0, np.log(result.index.values[-1]) / np.log(4) + 0.01).astype(int)
+    ax.set_yticks(powers, [str(power) for power in powers])
+    ax.yaxis.set_minor_locator(NullLocator())
     figure = ax.get_figure()
-    if figure is not None:
+    if bar and figure is not None:
         figure.colorbar(shown, ax=ax, extend="both", aspect=30)
     return ax
 

@@ -131,6 +131,7 @@ def _save(drawing: Drawing, path: Path) -> None:
     for ending, metadata in (("png", {}), ("svg", {"Date": None})):
         file = path.with_name(f"{path.name}.{ending}")
         drawing.figure.savefig(file, dpi=160, facecolor="white", metadata=metadata)
+        drawing.figure.set_layout_engine("none")  # laid out once for both: it is slow
 
 
 def _check(pages: Mapping[str, str]) -> None:
