@@ -84,7 +84,7 @@ def list_() -> None:
     typer.echo("figures")
     for name, function in (FIGURES | HISTORIES | TOYS).items():
         summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        typer.echo(f"  {name:28}{summary}")
+        typer.echo(f"  {name:31}{summary}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ def model_analysis(names: Sequence[str]) -> Drawing:
         plots.path(ways[run.name], run.window and run.window[:2], column[0], run.name)
         for ax, panel in zip(column[1:], panels.ROWS.values(), strict=True):
             panel(run, ax)
-            ax.set(xlabel="M tokens seen", xlim=(0, run.millions(run.history.step.values[-1])))
+            ax.set(xlabel="M tokens seen", xlim=(0, run.millions(run.last)))
             if ax is not column[-1]:
                 ax.set_xlabel("")
                 ax.tick_params(labelbottom=False)
@@ -68,7 +68,7 @@ def _row(run: Run) -> dict[str, str | float]:
         before, after = (f"{score:+.2f}" for score in run.window[2:])
     best = float(end.prefix_matching.max()) if end.prefix_matching.size else 0.0
     trace = float(end.qk_trace.max()) if end.qk_trace.size else 0.0
-    late = dynamics.around(run.history.in_context_score, int(end.step))
+    late = dynamics.around(run.history.in_context_score, run.last)
     return {
         "model": run.name, "start": start, "end": last, "before": before, "after": after,
         "held_out": float(end.held_out), "in_context": float(late),

@@ -23,7 +23,7 @@ def phase_change(names: Sequence[str]) -> Drawing:
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
         if run.window:
             start, end, before, after = run.window
-            share = (end - start) / run.history.step.values[-1]
+            share = (end - start) / run.last
             return True, (f"from {before:+.2f} to {after:+.2f} nats between steps {start:,} and "
                           f"{end:,} ({share:.0%} of the training)")  # fmt: skip
         least = float(panels.smoothed(run.history.in_context_score).min())
@@ -113,7 +113,7 @@ def loss_curves(names: Sequence[str]) -> Drawing:
         if run is control:
             return False, "is the model they are compared with"
         before, after = (float(around(gap(run), step)) for step in at[:2])
-        end = float(around(gap(run), run.history.step.values[-1]))
+        end = float(around(gap(run), run.last))
         passes = after < -0.05 and before - after > 0.5 * (before - end)
         return (
             passes,
@@ -154,8 +154,8 @@ def loss_speed(names: Sequence[str]) -> Drawing:
     of = runs(names)
     control = next((run for run in of if not run.able and run.cfg.n_layers == 1), None)
 
-    def mean_speed(run: Run, start: float, end: float) -> float:
-        first, last = (float(around(run.history.held_out, int(step))) for step in (start, end))
+    def mean_speed(run: Run, start: int, end: int) -> float:
+        first, last = (float(around(run.history.held_out, step)) for step in (start, end))
         return (last - first) / float(np.log(end / start))
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
@@ -164,7 +164,7 @@ def loss_speed(names: Sequence[str]) -> Drawing:
                 False,
                 "has no one-layer model beside it" if control is None else "is the control",
             )
-        spans = (at.start / 2, at.start), at[:2]
+        spans = (at.start // 2, at.start), at[:2]
         faster = [mean_speed(run, *span) - mean_speed(control, *span) for span in spans]
         return faster[0] > 0.02 and faster[1] < -0.02, (
             f"{faster[0]:+.2f} nats per e-fold against one layer before, {faster[1]:+.2f} in it"

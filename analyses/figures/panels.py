@@ -1,7 +1,7 @@
 """One panel for each row of the Model Analysis Table: one run, drawn over its training, the window
 of its phase change behind it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,8 +31,9 @@ def row(of: Sequence[Run], panel: Panel, size: tuple[float, float] = (2.5, 2.4))
     return figure
 
 
-def same_scale(axes: Sequence[Axes]) -> None:
+def same_scale(axes: Iterable[Axes]) -> None:
     """Give panels the limits of the widest, and words and numbers at the first alone."""
+    axes = list(axes)
     limits = np.array([ax.get_ylim() for ax in axes])
     for i, ax in enumerate(axes):
         ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
@@ -68,7 +69,7 @@ def slope_map(run: Run, ax: Axes) -> None:
     """Derivative of the loss by the log of the token index, less what it was after a fiftieth of
     the training: the text is not equally hard at every index."""
     slope = dynamics.slope_by_log_index(run.history.loss_by_index)
-    early = dynamics.around(slope, int(0.02 * run.history.step.values[-1]))
+    early = dynamics.around(slope, int(0.02 * run.last))
     plots.loss_map((slope - early).assign_attrs(slope.attrs), (-0.5, 0.5), ax, bar=_last(ax))
     _edges(run, ax)
 

@@ -43,6 +43,11 @@ class Run:
         """The colour of each head by what it is at the end."""
         return [plots.ROLE_COLOURS[str(role)] for role in dynamics.roles(self.history).values.flat]
 
+    @property
+    def last(self) -> int:
+        """The last recorded step."""
+        return int(self.history.step.values[-1])
+
     def late(self) -> Dataset:
         """The history without its first fiftieth, in which the loss falls from that of guessing in
         every model alike."""

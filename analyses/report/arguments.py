@@ -112,24 +112,23 @@ def statement(entries: Sequence[Entry]) -> str:
     """The page, of what was drawn for this report."""
     drawn = {entry.name: entry for entry in entries}
     style = resources.files("analyses.report").joinpath("style.css").read_text(encoding="utf-8")
-    evidence = [[drawn[name] for name in _named(one) if name in drawn] for one in ARGUMENTS]
+    each = [[drawn[name] for name in evidence(one) if name in drawn] for one in ARGUMENTS]
     rows = "".join(
         f'<tr><td><a href="#argument-{i}">{escape(one.title)}</a></td><td>{verdict(found)}</td>'
         "<td>not tested</td><td>not tested</td></tr>"
-        for i, (one, found) in enumerate(zip(ARGUMENTS, evidence, strict=True), 1)
+        for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
     )
     sections = "\n".join(
-        _section(i, one, found, len(_named(one)))
-        for i, (one, found) in enumerate(zip(ARGUMENTS, evidence, strict=True), 1)
+        _section(i, one, found, len(evidence(one)))
+        for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
     )
-    models = models_in_html(
-        [name for found in evidence for entry in found for name in entry.models]
-    )
+    models = models_in_html([name for found in each for entry in found for name in entry.models])
     return _PAGE.format(style=style, rows=rows, sections=sections, elsewhere=escape(ELSEWHERE),
                         models=models)  # fmt: skip
 
 
-def _named(argument: Argument) -> list[str]:
+def evidence(argument: Argument) -> list[str]:
+    """The full names of the figures that bear on it."""
     return [name if "/" in name else f"induction/{name}" for name in argument.figures]
 
 
