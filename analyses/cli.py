@@ -77,14 +77,14 @@ def models() -> None:
 @app.command(name="list")
 def list_() -> None:
     """The models that ship and the figures that can be drawn."""
-    from analyses.figures import FIGURES
+    from analyses.figures import FIGURES, HISTORIES, TOYS
     from circuits.pretrained import models
 
     typer.echo("models\n" + "\n".join(f"  {name}" for name in models()))
     typer.echo("figures")
-    for name, function in FIGURES.items():
+    for name, function in (FIGURES | HISTORIES | TOYS).items():
         summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        typer.echo(f"  {name:28}{summary}")
+        typer.echo(f"  {name:31}{summary}")
 
 
 @app.command()
