@@ -8,7 +8,7 @@ from xarray import DataArray
 from analyses import attention, logit_effects, passages, plots
 from analyses import induction as scores
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation, figure_of
-from analyses.labelled import patterns
+from analyses.patterns import capture
 from circuits.components import Head
 from circuits.model import GPT
 
@@ -113,7 +113,7 @@ def _copied(
 ) -> tuple[Float[Tensor, " pos"], Float[Tensor, " pos"]]:
     """At each token: a head's attention to successors of its earlier copies, and what the head adds
     to its logit from the token before."""
-    pattern = patterns(model, tokens, layer)[0, head]
-    looks = (pattern * attention.to_successors(tokens)[0]).sum(-1)
+    pattern = capture(model, tokens).sel(view="attention", layer=layer, head=head).values
+    looks = (torch.from_numpy(pattern) * attention.to_successors(tokens)[0]).sum(-1)
     effects = logit_effects.by_source(model, tokens)[layer, head].sum("src").values
     return looks, torch.from_numpy(effects).roll(1)

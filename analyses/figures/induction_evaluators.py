@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from xarray import DataArray
 
-from analyses import attention, copying, induction, plots, recording
+from analyses import attention, copying, induction, plots
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation
 from analyses.figures.runs import runs
 from circuits.model import GPT
@@ -44,7 +44,7 @@ def prefix_evaluator(names: Sequence[str]) -> Drawing:
 
     def both(model: GPT) -> tuple[DataArray, DataArray]:
         score = attention.prefix_matching(model)
-        return score[1:], score.copy(data=recording.qk_trace(model).numpy())[1:]
+        return score[1:], induction.qk_trace(model)[1:]
 
     trained, start = _pairs(models, both)
     return Drawing(
