@@ -100,7 +100,7 @@ def main() -> None:
         target = f">= {TARGETS[name]:.0f}" if name in TARGETS else "<= 2" if ratio else ""
         table.add_row(
             name, f"{ms:.0f}", "" if ratio is None else f"{ratio:.2f}", target,
-            "" if difference is None else f"{difference:.1e}", f"{peak:.0f}",
+            "" if difference is None else f"{difference:.1e}", f"{peak:.1f}",
         )  # fmt: skip
     Console(width=110).print(table)
 
