@@ -7,14 +7,14 @@ plots. (Names as in TransformerLens's `patching`; Heimersheim and Nanda 2024, "H
 interpret activation patching", https://arxiv.org/abs/2404.15255)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from rich.progress import Progress
 from torch import Tensor
 from xarray import DataArray, Dataset
@@ -24,7 +24,7 @@ from circuits import distributed
 from circuits.cache import Cache
 from circuits.interventions import Cell, Metric, edit, sweep
 from circuits.model import GPT
-from circuits.stream import same_run, stream
+from circuits.stream import logits_at, same_run, stream
 from circuits.tokens import checked_tokens
 
 Tokens = Int[Tensor, "batch pos"]
@@ -106,6 +106,28 @@ def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Da
     return Dataset({"change": mean, "error": error, "p": p}, attrs={"examples": n})
 
 
+def named(
+    values: Float[Tensor, "*place example"],
+    base: Float[Tensor, "example"],
+    source: Float[Tensor, "example"],
+    coords: Mapping[str, Any],
+    name: str,
+    words: str,
+) -> DataArray:
+    """A metric of patched runs, (..., example), over `coords` with layer, head, pos or neuron, and
+    the metric of both runs beside it."""
+    dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
+    shape = [len(coords[dim]) for dim in dims]
+    ends = {"base": ("example", base.cpu().numpy()), "source": ("example", source.cpu().numpy())}
+    return DataArray(
+        values.reshape(*shape, -1).cpu().numpy(),
+        dims=(*dims, "example"),
+        coords={**coords, "example": list(range(len(base))), **ends},
+        name=name,
+        attrs={"long_name": words},
+    )
+
+
 @contextmanager
 def progress_bar(total: int, words: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What to pass on to a sweep of `how`, with its `bar` made a `progress` that a bar on the
@@ -138,20 +160,8 @@ def _swept(
     if not cells:
         raise ValueError("there is nothing to patch: the model has no layers")
     with torch.no_grad():
-        logits = model.unembed(model.ln_final(stream(model, source)))
-        if at is not None:
-            where = torch.as_tensor(at, device=logits.device).expand(len(logits))
-            logits = logits[torch.arange(len(logits), device=logits.device), where]
+        final = stream(model, source)
+        logits = model.unembed(model.ln_final(final)) if at is None else logits_at(model, final, at)
         with progress_bar(len(cells) + 1, words, how) as how:
             *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
-        ends = {"base": base, "source": metric(logits)}
-    dims = [name for name in ("layer", "head", "pos") if name in coords]
-    shape = [len(coords[name]) for name in dims]
-    return DataArray(
-        torch.stack(values).reshape(*shape, -1).cpu().numpy(),
-        dims=(*dims, "example"),
-        coords={**coords, "example": list(range(len(tokens))),
-                **{name: ("example", value.cpu().numpy()) for name, value in ends.items()}},
-        name="patched",
-        attrs={"long_name": words},
-    )  # fmt: skip
+        return named(torch.stack(values), base, metric(logits), coords, "patched", words)
