@@ -20,7 +20,7 @@ FLOORS = {
     "analyses": ["labelled", "prompts", "passages", "attention", "induction", "copying",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
                  "importance", "metrics", "patching", "path_patching", "ablation",
-                 "recording", "dynamics", "evaluation", "plots",
+                 "recording", "dynamics", "evaluation", "toys", "plots",
                  "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
                  "measure_commands", "figure_commands", "explore_command", "cli"],
 }  # fmt: skip
