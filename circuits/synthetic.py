@@ -210,7 +210,8 @@ class CategoryLines:
     Tokens: 0 ":", 1 new line, 2 to 5 the labels, then `words` of each kind.
     """
 
-    COLON, LINE_END, LABELS, WORDS, PER_LINE = 0, 1, 2, 6, 5
+    COLON, LINE_END, LABELS, WORDS = 0, 1, 2, 6
+    PER_LINE, COLON_AT = 5, 2
 
     def __init__(
         self, *, lines: int = 8, words: int = 8, fixed: float = 0.0, seed: int = 0

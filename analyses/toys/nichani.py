@@ -17,7 +17,7 @@ from xarray import DataArray
 from analyses.toys.descent import descend
 from circuits.synthetic import CausalGraph
 
-RATE = 3.0
+RATE = 5.0
 "Of SGD, falling along a cosine; the paper's is 1, over 2^17 steps."
 
 
@@ -72,7 +72,7 @@ def causal_pattern(scores: Float[Tensor, "*batch dest src"]) -> Float[Tensor, "*
 
 
 def learn(
-    model: Disentangled, data: CausalGraph, steps: int, *, batch: int = 512, every: int = 20,
+    model: Disentangled, data: CausalGraph, steps: int, *, batch: int = 256, every: int = 20,
     first_layer: bool = True,
 ) -> DataArray:  # fmt: skip
     """Train in place by SGD: loss over Bayes (nats), the share of parents that layer 1 attends to
