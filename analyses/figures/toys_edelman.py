@@ -31,7 +31,8 @@ def markov_chains(seed: int = 0, *, steps: int = 400, n_ctx: int = 48) -> Drawin
         ax.plot(runs[name].step, runs[name].sel(what="truth"), color=colour, label=name)
     for name, level in levels.items():
         ax.axhline(level, color=STRATEGIES[name], ls="--", lw=0.9)
-        ax.text(steps, level, name, fontsize=8, ha="right", va="bottom", color=STRATEGIES[name])
+        at = ax.get_yaxis_transform()
+        ax.text(1.01, level, name, fontsize=8, va="center", color=STRATEGIES[name], transform=at)
     ax.set(title="distance from the true chain", xlabel="step", ylabel="KL (nats)", ylim=(0, None))
     ax.legend(frameon=False, fontsize=8, loc="lower left")
     ax = axes[0, 1]
@@ -49,8 +50,8 @@ def markov_chains(seed: int = 0, *, steps: int = 400, n_ctx: int = 48) -> Drawin
     closed = {name: _closed(float(run.sel(what="truth")[-1]), levels) for name, run in runs.items()}
     near = {name: _plateau(run) for name, run in runs.items()}
     says = (
-        f"paper: first uniform, then a plateau at unigrams, then bigrams, by a layer that looks one "
-        f"back; here, of the way from the unigram to the bigram predictor, "
+        f"paper: first uniform, then a plateau at unigrams, then bigrams, by a layer that looks "
+        f"one back; here, of the way from the unigram to the bigram predictor, "
         f"{', '.join(f'{name} {share:+.2f}' for name, share in closed.items())} (wanted {CLOSES}; "
         f"one layer at most {STAYS}); steps nearest to unigrams of the three: minimal model "
         f"{near['minimal model']}, two layers {near['two layers']}, of {steps}; largest lag "

@@ -30,8 +30,8 @@ def causal_graph(seed: int = 0, *, steps: int = 1200, n_ctx: int = 10) -> Drawin
     ax.set(title="loss", xlabel="step", ylabel="over Bayes (nats)", ylim=(-0.02, None))
     ax.legend(frameon=False, fontsize=8)
     _graph(model.positions, data, axes[0, 1])
-    _block(model.matching, ("last token", "token handed over"), "$A^{(2)}$", axes[0, 2])
-    _block(model.saying, ("token found", "logit"), "$W$", axes[0, 3])
+    _block(model.matching, ("last token", "token handed over"), "$A^{(2)}$, matching", axes[0, 2])
+    _block(model.saying, ("token found", "logit"), "$W$, saying", axes[0, 3])
     end, left = (float(run.sel(what="loss")[-1]) for run in (ours, without))
     found, start = (float(ours.sel(what="parents")[step]) for step in (-1, 0))
     attended = ours.sel(what="attention").values
@@ -51,8 +51,8 @@ def causal_graph(seed: int = 0, *, steps: int = 1200, n_ctx: int = 10) -> Drawin
         "same in all (circles; the last position has no parent). Second panel: attention of layer "
         "1 by position alone. Third: the block of A2 by which the last token finds positions that "
         "were handed its like. Fourth: the block of W from their own token to logits. Loss under "
-        "the true odds, less that of counts along the graph plus alpha. Rows of earlier "
-        "positions are sharper than they need be, or less, as training stopped.",
+        "the true odds, less that of counts along the graph plus alpha, which "
+        "training stops short of.",
         Verdict(found == 1 and matched == said == 1 and end <= SHARE * left, says),
     )
 
@@ -69,7 +69,7 @@ def _block(block: Tensor, dims: tuple[str, str], name: str, ax: Axes) -> None:
     result = DataArray(block.detach().numpy(), dims=dims, attrs={"long_name": "weight"})
     limit = float(abs(result).max())
     result.attrs["bounds"] = (-limit, limit)
-    plots.heatmap(result, ax, f"{name}: {dims[0]} to {dims[1]}")
+    plots.heatmap(result, ax, name)
 
 
 def _diagonal(block: Tensor) -> float:

@@ -106,8 +106,8 @@ def recall(model: GPT, data: BigramTriggers) -> dict[str, float]:
         found["W_K2"] = _own(tokens, list(data.triggers))  # type: ignore[arg-type]
         P = model.W_pos
         places = (P @ first.W_Q[0]) @ (P @ first.W_K[0]).T  # type: ignore[index]
-        before = places.masked_fill(torch.ones_like(places).triu(1).bool(), -math.inf)[1:]
-        found["W_K1"] = float((before.argmax(-1) == torch.arange(len(before))).float().mean())
+        future = torch.ones_like(places).triu(1).bool()
+        found["W_K1"] = _own(places.masked_fill(future, -math.inf)[1:])  # 1 finds 0, 2 finds 1
     return found
 
 

@@ -109,8 +109,9 @@ def learn(
 def divergences(model: nn.Module, data: MarkovChains, *, batch: int = 256) -> dict[str, float]:
     """KL(p || model) in nats over the later half of the positions, for p the true chain ("truth")
     and each strategy: how far the model is from it."""
-    rows, log_q = data.batch(0, batch)[:, :-1], None
-    log_q = model(rows).log_softmax(-1)
+    rows = data.batch(0, batch)[:, :-1]
+    with torch.no_grad():
+        log_q = model(rows).log_softmax(-1)
     aims = {"truth": true_odds(data, batch), **_strategies(rows, data.d_vocab)}
     return {name: _divergence(p, log_q) for name, p in aims.items()}
 

@@ -97,7 +97,8 @@ def learn(
 def excess(model: nn.Module, data: CausalGraph, *, batch: int = 2048) -> float:
     """Cross-entropy of the target under its true odds, less that of `posterior`, in nats."""
     rows, p = data.batch(0, batch), true_odds(data, batch)
-    log_q = model(rows[:, :-1]).log_softmax(-1)
+    with torch.no_grad():
+        log_q = model(rows[:, :-1]).log_softmax(-1)
     return float((p * (posterior(rows[:, :-1], data).log() - log_q)).sum(-1).mean())
 
 

@@ -35,8 +35,9 @@ def lines(*, fixed: float = 0.0, seed: int = 0) -> CategoryLines:
     return CategoryLines(lines=8, words=8, fixed=fixed, seed=seed)
 
 
-def transformer(data: CategoryLines, *, n_layers: int = 2, seed: int = 0) -> GPT:
-    """An attention-only GPT with four heads of 16 per layer, as initialised."""
+def transformer(data: CategoryLines, *, n_layers: int = 3, seed: int = 0) -> GPT:
+    """An attention-only GPT with four heads of 16 per layer, as initialised. Three layers learned
+    the task from every seed tried, two from some."""
     n_ctx = data.lines * data.PER_LINE
     return GPT(GPTConfig(n_layers=n_layers, d_model=64, n_heads=4, d_head=16, n_ctx=n_ctx,
                          d_vocab=data.d_vocab, positional_embedding_type="shortformer",
@@ -49,7 +50,9 @@ def learn(
     """Train a GPT in place on the labels alone: `accuracy` on rows of shuffled labels, (what,
     step). With data.fixed > 0 some rows reward it for kinds of words before it can look back; on
     shuffled rows alone nothing was learned in so few steps."""
-    recipe = Recipe(steps=max(steps, 1), batch_size=batch, lr=0.005, muon_lr=0.02, warmup=20)
+    recipe = Recipe(
+        steps=max(steps, 1), batch_size=batch, lr=0.005, muon_lr=0.02, warmup=20, final=1.0
+    )
     test = CategoryLines(lines=data.lines, words=data.words, seed=data.seed + 1)
 
     def loss(step: int) -> Float[Tensor, ""]:
@@ -69,7 +72,7 @@ def learn(
     )
 
 
-def accuracy(model: Model, data: CategoryLines, *, batch: int = 256) -> float:
+def accuracy(model: Model, data: CategoryLines, *, batch: int = 128) -> float:
     """Share of labels that are the model's first guess, of lines whose category came before."""
     rows, known = data.batch(0, batch), same_category(data.categories(0, batch)).any(-1)
     with torch.no_grad():
@@ -77,7 +80,7 @@ def accuracy(model: Model, data: CategoryLines, *, batch: int = 256) -> float:
     return float((guess == rows[:, data.COLON_AT + 1 :: data.PER_LINE])[known].float().mean())
 
 
-def category_attention(model: Model, data: CategoryLines, *, batch: int = 256) -> DataArray:
+def category_attention(model: Model, data: CategoryLines, *, batch: int = 128) -> DataArray:
     """Attention from ":" to labels of earlier lines of the same category, as a share of attention
     to all earlier labels, (layer, head), in [0, 1]; over lines whose category came before.
 
