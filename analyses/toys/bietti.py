@@ -51,9 +51,10 @@ def simplified(
                     d_vocab=len(data.unigram), n_ctx=data.length - 1, normalization_type=None,
                     bias=False, init_range=1 / math.sqrt(d_model), seed=seed)  # fmt: skip
     model = GPT(cfg).requires_grad_(False)
+    named = dict(model.named_parameters())
     with torch.no_grad():
-        for block in model.blocks:
-            block.attn.W_Q.copy_(torch.eye(d_model)[None])  # type: ignore[union-attr]
+        for layer in range(n_layers):
+            named[f"blocks.{layer}.attn.W_Q"].copy_(torch.eye(d_model)[None])
         for weight in memories(model):
             weight.zero_().requires_grad_(True)
     return model
@@ -61,8 +62,9 @@ def simplified(
 
 def memories(model: GPT) -> list[Tensor]:
     """What learns: W_K of every layer and W_O of the last, each [1 d_model d_model]."""
-    attentions = [block.attn for block in model.blocks]
-    return [attn.W_K for attn in attentions] + [attentions[-1].W_O]  # type: ignore[union-attr]
+    named, last = dict(model.named_parameters()), model.cfg.n_layers - 1
+    keys = [named[f"blocks.{layer}.attn.W_K"] for layer in range(last + 1)]
+    return [*keys, named[f"blocks.{last}.attn.W_O"]]
 
 
 def learn(
@@ -90,22 +92,20 @@ def accuracy(model: GPT, rows: Int[Tensor, "batch pos"], answers: Tensor) -> flo
 
 def recall(model: GPT, data: BigramTriggers) -> dict[str, float]:
     """How many of its pairs each memory recalls, as shares in [0, 1]; chance is one over tokens or
-    positions. Tokens are those of the text, and the triggers for W_K2.
+    positions. W_K2 is asked for the triggers, or for every token where triggers are drawn.
 
     W_O2: attending to a token raises that token most. W_K2: a trigger's query finds most what
     layer 1 writes for that trigger. W_K1: a position's query finds the position before it, of all
     up to its own.
     """
-    last = model.blocks[-1].attn
-    said = model.W_E @ last.W_V[0] @ last.W_O[0] @ model.W_U  # type: ignore[index]
-    found = {"W_O2": _own(said)}
+    W_Q, W_K, W_V, W_O = (W[:, 0] for W in (model.W_Q, model.W_K, model.W_V, model.W_O))
+    E, P = model.W_E, model.W_pos
+    found = {"W_O2": _own(E @ W_V[-1] @ W_O[-1] @ model.W_U)}
     if model.cfg.n_layers == 2:
-        first = model.blocks[0].attn
-        w_1 = model.W_E @ first.W_V[0] @ first.W_O[0]  # type: ignore[index]
-        tokens = (model.W_E @ last.W_Q[0]) @ (w_1 @ last.W_K[0]).T  # type: ignore[index]
-        found["W_K2"] = _own(tokens, list(data.triggers))  # type: ignore[arg-type]
-        P = model.W_pos
-        places = (P @ first.W_Q[0]) @ (P @ first.W_K[0]).T  # type: ignore[index]
+        w_1 = E @ W_V[0] @ W_O[0]
+        asked = None if isinstance(data.triggers, int) else list(data.triggers)
+        found["W_K2"] = _own(E @ W_Q[1] @ (w_1 @ W_K[1]).T, asked)
+        places = P @ W_Q[0] @ (P @ W_K[0]).T
         future = torch.ones_like(places).triu(1).bool()
         found["W_K1"] = _own(places.masked_fill(future, -math.inf)[1:])  # 1 finds 0, 2 finds 1
     return found
