@@ -45,7 +45,8 @@ def markov_chains(seed: int = 0, *, steps: int = 400, n_ctx: int = 48) -> Drawin
     shown = min(n_ctx, 16)
     ax.bar(range(shown), lags[:shown].numpy(), color=RUNS["minimal model"])
     ax.axhline(1 / n_ctx, color="0.3", ls="--", lw=0.8, label="before training")
-    ax.set(title="minimal model: softmax(v)", xlabel="lag", ylabel="weight", ylim=(0, 1))
+    ax.set(title="minimal model: softmax(v)", xlabel="lag", ylabel="weight", ylim=(0, 1),
+           xticks=range(0, shown, 2))  # fmt: skip
     ax.legend(frameon=False, fontsize=8)
     closed = {name: _closed(float(run.sel(what="truth")[-1]), levels) for name, run in runs.items()}
     near = {name: _plateau(run) for name, run in runs.items()}
