@@ -284,9 +284,8 @@ def _cell(run: _Run, experiment: _Experiment) -> Cell:
         cell.append(edit(model, writer.key, values, pos=run.pos, head=writer.head))
     if experiment.receivers:
         others = path_patching.held(model, run.clean)
-        others.pop(first.name, None)
-        sent = [*others.values(), *cell]
-        cell = path_patching.readings(model, run.tokens, run.clean, sent, experiment.receivers)
+        sent = path_patching.first_run(model, others, cell)
+        (cell,) = path_patching.readings(model, run.tokens, run.clean, [sent], experiment.receivers)
     return [*held, *cell]
 
 

@@ -1,77 +1,85 @@
 """What each head attends to: one mask per behaviour, one average over patterns for all of them.
 
 A score is the attention that falls on the entries of a mask, averaged over the destinations that
-have any such entry. Its chance level is the same average for a head that attends uniformly.
+have any such entry. attrs["chance"] is the same average for a head that attends uniformly; the
+coordinates `low` and `high` say how far other prompts of the kind would move it (a bootstrap over
+the rows of tokens). Of whole patterns, whatever the mask, see `patterns`; of contexts too long for
+a pattern, `long_context`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 import xarray
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.labelled import Model, patterns, per_head
+from analyses.labelled import Model, mean_per_head, of_patterns
+from analyses.masks import (
+    Mask,
+    Tokens,
+    counted,
+    to_duplicates,
+    to_first,
+    to_offset,
+    to_successors,
+    uniform,
+)
 
-Mask = Bool[Tensor, "batch dest src"]
-Tokens = Int[Tensor, "batch pos"]
+__all__ = [
+    "BEHAVIOURS",
+    "THRESHOLD",
+    "Mask",
+    "attention_on",
+    "current_token",
+    "decided",
+    "duplicate_token",
+    "first_token",
+    "offset",
+    "pattern_or_value",
+    "positional",
+    "positional_preference",
+    "prefix_matching",
+    "previous_token",
+    "taxonomy",
+    "to_duplicates",
+    "to_first",
+    "to_offset",
+    "to_successors",
+    "value_weighted",
+]
 
 THRESHOLD = 0.4
 "A head is called by a behaviour that takes more than this share of its attention (ARENA's value)."
 
 
-def to_offset(tokens: Tokens, back: int) -> Mask:
-    """The entry `back` positions before the destination: 0 is the token itself."""
-    n = tokens.shape[1]
-    if not 0 <= back < n:
-        raise ValueError(f"offset {back} does not fit into {n} tokens")
-    diagonal = torch.ones(n, n, dtype=torch.bool, device=tokens.device)
-    return (diagonal.tril(-back) & diagonal.triu(-back)).expand(len(tokens), n, n)
-
-
-def to_first(tokens: Tokens) -> Mask:
-    """Position 0, where heads rest."""
-    positions = torch.arange(tokens.shape[1], device=tokens.device)
-    return (positions == 0).expand(*tokens.shape, -1)
-
-
-def to_duplicates(tokens: Tokens) -> Mask:
-    """Earlier positions that hold the destination's own token."""
-    same = tokens[:, :, None] == tokens[:, None, :]
-    return same.tril(-1)
-
-
-def to_successors(tokens: Tokens) -> Mask:
-    """Positions right after an earlier copy of the destination's own token: where `A B ... A` finds
-    B. This is the prefix match of Olsson et al. 2022; in `A A` it is the second A itself."""
-    after = to_duplicates(tokens).roll(1, -1)
-    after[:, :, 0] = False  # what rolled over the edge
-    return after
-
-
 def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name: str) -> DataArray:
-    """Mean attention on a mask, (layer, head), in [0, 1]; attrs["chance"] is a uniform head's.
+    """Mean attention on a mask, (layer, head), in [0, 1], with `low` and `high`.
 
     Averaged over the destinations after position 0 whose row of the mask is not empty; ValueError
-    if there is none.
+    if there is none. attrs["counted"] is their share of all positions: times it, this is the "mul"
+    score of TransformerLens's detect_head, which counts every other destination as a miss.
     """
-    rows = mask.any(-1)
-    rows[:, 0] = False  # position 0 can only attend to itself
+    rows = counted(mask)
     if not rows.any():
         raise ValueError(f"no destination in these tokens has anything to match for {name!r}")
-    visible = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    chance = (mask.sum(-1).double() / visible)[rows].mean().item()
-    layers = range(model.cfg.n_layers)
-    scores = [_share(patterns(model, tokens, layer), mask, rows) for layer in layers]
-    values = torch.stack(scores) if scores else torch.empty(0, model.cfg.n_heads)
-    return per_head(values, name, long_name=long_name, chance=chance, bounds=(0.0, 1.0))
+    return mean_per_head(
+        of_patterns(model, tokens, partial(_on_mask, mask=mask * rows[..., None])),
+        rows.sum(-1)[:, None, None],
+        name,
+        long_name=long_name,
+        chance=(uniform(mask, rows).sum() / rows.sum()).item(),
+        bounds=(0.0, 1.0),
+        counted=rows.double().mean().item(),
+    )
 
 
-def _share(pattern: Tensor, mask: Mask, rows: Bool[Tensor, "batch dest"]) -> Tensor:
-    on_mask = (pattern * mask[:, None]).sum(-1)
-    return (on_mask * rows[:, None]).sum((0, 2)) / rows.sum()
+def _on_mask(pattern: Tensor, mask: Mask) -> Float[Tensor, "batch head"]:
+    return (pattern * mask[:, None]).sum((-2, -1))
 
 
 def offset(model: Model, back: int, tokens: Tokens | None = None) -> DataArray:
@@ -79,7 +87,7 @@ def offset(model: Model, back: int, tokens: Tokens | None = None) -> DataArray:
 
     On random tokens unless some are given.
     """
-    tokens = _random(model) if tokens is None else tokens
+    tokens = prompts.random_tokens(model, _fits(model)) if tokens is None else tokens
     name = {0: "current_token", 1: "previous_token"}.get(back, f"offset_{back}")
     words = {0: "the current token", 1: "the previous token"}.get(back, f"{back} tokens back")
     return attention_on(model, tokens, to_offset(tokens, back), name, f"attention to {words}")
@@ -97,7 +105,7 @@ def current_token(model: Model, tokens: Tokens | None = None) -> DataArray:
 
 def first_token(model: Model, tokens: Tokens | None = None) -> DataArray:
     """Mean attention to position 0, where heads rest, (layer, head), in [0, 1]."""
-    tokens = _random(model) if tokens is None else tokens
+    tokens = prompts.random_tokens(model, _fits(model)) if tokens is None else tokens
     return attention_on(model, tokens, to_first(tokens), "first_token", "attention to position 0")
 
 
@@ -124,19 +132,38 @@ def positional_preference(model: Model, tokens: Tokens | None = None, reach: int
 
     attrs["chance"] is what a uniform head gives at offset 0.
     """
-    tokens = _random(model) if tokens is None else tokens
-    reach = min(reach, tokens.shape[1] - 1)
-    scores = [offset(model, back, tokens) for back in range(reach + 1)]
-    joined = xarray.concat(scores, "offset", combine_attrs="drop").assign_coords(
-        offset=range(reach + 1)
+    tokens = prompts.random_tokens(model, _fits(model)) if tokens is None else tokens
+    batch, n = tokens.shape
+    reach = min(reach, n - 1)
+    dests = torch.tensor([n - max(back, 1) for back in range(reach + 1)])
+    preference = mean_per_head(
+        of_patterns(model, tokens, partial(_on_diagonals, reach=reach)),
+        dests.expand(batch, 1, 1, -1),
+        "positional_preference",
+        "offset",
+        long_name="mean attention",
+        bounds=(0.0, 1.0),
+        chance=(1 / torch.arange(2, n + 1, dtype=torch.float64)).mean().item(),
     )
-    attrs = {
-        "long_name": "mean attention",
-        "bounds": (0.0, 1.0),
-        "chance": scores[0].attrs["chance"],
-    }
-    preference = joined.transpose("layer", "head", "offset").rename("positional_preference")
-    return preference.assign_attrs(attrs)
+    return preference.assign_coords(offset=range(reach + 1))
+
+
+def _on_diagonals(pattern: Tensor, reach: int) -> Float[Tensor, "batch head offset"]:
+    after_first = pattern[..., 1:, :]  # position 0 can only attend to itself
+    sums = [after_first.diagonal(1 - back, -2, -1).sum(-1) for back in range(reach + 1)]
+    return torch.stack(sums, -1)
+
+
+def positional(model: Model, tokens: Tokens | None = None, reach: int = 16) -> DataArray:
+    """The largest mean attention at any one distance back, (layer, head), in [0, 1]: near 1 for a
+    head that attends by position alone. The coordinate `offset` is that distance, 0 to `reach`.
+
+    attrs["chance"] is a uniform head's, at distance 0. `low` and `high` are those of the distance
+    that won, and not wider for its having been chosen.
+    """
+    preference = positional_preference(model, tokens, reach)
+    best = preference.isel(offset=preference.argmax("offset")).rename("positional")
+    return best.assign_attrs(long_name="attention to the distance back that a head prefers")
 
 
 BEHAVIOURS: dict[str, Callable[[Model], DataArray]] = {
@@ -149,28 +176,37 @@ BEHAVIOURS: dict[str, Callable[[Model], DataArray]] = {
 
 
 def taxonomy(model: Model, threshold: float = THRESHOLD) -> DataArray:
-    """Every behaviour's score, (layer, head, behaviour), in [0, 1].
+    """Every behaviour's score, (layer, head, behaviour), in [0, 1], and what they make of a head:
+    see `decided`. `chance` (behaviour) is a uniform head's."""
+    found = [score(model) for score in BEHAVIOURS.values()]
+    scores = xarray.concat(found, "behaviour", combine_attrs="drop", coords="different",
+                           compat="equals", join="exact")  # fmt: skip
+    scores = scores.transpose("layer", "head", "behaviour").assign_coords(
+        behaviour=list(BEHAVIOURS),
+        chance=("behaviour", [score.attrs["chance"] for score in found]),
+    )
+    return decided(scores.rename("taxonomy"), threshold)
 
-    The coordinate `role` (layer, head) names a head's largest score above the threshold, or "-".
-    Resting on the first token decides only if no other behaviour does.
+
+def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
+    """Scores (layer, head, behaviour) with what they decide as coordinates (layer, head).
+
+    `role` names a head's largest score above the threshold, or "-". Resting on the first token
+    decides only if no other behaviour does. `score` is the one that decides, the largest where none
+    does. `margin` is the least by which any one score would have to differ for another role: how
+    far the deciding score is from the threshold, or from the runner-up where that is above it.
     """
-    scores = xarray.concat(
-        [score(model) for score in BEHAVIOURS.values()], "behaviour", combine_attrs="drop"
-    )
-    scores = scores.assign_coords(behaviour=list(BEHAVIOURS)).transpose(
-        "layer", "head", "behaviour"
-    )
     busy = scores.where(scores.behaviour != "first token", 0.0)
     ranked = xarray.where((busy > threshold).any("behaviour"), busy, scores)
-    role = ranked.behaviour[ranked.argmax("behaviour")].where(
-        ranked.max("behaviour") > threshold, "-"
-    )
-    attrs = {"threshold": threshold, "bounds": (0.0, 1.0), "long_name": "mean attention"}
-    return (
-        scores.rename("taxonomy")
-        .assign_coords(role=(("layer", "head"), role.data))
-        .assign_attrs(attrs)
-    )
+    best = ranked.max("behaviour")
+    role = ranked.behaviour[ranked.argmax("behaviour")].where(best > threshold, "-")
+    runner_up = busy.where(busy.behaviour != role, 0.0).max("behaviour").clip(min=threshold)
+    margin = abs(best - runner_up.where(role != "-", threshold))
+    until_busy = (threshold - busy.max("behaviour")).where(role == "first token", np.inf)
+    each = {"role": role, "score": best, "margin": np.minimum(margin, until_busy)}
+    return scores.assign_coords(
+        {name: (("layer", "head"), values.data) for name, values in each.items()}
+    ).assign_attrs(threshold=threshold, bounds=(0.0, 1.0), long_name="mean attention")
 
 
 def pattern_or_value(name: str) -> bool:
@@ -189,5 +225,5 @@ def value_weighted(
     return weighted / weighted.amax((-2, -1), keepdim=True).clamp(min=1e-12)
 
 
-def _random(model: Model) -> Tokens:
-    return prompts.random_tokens(model, min(64, model.cfg.n_ctx - 1))
+def _fits(model: Model) -> int:
+    return min(64, model.cfg.n_ctx - 1)

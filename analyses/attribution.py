@@ -17,7 +17,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses.labelled import head_coords
-from analyses.patching import Part, Place
+from analyses.patching import Part, Place, named
 from circuits.cache import Cache
 from circuits.interventions import Metric
 from circuits.model import GPT
@@ -41,7 +41,9 @@ def positions(
     change = _changes(model, tokens, source, metric, f"hook_{place}", at)
     coords = {"layer": range(model.cfg.n_layers), "pos": range(tokens.shape[1])}
     values = change.sum(-1).movedim(1, -1)
-    return _named(model, source, tokens, metric, at, values, coords, f"metric with {place} patched")
+    return _estimated(
+        model, source, tokens, metric, at, values, coords, f"metric with {place} patched"
+    )
 
 
 def heads(
@@ -64,7 +66,7 @@ def heads(
     else:
         values = values.sum(2)
     words = f"metric with a head's {part} patched"
-    return _named(model, source, tokens, metric, at, values, coords, words)
+    return _estimated(model, source, tokens, metric, at, values, coords, words)
 
 
 def neurons(model: GPT, tokens: Tokens, source: Cache, metric: Metric, *, at: At = -1) -> DataArray:
@@ -75,7 +77,7 @@ def neurons(model: GPT, tokens: Tokens, source: Cache, metric: Metric, *, at: At
     values = _changes(model, tokens, source, metric, "mlp.hook_post", at).sum(2).movedim(1, -1)
     coords = {"layer": range(model.cfg.n_layers), "neuron": range(model.cfg.d_mlp)}
     words = "metric with a neuron patched"
-    return _named(model, source, tokens, metric, at, values, coords, words)
+    return _estimated(model, source, tokens, metric, at, values, coords, words)
 
 
 def _changes(
@@ -95,7 +97,7 @@ def _changes(
     return torch.stack([(source[name] - base[name]) * slope[name] for name in names])
 
 
-def _named(
+def _estimated(
     model: GPT,
     source: Cache,
     tokens: Tokens,
@@ -108,14 +110,6 @@ def _named(
     """The metric of the base run and its estimated change, with `base` and `source` beside them."""
     with torch.no_grad():
         final = model(tokens, stop_at_layer=model.cfg.n_layers)
-        ends = {"base": metric(logits_at(model, final, at)),
-                "source": metric(logits_at(model, stream(model, source), at))}  # fmt: skip
-    over = [name for name in ("layer", "head", "pos", "neuron") if name in coords]
-    beside = {name: ("example", value.cpu().numpy()) for name, value in ends.items()}
-    return DataArray(
-        (ends["base"] + change).cpu().numpy(),
-        dims=(*over, "example"),
-        coords={**coords, "example": range(len(tokens)), **beside},
-        name="attributed",
-        attrs={"long_name": f"estimate of the {words}"},
-    )
+        base = metric(logits_at(model, final, at))
+        there = metric(logits_at(model, stream(model, source), at))
+    return named(base + change, base, there, coords, "attributed", f"estimate of the {words}")

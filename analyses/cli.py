@@ -77,21 +77,24 @@ def models() -> None:
 @app.command(name="list")
 def list_() -> None:
     """The models that ship and the figures that can be drawn."""
-    from analyses.figures import FIGURES
+    from analyses.figures import FIGURES, HISTORIES, TOYS
     from circuits.pretrained import models
 
     typer.echo("models\n" + "\n".join(f"  {name}" for name in models()))
     typer.echo("figures")
-    for name, function in FIGURES.items():
+    for name, function in (FIGURES | HISTORIES | TOYS).items():
         summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        typer.echo(f"  {name:28}{summary}")
+        typer.echo(f"  {name:31}{summary}")
 
 
 @app.command()
 def heads(
     model: Annotated[str, typer.Argument(help="a model that ships, or a folder")] = "attn-only-2l",
 ) -> None:
-    """What each head attends to on random tokens, as a table."""
+    """What each head attends to on random tokens, as a table.
+
+    The margin is the least by which any one score would have to differ for another role.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -102,16 +105,17 @@ def heads(
     scores, copied = attention.taxonomy(gpt), copying.score(gpt)
     threshold = scores.attrs["threshold"]
     title = f"{model}: mean attention on random tokens; a role needs {threshold}"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("head", "role", *scores.behaviour.values, "OV copying"):
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
+    for name in ("head", "role", "margin", *scores.behaviour.values, "OV copying"):
         justify = "left" if name in ("head", "role") else "right"
         table.add_column(str(name).replace(" ", "\n"), justify=justify)
     for layer in scores.layer.values:
         for head in scores["head"].values:
             row = scores.sel(layer=layer, head=head)
+            role, margin = str(row.role.values), f"{float(row.margin):.2f}"
             cells = [f"[bold]{v:.2f}[/bold]" if v > threshold else f"{v:.2f}" for v in row.values]
             ov = f"{float(copied.sel(layer=layer, head=head)):+.2f}"
-            table.add_row(str(row.label.values), str(row.role.values), *cells, ov)
+            table.add_row(str(row.label.values), role, margin, *cells, ov)
     Console().print(table)
 
 

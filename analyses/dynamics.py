@@ -6,9 +6,10 @@ https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/in
 """
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray
@@ -31,6 +32,25 @@ ABLATED = {
     "ablated_in_context": "rise of the in-context score without the head",
     "ablated_along": "rise of the loss without the head, along the losses at a step",
 }
+
+LEAST_FALL, LONGEST = 0.15, 1 / 3
+"""A phase change lowers the in-context score by more nats than this (the paper's models are above
+-0.15 before it), in no more than this share of the training."""
+
+
+class PhaseChange(NamedTuple):
+    """Between which two recorded steps the in-context score fell, and from what to what (nats)."""
+
+    start: int
+    end: int
+    before: float
+    after: float
+
+
+def has_history(name: str | Path) -> bool:
+    """Whether a model has one to read, see `history`; KeyError if there is no such model."""
+    folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
+    return (folder / FILE).is_file() or bool(list((folder / "history").glob("step-*.npz")))
 
 
 def history(name: str | Path) -> Dataset:
@@ -69,6 +89,109 @@ def in_context_score(loss_by_index: DataArray) -> DataArray:
     words = f"loss of tokens {last[0]} to {last[1]} less that of {first[0]} to {first[1]}"
     score = late.mean("index") - early.mean("index")
     return score.rename("in_context_score").assign_attrs(_nats(words))
+
+
+def phase_change(history: Dataset) -> PhaseChange | None:
+    """When in-context learning formed, or None where it did not, or did not at once.
+
+    Of all pairs of recorded steps those between which a line, level before and after, comes nearest
+    to the in-context score (least squares, each record weighing the steps it stands for, so that
+    the dense early ones count little). It is one if it falls by more than LEAST_FALL, by more than
+    four times the scatter about it, and in at most LONGEST of the training. (Olsson et al. 2022
+    place the window by eye from the score's derivative.)
+    """
+    step = history.step.values.astype(float)
+    if len(step) < 8:
+        return None
+    score = history.in_context_score.values.astype(float)
+    weight = np.gradient(step) / (step[-1] - step[0])
+    first, last = np.triu_indices(len(step), 1)
+    ramp = np.clip((step - step[first, None]) / (step[last] - step[first])[:, None], 0, 1)
+    ramp -= (ramp @ weight)[:, None]  # pair step
+    level = score @ weight
+    slope = ramp @ (weight * (score - level)) / (ramp**2 @ weight)
+    missed = ((score - level - slope[:, None] * ramp) ** 2) @ weight
+    best = int(missed.argmin())
+    start, end = (int(step[at[best]]) for at in (first, last))
+    fall, scatter = -slope[best], np.sqrt(missed[best])
+    if fall <= max(LEAST_FALL, 4 * scatter) or end - start > LONGEST * step[-1]:
+        return None
+    before, after = (float(level + slope[best] * ramp[best, at]) for at in (0, -1))
+    return PhaseChange(start, end, before, after)
+
+
+def around(values: DataArray, step: int, near: int = 2) -> DataArray:
+    """The mean of the record nearest to a step and `near` to either side: less of the noise."""
+    at = int(np.abs(values.step.values - step).argmin())
+    return values.isel(step=slice(max(0, at - near), at + near + 1)).mean("step")
+
+
+def by_log_index(loss_by_index: DataArray) -> DataArray:
+    """Mean losses over half octaves of the token index, (..., index), in nats; the index of each is
+    the geometric mean of those in it."""
+    index = loss_by_index.index.values
+    bounds = np.unique(np.round(2 ** np.arange(0, np.log2(index[-1]), 0.5)).astype(int))
+    cells = [(index >= a) & (index < b) for a, b in pairwise([*bounds, index[-1] + 1])]
+    cells = [cell for cell in cells if cell.any()]
+    middle = np.exp([np.log(index[cell]).mean() for cell in cells])
+    means = xarray.concat([loss_by_index[..., cell].mean("index") for cell in cells], "index")
+    return means.transpose(..., "index").assign_coords(index=middle).assign_attrs(_nats("loss"))
+
+
+def slope_by_log_index(loss_by_index: DataArray) -> DataArray:
+    """Derivative of the loss by the logarithm of the token index, (..., index), in nats: how much
+    each e-fold of context costs, below 0 where it helps. Taken between half octaves of the index.
+
+    (Olsson et al. 2022, "Argument 1", d Loss / d ln(index).)
+    """
+    loss = by_log_index(loss_by_index)
+    at = np.log(loss.index.values)
+    by_log = loss.diff("index", label="lower") / np.diff(at)
+    named = by_log.assign_coords(index=np.exp((at[1:] + at[:-1]) / 2)).rename("slope")
+    return named.assign_attrs(_nats("dLoss / dln(index)"))
+
+
+def loss_speed(history: Dataset, half: float = 0.15) -> DataArray:
+    """Derivative of the held-out loss by the logarithm of the tokens seen, (step), in nats: the
+    slope from `half` an e-fold before to as much after; NaN where the run has not that much."""
+    seen = history.isel(step=slice(1, None))
+    at = np.log(seen.tokens.values.astype(float))
+    ends = [np.interp(at + side, at, seen.held_out, np.nan, np.nan) for side in (-half, half)]
+    words = {"long_name": "dLoss / dln(tokens)", "units": "nats"}
+    return seen.held_out.copy(data=(ends[1] - ends[0]) / (2 * half)).rename("speed").assign_attrs(
+        words)  # fmt: skip
+
+
+def trajectories(losses: Sequence[DataArray]) -> list[DataArray]:
+    """Each run's losses of single tokens (step, token) in the two principal directions of all of
+    them, (step, component), in nats per token.
+
+    attrs["explained"] is the share of the variance in each. The runs must have been measured on the
+    same tokens; ValueError if their numbers differ. (Olsson et al. 2022, "per-token losses".)
+    """
+    sizes = [one.sizes["token"] for one in losses]
+    if len(set(sizes)) != 1:
+        raise ValueError(f"wanted losses of the same tokens in every run, got {sizes} of them")
+    every = np.concatenate([one.values for one in losses])
+    apart = (every - every.mean(0)).astype(float)
+    square, along = np.linalg.eigh(apart @ apart.T)  # far fewer records than tokens
+    points = (along * np.sqrt(square.clip(0)))[:, :-3:-1] / np.sqrt(sizes[0])
+    explained = (square[:-3:-1] / square.sum()).tolist()
+    words = {"long_name": "token losses", "units": "nats per token", "explained": explained}
+    parts = np.split(points, np.cumsum([one.sizes["step"] for one in losses])[:-1])
+    return [
+        DataArray(part, dims=("step", "component"), coords={"step": one.step}, attrs=words)
+        for part, one in zip(parts, losses, strict=True)
+    ]
+
+
+def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
+    """What each head is at the end, (layer, head): "induction" if its prefix matching is above the
+    threshold, "previous token" if its attention to the token before is, else "-"."""
+    end = history.isel(step=-1)
+    seeks, before = end.prefix_matching > threshold, end.previous_token > threshold
+    named = xarray.where(seeks, "induction", xarray.where(before, "previous token", "-"))
+    return named.drop_vars("step", errors="ignore").rename("role").assign_attrs(threshold=threshold)
 
 
 def attribution(history: Dataset, start: int, end: int) -> DataArray:

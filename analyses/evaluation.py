@@ -5,7 +5,7 @@ all get the same numbers.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import Dataset
 
-from analyses.attention import Mask, to_duplicates, to_first, to_offset, to_successors
 from analyses.dynamics import in_context_score
 from analyses.labelled import head_coords
+from analyses.masks import BEHAVIOURS
 from circuits.distributed import rank, share, total
 from circuits.model import GPT
 
 Rows = Int[Tensor, "batch pos"]
-BEHAVIOURS: dict[str, Callable[[Tensor], Mask]] = {
-    "previous token": lambda tokens: to_offset(tokens, 1),
-    "current token": lambda tokens: to_offset(tokens, 0),
-    "first token": to_first,
-    "duplicate token": to_duplicates,
-    "induction": to_successors,
-}
 
 
 def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:

@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from analyses import attention, logit_effects, plots
-from circuits.cache import Cache
+from analyses import attention, logit_effects, patterns, plots
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
 
@@ -65,15 +64,11 @@ def page(model: GPT, text_or_tokens: str | Int[Tensor, "*batch pos"], title: str
     two tokens, several rows, or text for a model without a tokenizer.
     """
     tokens = _row(model, text_or_tokens)
-    cache = _run(model, tokens)
-    layers = range(model.cfg.n_layers)
-    patterns = torch.cat([cache["pattern", i][0] for i in layers])
-    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
+    seen = torch.from_numpy(patterns.capture(model, tokens).values).flatten(1, 2)
     effects = torch.from_numpy(logit_effects.by_source(model, tokens).values).flatten(0, 1)
     largest = effects.abs().amax((-2, -1))
     parts = [
-        _attention_bytes(patterns),
-        _attention_bytes(torch.cat(weighted)),
+        *(_attention_bytes(view) for view in seen),
         _signed_bytes(effects, largest),
     ]
     data = {
@@ -126,11 +121,6 @@ def _row(model: GPT, given: str | Tensor) -> Int[Tensor, "1 pos"]:
     if len(tokens) != 1 or tokens.shape[1] < 2:
         raise ValueError(f"wanted one row of two or more tokens, got {list(tokens.shape)}")
     return tokens
-
-
-def _run(model: GPT, tokens: Int[Tensor, "1 pos"]) -> Cache:
-    with torch.no_grad():
-        return model.run_with_cache(tokens, names_filter=attention.pattern_or_value)[1]
 
 
 def _attention_bytes(values: Float[Tensor, "head dest src"]) -> UInt8[np.ndarray, "head dest src"]:

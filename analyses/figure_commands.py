@@ -26,9 +26,9 @@ def reproduce(
     from rich.progress import Progress
 
     from analyses import report
-    from analyses.figures import FIGURES
+    from analyses.figures import every
 
-    names = [name for name in FIGURES if name.startswith(f"{paper}/" if paper else "")]
+    names = [name for name in every() if name.startswith(f"{paper}/" if paper else "")]
     if not names:
         raise ValueError(f"no paper {paper!r}; there are {list(report.PAPERS)}")
     chosen = [report.known(name, names) for name in only or names]
@@ -37,9 +37,11 @@ def reproduce(
 
         def done(entry: report.Entry) -> None:
             verdict = entry.verdict
-            held = "failed" if verdict is None else "holds" if verdict.holds else "does not hold"
+            held = "left out" if entry.left_out else "failed"
+            if verdict:
+                held = "holds" if verdict.holds else "does not hold"
             progress.print(f"[bold]{entry.name}[/bold]  {held}", highlight=False)
-            words = escape(verdict.says if verdict else entry.error)
+            words = escape(verdict.says if verdict else entry.left_out or entry.error)
             progress.print(f"  {words}", highlight=False)
             progress.advance(task)
 
@@ -56,15 +58,15 @@ def draw(
 ) -> None:
     """Draw one figure into a picture file, and print its verdict."""
     from analyses import figures, report
-    from circuits.pretrained import load
 
-    name = model or figures.usual_model(report.known(figure))
+    report.known(figure)
     file = out or Path(f"{figure.replace('/', '-')}.png")
     with _window_free(), report.plain_matplotlib():
-        drawing = figures.draw(figure, load(name))
+        drawing = figures.draw(figure, model)
         drawing.figure.savefig(file, dpi=160, facecolor="white")
     held = "holds" if drawing.verdict.holds else "does not hold"
-    typer.echo(f"{file}: drawn from {name}\n{held}: {drawing.verdict.says}")
+    shown = ", ".join(figures.drawn_from(figure, model)) or "a model of its own"
+    typer.echo(f"{file}: drawn from {shown}\n{held}: {drawing.verdict.says}")
 
 
 @contextmanager

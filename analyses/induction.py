@@ -1,7 +1,8 @@
 """Induction: A B ... A -> B, on random tokens that are said twice.
 
-prefix_matching looks at where a head attends, copying at what it does with what it finds, and
-loss_by_position at what the model gains. (Olsson et al. 2022,
+prefix_matching and stripe look at where a head attends, copying at what it does with what it finds,
+qk_trace at how it would find it by its weights, and loss_by_position at what the model gains. The
+coordinates `low` and `high` of a score are a bootstrap over its prompts. (Olsson et al. 2022,
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
@@ -11,15 +12,43 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.attention import pattern_or_value, prefix_matching
-from analyses.labelled import Model, per_head
-from circuits.algebra import unembedding
+from analyses.attention import attention_on, pattern_or_value, prefix_matching, previous_token
+from analyses.labelled import Model, Writer, mean_per_head, per_head
+from analyses.masks import to_offset
+from circuits.algebra import K_composed_QK, unembedding
 from circuits.model import GPT
 
-__all__ = ["copying", "loss_by_position", "prefix_matching", "repeat_gain"]
+__all__ = [
+    "copying",
+    "loss_by_position",
+    "output_copying",
+    "prefix_matching",
+    "qk_trace",
+    "repeat_gain",
+    "stripe",
+]
 
 
-def copying(model: GPT, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
+def stripe(model: Model, length: int | None = None, *, batch: int = 8, seed: int = 0) -> DataArray:
+    """Mean of a pattern's diagonal `length` - 1 back on BOS + R + R, (layer, head), in [0, 1]: the
+    induction score of TransformerLens's demos and of ARENA; `length` is 50 there, and here unless
+    less fits.
+
+    The diagonal has length + 2 entries, and two of them no induction head can match, the first of
+    which is on BOS. attrs["perfect"] is what a head scores that always finds the match, and rests
+    on BOS where there is none: (length + 1) / (length + 2). `prefix_matching` has no such misses.
+    ValueError for fewer than 2 tokens.
+    """
+    n = min(50, (model.cfg.n_ctx - 1) // 2) if length is None else length
+    if n < 2:
+        raise ValueError(f"the stripe wants 2 tokens or more that are said twice, got {n}")
+    tokens = prompts.repeated(model, n, batch=batch, seed=seed)
+    mask = to_offset(tokens, n - 1)
+    score = attention_on(model, tokens, mask, "stripe", f"attention {n - 1} tokens back")
+    return score.assign_attrs(perfect=(n + 1) / (n + 2))
+
+
+def copying(model: Writer, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
     """How far a head raises the logit of the token it attends to, (layer, head), in [0, 1].
 
     On `length` random tokens: each source's value goes through W_O and W_U, the mean logit is
@@ -31,10 +60,9 @@ def copying(model: GPT, length: int = 25, *, batch: int = 10, seed: int = 0) -> 
     tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
-        W_U = unembedding(model)
-        W_U = (W_U - W_U.mean(-1, keepdim=True)).T[tokens[:, 1:]]  # batch out d_model
+        W_U = _centred_unembedding(model, tokens[:, 1:])
         same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
-        shares, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
+        found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
         for layer, W_O in enumerate(model.W_O):
             pattern, v = cache["pattern", layer][:, :, 1:, 1:], cache["v", layer][:, 1:]
             raised = torch.einsum("bshe,hed,bod->bhso", v, W_O, W_U).relu()
@@ -42,12 +70,87 @@ def copying(model: GPT, length: int = 25, *, batch: int = 10, seed: int = 0) -> 
             own = (raised * same[:, None]).sum(-1) / total.clamp(min=1e-30)
             size = torch.einsum("bsh,h->bhs", v.norm(dim=-1), W_O.norm(dim=(-2, -1)))
             own = own.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
-            attended = (pattern * own[:, :, None]).sum((0, 2, 3))
-            shares.append(attended / pattern.sum((0, 2, 3)).clamp(min=1e-12))
-    values = torch.stack(shares) if shares else torch.empty(0, model.cfg.n_heads)
+            attended, whole = (pattern * own[:, :, None]).sum((2, 3)), pattern.sum((2, 3))
+            found.append(torch.stack([attended, whole.clamp(min=1e-12)]))
     words = "raise of the attended token, of all in the sample"
+    return _of_sample(found, model, batch, "copying", words, same)
+
+
+def output_copying(model: Writer, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
+    """How far the head's whole output raises the tokens that it attends to, (layer, head), in
+    [0, 1]: Olsson et al.'s copying score as they define it, not scaled.
+
+    On `length` random tokens without BOS: a destination's output goes through W_O and W_U, the mean
+    logit is subtracted and falls are cut off; of the raise that the tokens of the sample get, the
+    share that the attended token gets is averaged by attention. A head that copies what it finds,
+    but finds m tokens at once, has only 1 / m, which `copying`, source by source, does not lose.
+    They say that the range is 0 to 0.5 and scale it to -1 ... 1, which is 4 x - 1; a head that
+    attends to one token has 1, so the bound is not this definition's.
+    """
+    length = min(length, model.cfg.n_ctx - 1)
+    tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)[:, 1:]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=_pattern_or_z)
+        W_U = _centred_unembedding(model, tokens)
+        same = tokens[:, :, None] == tokens[:, None, :]  # batch src out
+        found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
+        for layer, W_O in enumerate(model.W_O):
+            pattern, z = cache["pattern", layer], cache["z", layer]
+            raised = torch.einsum("bihe,hed,bod->bhio", z, W_O, W_U).relu()
+            total = raised.sum(-1, keepdim=True)
+            own = raised @ same.mT[:, None].to(raised.dtype)  # batch head dest src
+            share = own / total.clamp(min=1e-30)
+            size = torch.einsum("bih,h->bhi", z.norm(dim=-1), W_O.norm(dim=(-2, -1)))[..., None]
+            share = share.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
+            attended = (pattern * share).sum((2, 3))
+            found.append(torch.stack([attended, torch.full_like(attended, length)]))
+    words = "raise of the attended tokens by the output, of all in the sample"
+    return _of_sample(found, model, batch, "output_copying", words, same)
+
+
+def _centred_unembedding(model: Writer, tokens: Tensor) -> Float[Tensor, "batch out d_model"]:
+    """Rows of W_U for these tokens, behind the gain and the centring of the final norm, less the
+    mean over all tokens."""
+    if isinstance(model, GPT):
+        W_U = unembedding(model)
+    else:
+        gain = getattr(model.ln_final, "w", None)
+        W_U = model.W_U if gain is None else gain[:, None] * model.W_U
+        if str(model.cfg.normalization_type).startswith("LN"):
+            W_U = W_U - W_U.mean(0)
+    return (W_U - W_U.mean(-1, keepdim=True)).T[tokens]
+
+
+def _of_sample(
+    found: list[Tensor], model: Model, batch: int, name: str, words: str, same: Tensor
+) -> DataArray:
+    """Sums over what there is, [2 batch head] for each layer, as a score."""
+    empty = torch.empty(2, batch, 0, model.cfg.n_heads)
+    sums, counts = torch.stack(found, 2) if found else empty
     chance = same.float().mean().item()
-    return per_head(values, "copying", long_name=words, chance=chance, bounds=(0.0, 1.0))
+    return mean_per_head(sums, counts, name, long_name=words, chance=chance, bounds=(0.0, 1.0))
+
+
+def _pattern_or_z(name: str) -> bool:
+    return name.endswith(("attn.hook_pattern", "attn.hook_z"))
+
+
+def qk_trace(model: GPT) -> DataArray:
+    """Trace of W_E W_QK (W_E W_OV)^T, summed over the heads of earlier layers in proportion to
+    their attention to the previous token, (layer, head), in units of scores; 0 in layer 0.
+
+    Olsson et al.'s "trace of QK eigenvalues": large where a head looks for its own token in what
+    previous-token heads have moved. attrs["chance"] is 0, the mean of random matrices.
+    """
+    weights = torch.from_numpy(previous_token(model).values)
+    traces = weights.new_zeros(weights.shape)
+    with torch.no_grad():
+        for reader in range(model.cfg.n_layers):
+            for writer in range(reader):
+                composed = K_composed_QK(model, reader, writer).trace()  # reader writer
+                traces[reader] += (composed * weights[writer]).sum(-1)
+    words = "trace of the QK circuit composed with previous-token heads"
+    return per_head(traces, "qk_trace", long_name=words, chance=0.0)
 
 
 def loss_by_position(

@@ -1,14 +1,22 @@
-"""The currency: labelled results, and what an analysis asks of a model."""
+"""The currency: labelled results with their intervals, and what an analysis asks of a model."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from xarray import DataArray
 
 from circuits.components import Head
+
+Pattern = Float[Tensor, "batch head dest src"]
+RESAMPLES = 1000
+"Draws of a bootstrap."
+MIDDLE = 0.95
+"The share of the draws that an interval spans."
 
 
 @runtime_checkable
@@ -20,6 +28,18 @@ class Model(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def run_with_cache(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]: ...
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class Writer(Model, Protocol):
+    """A model that also names what its heads write with and what reads the end of its stream."""
+
+    @property
+    def W_O(self) -> Any: ...
+    @property
+    def W_U(self) -> Any: ...
+    @property
+    def ln_final(self) -> Any: ...
 
 
 def per_head(
@@ -36,6 +56,39 @@ def per_head(
     )
 
 
+def mean_per_head(
+    sums: Float[Tensor, "example layer head *rest"],
+    counts: Num[Tensor, "example *_"],
+    name: str,
+    *dims: str,
+    **attrs: Any,
+) -> DataArray:
+    """All sums over all counts, as `per_head`. The coordinates `low` and `high`, of the same dims,
+    are its `interval` over examples."""
+    every = ("layer", "head", *dims)
+    values = sums.sum(0) / counts.sum(0)
+    low, high = interval(sums, counts).cpu().numpy()
+    scores = per_head(values, name, *dims, **attrs)
+    return scores.assign_coords(low=(every, low), high=(every, high))
+
+
+def interval(
+    sums: Float[Tensor, "example *of"], counts: Num[Tensor, "example *_"]
+) -> Float[Tensor, "2 *of"]:
+    """Where the middle 95 % of sums over counts lie when the examples are drawn anew: a bootstrap
+    of 1,000 draws with replacement, the same draws every time.
+
+    It says how far other prompts of this kind would move a score. NaN of fewer than two examples.
+    """
+    n, ends = len(sums), torch.tensor([0.5 - MIDDLE / 2, 0.5 + MIDDLE / 2], dtype=torch.float64)
+    if n < 2 or not sums.numel():
+        return torch.full((2, *sums.shape[1:]), torch.nan, dtype=torch.float64)
+    drawn = np.random.default_rng(0).multinomial(n, [1 / n] * n, RESAMPLES)
+    times = torch.from_numpy(drawn).double()  # draw example
+    total, number = (torch.tensordot(times, x.cpu().double(), 1) for x in (sums, counts))
+    return (total / number).nanquantile(ends, dim=0)
+
+
 def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
     """Coordinates of the dims layer and head: their numbers, and label (L1H4)."""
     labels = [[str(Head(layer, head)) for head in range(n_heads)] for layer in range(n_layers)]
@@ -46,8 +99,28 @@ def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
     }
 
 
-def patterns(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "batch head dest src"]:
-    """Attention patterns of one layer, in [0, 1], computed without gradients."""
+def of_patterns(
+    model: Model, tokens: Int[Tensor, "batch pos"], of: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "batch layer head *rest"]:
+    """What `of` makes of each layer's pattern, [batch head *rest], in one run without gradients
+    that holds one pattern at a time."""
+    layers = range(model.cfg.n_layers)
+    if not layers:
+        none = torch.zeros(len(tokens), model.cfg.n_heads, *2 * tokens.shape[1:])
+        return of(none)[:, None][:, :0]
+    found: list[Tensor] = []
+    keep = partial(_keep, found, of, tokens.device)
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", keep) for layer in layers]
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{layer}.attn.hook_pattern")
-    return cache[f"blocks.{layer}.attn.hook_pattern"]
+        model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+    return torch.stack(found, 1)
+
+
+def _keep(
+    found: list[Tensor],
+    of: Callable[[Tensor], Tensor],
+    device: torch.device,
+    pattern: Pattern,
+    hook: Any,
+) -> None:
+    found.append(of(pattern.to(device)))

@@ -7,20 +7,24 @@ plots. (Names as in TransformerLens's `patching`; Heimersheim and Nanda 2024, "H
 interpret activation patching", https://arxiv.org/abs/2404.15255)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from rich.progress import Progress
 from torch import Tensor
 from xarray import DataArray, Dataset
 
 from analyses.labelled import head_coords
+from circuits import distributed
 from circuits.cache import Cache
 from circuits.interventions import Cell, Metric, edit, sweep
 from circuits.model import GPT
-from circuits.stream import same_run, stream
+from circuits.stream import logits_at, same_run, stream
 from circuits.tokens import checked_tokens
 
 Tokens = Int[Tensor, "batch pos"]
@@ -39,7 +43,8 @@ def positions(
     **how: Any,
 ) -> DataArray:
     """The metric with the stream, or what heads or MLPs write to it, taken from `source` at one
-    layer and position: (layer, pos, example). `at` and `how` are those of interventions.sweep."""
+    layer and position: (layer, pos, example). `at` and `how` are those of interventions.sweep;
+    bar=True draws how far it is."""
     n = checked_tokens(tokens, model.cfg).shape[1]
     layers = range(model.cfg.n_layers)
     cells = [[edit(model, (place, layer), source, pos=pos)] for layer in layers for pos in range(n)]
@@ -60,7 +65,8 @@ def heads(
     **how: Any,
 ) -> DataArray:
     """The metric with one head's z, q, k, v or pattern taken from `source`, at all positions, or at
-    one each (destinations, for patterns): (layer, head, example) or (layer, head, pos, example)."""
+    one each (destinations, for patterns): (layer, head, example) or (layer, head, pos, example).
+    `at` and `how` are as in `positions`."""
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
     n = checked_tokens(tokens, model.cfg).shape[1]
     places: Sequence[int | None] = range(n) if by_position else [None]
@@ -100,6 +106,41 @@ def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Da
     return Dataset({"change": mean, "error": error, "p": p}, attrs={"examples": n})
 
 
+def named(
+    values: Float[Tensor, "*place example"],
+    base: Float[Tensor, "example"],
+    source: Float[Tensor, "example"],
+    coords: Mapping[str, Any],
+    name: str,
+    words: str,
+) -> DataArray:
+    """A metric of patched runs, (..., example), over `coords` with layer, head, pos or neuron, and
+    the metric of both runs beside it."""
+    dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
+    shape = [len(coords[dim]) for dim in dims]
+    ends = {"base": ("example", base.cpu().numpy()), "source": ("example", source.cpu().numpy())}
+    return DataArray(
+        values.reshape(*shape, -1).cpu().numpy(),
+        dims=(*dims, "example"),
+        coords={**coords, "example": list(range(len(base))), **ends},
+        name=name,
+        attrs={"long_name": words},
+    )
+
+
+@contextmanager
+def progress_bar(total: int, words: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What to pass on to a sweep of `how`, with its `bar` made a `progress` that a bar on the
+    terminal shows while the block lasts; one process of a group draws it."""
+    rest = {name: value for name, value in how.items() if name != "bar"}
+    if not how.get("bar"):
+        yield rest
+        return
+    with Progress(disable=distributed.rank() > 0) as bar:
+        task = bar.add_task(words, total=len(range(distributed.rank(), total, distributed.world())))
+        yield {**rest, "progress": partial(bar.advance, task)}
+
+
 def _swept(
     model: GPT,
     tokens: Tokens,
@@ -119,19 +160,8 @@ def _swept(
     if not cells:
         raise ValueError("there is nothing to patch: the model has no layers")
     with torch.no_grad():
-        logits = model.unembed(model.ln_final(stream(model, source)))
-        if at is not None:
-            where = torch.as_tensor(at, device=logits.device).expand(len(logits))
-            logits = logits[torch.arange(len(logits), device=logits.device), where]
-        *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
-        ends = {"base": base, "source": metric(logits)}
-    dims = [name for name in ("layer", "head", "pos") if name in coords]
-    shape = [len(coords[name]) for name in dims]
-    return DataArray(
-        torch.stack(values).reshape(*shape, -1).cpu().numpy(),
-        dims=(*dims, "example"),
-        coords={**coords, "example": list(range(len(tokens))),
-                **{name: ("example", value.cpu().numpy()) for name, value in ends.items()}},
-        name="patched",
-        attrs={"long_name": words},
-    )  # fmt: skip
+        final = stream(model, source)
+        logits = model.unembed(model.ln_final(final)) if at is None else logits_at(model, final, at)
+        with progress_bar(len(cells) + 1, words, how) as how:
+            *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
+        return named(torch.stack(values), base, metric(logits), coords, "patched", words)

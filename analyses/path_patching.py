@@ -13,7 +13,7 @@ Senders are embed, pos, heads and MLPs by name; receivers a head's L1H2.Q, .K an
 logits, whose reading is the change of the final stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,10 +21,12 @@ from jaxtyping import Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses.patching import progress_bar
 from circuits import components
 from circuits.cache import Cache
 from circuits.components import Head
-from circuits.interventions import Cell, Edit, Metric, edit, run_cells, sweep
+from circuits.edits import start
+from circuits.interventions import MEMORY, Cell, Edit, Metric, edit, run_cells, sweep
 from circuits.model import GPT
 from circuits.stream import same_run, stream
 
@@ -57,32 +59,19 @@ def path_patching(
     if same_run(model, corrupted)["embed"].shape != clean["embed"].shape:
         raise ValueError("the corrupted run must have as many examples and tokens as the clean one")
     check_order(model, senders, receivers)
-    others = held(model, clean, freeze_mlps, freeze_norms)
-    free = {str(components.head(model.cfg, name)) for name in through}
-    cells = [
-        [*(one for label, one in others.items() if label not in {*free, sender}),
-         _sent(model, corrupted, sender)]
-        for sender in senders
-    ]  # fmt: skip
-    # One at a time: what they note is kept for all.
-    noted = [readings(model, tokens, clean, cell, receivers) for cell in cells]
-    *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
+    others = held(model, clean, through, freeze_mlps, freeze_norms)
+    cells = [first_run(model, others, [_sent(model, corrupted, sender)]) for sender in senders]
+    noted = readings(model, tokens, clean, cells, receivers, how.get("memory", MEMORY))
+    words = f"metric with paths to {', '.join(receivers)} patched"
+    with progress_bar(len(cells) + 1, words, how) as how:
+        *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
     return DataArray(
         torch.stack(values).cpu().numpy(),
         dims=("sender", "example"),
         coords={"sender": list(senders), "base": ("example", base.cpu().numpy())},
         name="path_patched",
-        attrs={"long_name": f"metric with paths to {', '.join(receivers)} patched"},
+        attrs={"long_name": words},
     )
-
-
-def readings(
-    model: GPT, tokens: Tokens, clean: Cache, cell: Cell, receivers: Sequence[str]
-) -> list[Edit]:
-    """What receivers read in a run with the edits of step 1, as the edits that step 2 makes."""
-    points = {receiver: _point(model, receiver) for receiver in receivers}
-    run = run_cells(model, tokens, [cell], [name for name, _ in points.values()])
-    return [_reading(model, clean, run, points, receiver) for receiver in receivers]
 
 
 def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
@@ -94,18 +83,53 @@ def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
     return edit(model, ("z", layer), corrupted, head=head)
 
 
-def held(model: GPT, clean: Cache, mlps: bool = False, norms: bool = False) -> dict[str, Edit]:
-    """Edits that hold what heads write, and if asked MLPs and the scales of norms, as in the clean
-    run, by name."""
-    found = {str(head): edit(model, ("z", head.layer), clean, head=head.head)
-            for head in components.every_head(model.cfg)}  # fmt: skip
+def held(
+    model: GPT,
+    clean: Cache,
+    through: Sequence[str] = (),
+    mlps: bool = False,
+    norms: bool = False,
+) -> Cell:
+    """Edits that hold what heads write, but for those in `through`, and if asked MLPs and the
+    scales of norms, as in the clean run."""
+    free = {components.head(model.cfg, name) for name in through}
+    found = []
     for layer in range(model.cfg.n_layers):
+        heads = [head for head in components.every_head(model.cfg) if head.layer == layer]
+        if free.isdisjoint(heads):
+            found.append(edit(model, ("z", layer), clean))
+        else:
+            found += [edit(model, ("z", layer), clean, head=head.head)
+                      for head in heads if head not in free]  # fmt: skip
         if mlps and not model.cfg.attn_only:
-            found[f"MLP{layer}"] = edit(model, ("mlp_out", layer), clean)
-    if norms:
-        scales = [name for name in clean if name.endswith("hook_scale")]
-        found |= {name: edit(model, name, clean) for name in scales}
-    return found
+            found.append(edit(model, ("mlp_out", layer), clean))
+    scales = [name for name in clean if norms and name.endswith("hook_scale")]
+    return found + [edit(model, name, clean) for name in scales]
+
+
+def first_run(model: GPT, others: Cell, sent: Cell) -> Cell:
+    """What the sender writes, over what is held; before its layer nothing differs anyway."""
+    first = start(model, sent).layer
+    return [*(one for one in others if start(model, [one]).layer >= first), *sent]
+
+
+def readings(
+    model: GPT,
+    tokens: Tokens,
+    clean: Cache,
+    cells: Sequence[Cell],
+    receivers: Sequence[str],
+    memory: int = MEMORY,
+) -> list[Cell]:
+    """What receivers read in first runs with these edits, as the edits of the second runs."""
+    points = {receiver: _point(model, receiver) for receiver in receivers}
+    seen = run_cells(model, tokens, cells, [name for name, _ in points.values()], memory=memory)
+    parts = {name: seen[name].chunk(len(cells)) for name in seen}
+    return [
+        [_reading(model, clean, {name: parts[name][number] for name in parts}, points, receiver)
+         for receiver in receivers]
+        for number in range(len(cells))
+    ]  # fmt: skip
 
 
 def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
@@ -120,7 +144,11 @@ def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
 
 
 def _reading(
-    model: GPT, clean: Cache, run: Cache, points: dict[str, tuple[str, Head | None]], receiver: str
+    model: GPT,
+    clean: Cache,
+    run: Mapping[str, Tensor],
+    points: dict[str, tuple[str, Head | None]],
+    receiver: str,
 ) -> Edit:
     name, head = points[receiver]
     if receiver == "logits":

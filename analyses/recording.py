@@ -21,7 +21,6 @@ from torch import Tensor
 
 from analyses import ablation, attention, induction
 from circuits import distributed
-from circuits.algebra import K_composed_QK
 from circuits.files import PART, replacing
 from circuits.model import GPT
 from circuits.pretrained import load, load_weights
@@ -65,23 +64,6 @@ def losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch p
     return torch.cat(done)
 
 
-def qk_trace(model: GPT) -> Float[Tensor, "layer head"]:
-    """Trace of W_E W_QK (W_E W_OV)^T, summed over the heads of earlier layers in proportion to
-    their attention to the previous token; 0 in layer 0.
-
-    Olsson et al.'s "trace of QK eigenvalues": large where a head looks for its own token in what
-    previous-token heads have moved.
-    """
-    weights = torch.from_numpy(attention.previous_token(model).values)
-    traces = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
-    with torch.no_grad():
-        for reader in range(model.cfg.n_layers):
-            for writer in range(reader):
-                composed = K_composed_QK(model, reader, writer).trace()  # reader writer
-                traces[reader] += (composed * weights[writer]).sum(-1).float()
-    return traces
-
-
 def record(
     model: GPT, progress: Progress, rows: Int[Tensor, "batch pos"], folder: Path | str
 ) -> None:
@@ -107,7 +89,7 @@ def measured(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray
         "prefix_matching": attention.prefix_matching(beside).values.astype(np.float16),
         "copying": induction.copying(beside).values.astype(np.float16),
         "previous_token": attention.previous_token(beside).values.astype(np.float16),
-        "qk_trace": qk_trace(beside).numpy(),
+        "qk_trace": induction.qk_trace(beside).values.astype(np.float32),
         **_ablated(model, rows, example, index),
     }
 

@@ -35,7 +35,7 @@ class Embed(nn.Module):
 
 
 class PosEmbed(nn.Module):
-    """The first `n` rows of W_pos, learned or sinusoidal."""
+    """`n` rows of W_pos from `start` on, learned or sinusoidal."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class PosEmbed(nn.Module):
         else:
             self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
 
-    def forward(self, n: int) -> Float[Tensor, "pos d_model"]:
-        return self.W_pos[:n]
+    def forward(self, n: int, start: int = 0) -> Float[Tensor, "pos d_model"]:
+        return self.W_pos[start : start + n]
 
 
 def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:

@@ -18,16 +18,17 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from einops import einsum, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from circuits.config import GPTConfig
 from circuits.hooks import Hooked, HookPoint
+from circuits.kv_cache import Heads, KeyValueCache, LayerPast, Sources
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, bias, norm
+from circuits.speech import Speaks
 from circuits.tokens import Vocabulary, check_length, checked_tokens
 from circuits.weights import Stacked
 
-Heads = Float[Tensor, "batch pos head d_head"]
 Places = Float[Tensor, "... pos d_model"] | None
 "What shortformer positions add to the inputs of W_Q and W_K; per batch when somebody listens."
 
@@ -55,10 +56,17 @@ class Attention(nn.Module):
         self.hook_z = HookPoint()  # [batch pos head d_head]
         self.hook_result = HookPoint(per_head=True)  # [batch pos head d_model]
 
-    def forward(self, q_input: HeadsOrResid, k_input: HeadsOrResid, v_input: HeadsOrResid) -> Resid:
+    def forward(
+        self,
+        q_input: HeadsOrResid,
+        k_input: HeadsOrResid,
+        v_input: HeadsOrResid,
+        past: LayerPast | None = None,
+    ) -> Resid:
         q = self.hook_q(_per_head(q_input, self.W_Q, self.b_Q))
-        k = self.hook_k(self._smeared(_per_head(k_input, self.W_K, self.b_K)))
+        k = self.hook_k(self._smeared(_per_head(k_input, self.W_K, self.b_K), past))
         v = self.hook_v(_per_head(v_input, self.W_V, self.b_V))
+        k, v = (k, v) if past is None else past.extended(k, v)
 
         if self.hook_attn_scores.listening or self.hook_pattern.listening:
             attn_scores = self.hook_attn_scores(causal_scores(q, k, self.scale))
@@ -66,16 +74,19 @@ class Attention(nn.Module):
             z = (pattern @ v.transpose(1, 2)).transpose(1, 2)
         else:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.scale)
-            z = z.transpose(1, 2)
+            seen = None if q.shape[2] == k.shape[2] else ~future(q, k)
+            z = F.scaled_dot_product_attention(
+                q, k, v, seen, is_causal=seen is None, scale=1 / self.scale
+            ).transpose(1, 2)
         return self._written(self.hook_z(z))
 
-    def _smeared(self, k: Heads) -> Heads:
+    def _smeared(self, k: Heads, past: LayerPast | None) -> Heads:
         """k_j <- s k_j + (1 - s) k_(j-1) with s = sigmoid(alpha) per head; the first key stays."""
         if self.alpha is None:
             return k
-        s = self.alpha.sigmoid()[:, None]
-        return torch.cat([k[:, :1], s * k[:, 1:] + (1 - s) * k[:, :-1]], dim=1)
+        s, n = self.alpha.sigmoid()[:, None], k.shape[1]
+        k = k if past is None else past.preceded(k)
+        return torch.cat([k[:, :1], s * k[:, 1:] + (1 - s) * k[:, :-1]], dim=1)[:, -n:]
 
     def _written(self, z: Heads) -> Resid:
         if not self.hook_result.listening:
@@ -98,11 +109,17 @@ def _per_head(
     return out.unflatten(-1, (W.shape[0], W.shape[2]))
 
 
-def causal_scores(q: Heads, k: Heads, scale: float) -> Float[Tensor, "batch head dest src"]:
+def causal_scores(q: Heads, k: Sources, scale: float) -> Float[Tensor, "batch head dest src"]:
     """q . k / scale, and -inf where the source comes after the destination."""
-    scores = (q / scale).transpose(1, 2) @ k.transpose(1, 2).mT
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill_(future, -math.inf)
+    q, k = q.transpose(1, 2), k.transpose(1, 2)
+    return ((q / scale) @ k.mT).masked_fill_(future(q, k), -math.inf)
+
+
+def future(q: Tensor, k: Tensor) -> Bool[Tensor, "dest src"]:
+    """Which sources come after which destinations; q and k [... pos d_head], k from 0 on and q the
+    last of the same positions."""
+    dest, src = q.shape[-2], k.shape[-2]
+    return torch.ones(dest, src, dtype=torch.bool, device=q.device).triu(1 + src - dest)
 
 
 class Block(nn.Module):
@@ -129,9 +146,9 @@ class Block(nn.Module):
             self.mlp = None
         self.hook_resid_post = HookPoint()
 
-    def forward(self, resid: Resid, pos: Places) -> Resid:
+    def forward(self, resid: Resid, pos: Places, past: LayerPast | None = None) -> Resid:
         resid_pre = self.hook_resid_pre(resid)
-        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos)))
+        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos), past))
         resid_mid = self.hook_resid_mid(resid_pre + attn_out)
         if self.mlp is None:
             return self.hook_resid_post(resid_mid)
@@ -144,19 +161,19 @@ class Block(nn.Module):
         """The inputs of W_Q, W_K and W_V; shortformer positions enter the first two."""
         normed = self.ln1(resid_pre)
         shared = normed if pos is None else normed + pos
-
-        def read(point: HookPoint, else_: Resid, pos: Places) -> HeadsOrResid:
-            if not point.listening:
-                return else_
-            per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
-            normed = self.ln1(point(per_head))
-            return normed if pos is None else normed + pos.unsqueeze(-2)
-
         return (
-            read(self.hook_q_input, shared, pos),
-            read(self.hook_k_input, shared, pos),
-            read(self.hook_v_input, normed, None),
+            self._read(self.hook_q_input, resid_pre, pos, shared),
+            self._read(self.hook_k_input, resid_pre, pos, shared),
+            self._read(self.hook_v_input, resid_pre, None, normed),
         )
+
+    def _read(self, point: HookPoint, resid_pre: Resid, pos: Places, shared: Resid) -> HeadsOrResid:
+        """What all heads read, or an input for each where somebody listens."""
+        if not point.listening:
+            return shared
+        per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
+        normed = self.ln1(point(per_head))
+        return normed if pos is None else normed + pos.unsqueeze(-2)
 
 
 def token_loss(
@@ -169,7 +186,7 @@ def token_loss(
     return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
-class GPT(Hooked, Stacked):
+class GPT(Hooked, Stacked, Speaks):
     """embed -> blocks -> norm -> unembed, with TransformerLens's parameter and hook names."""
 
     def __init__(self, cfg: GPTConfig, tokenizer: Vocabulary | None = None) -> None:
@@ -202,12 +219,15 @@ class GPT(Hooked, Stacked):
         loss_per_token: bool = False,
         start_at_layer: int | None = None,
         stop_at_layer: int | None = None,
+        past_kv_cache: KeyValueCache | None = None,
     ) -> Any:
         """Logits [batch pos d_vocab], the next-token loss in nats (a mean, or [batch pos-1] per
         token), or both as (logits, loss); with None nothing is unembedded or returned.
 
         `input` is tokens or text, or the residual stream before block `start_at_layer`. With
-        `stop_at_layer` the residual stream before that block is returned instead.
+        `stop_at_layer` the residual stream before that block is returned instead. With
+        `past_kv_cache` the input continues what is in there, and is added to it: text gets no BOS
+        then, positions go on, hooks and results are of the new tokens, whose sources are all.
         """
         if return_type not in ("logits", "loss", "both", None):
             raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
@@ -217,10 +237,20 @@ class GPT(Hooked, Stacked):
         first, stop = self._layer(start_at_layer, 0), self._layer(stop_at_layer, self.cfg.n_layers)
         if first > stop:
             raise ValueError(f"cannot start at layer {first} and stop before layer {stop}")
-        tokens = None if start_at_layer is not None else self._tokens(input)
-        resid, pos = self._embedded(tokens) if tokens is not None else self._entered(input)
-        for block in self.blocks[first:stop]:
-            resid = block(resid, pos)
+        start = 0 if past_kv_cache is None else past_kv_cache.n
+        tokens = None if start_at_layer is not None else self._tokens(input, bos=start == 0)
+        given = self._entered(input) if tokens is None else tokens
+        pasts: list[LayerPast | None] = [None] * self.cfg.n_layers
+        if past_kv_cache is not None:
+            past_kv_cache.check(self.cfg, *given.shape[:2], layers=stop - first)
+            pasts = list(past_kv_cache.layers)
+        resid, pos = (given, None) if tokens is None else self._embedded(tokens, start)
+        if tokens is None and self.cfg.shortformer:
+            pos = self.pos_embed(given.shape[1], start)
+        for block, past in zip(self.blocks[first:stop], pasts[first:stop], strict=True):
+            resid = block(resid, pos, past)
+        if past_kv_cache is not None:
+            past_kv_cache.advance(resid.shape[1])
         if stop_at_layer is not None:
             return resid
         normed = self.ln_final(resid)
@@ -233,29 +263,28 @@ class GPT(Hooked, Stacked):
         loss = loss if loss_per_token else loss.mean()
         return loss if return_type == "loss" else (logits, loss)
 
-    def _tokens(self, input: Any) -> Int[Tensor, "batch pos"]:
-        tokens = input if isinstance(input, Tensor) else self.to_tokens(input)
+    def _tokens(self, input: Any, bos: bool) -> Int[Tensor, "batch pos"]:
+        tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos=bos)
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
-    def _embedded(self, tokens: Int[Tensor, "batch pos"]) -> tuple[Resid, Places]:
+    def _embedded(self, tokens: Int[Tensor, "batch pos"], start: int) -> tuple[Resid, Places]:
         """The stream before block 0, and what shortformer positions add to queries and keys."""
         embed = self.hook_embed(self.embed(tokens))
         if self.cfg.positional_embedding_type == "none":
             return embed, None
-        pos = self.pos_embed(tokens.shape[1])
+        pos = self.pos_embed(tokens.shape[1], start)
         if self.hook_pos_embed.listening:
             pos = self.hook_pos_embed(pos.expand(len(tokens), -1, -1))
         return (embed, pos) if self.cfg.shortformer else (embed + pos, None)
 
-    def _entered(self, resid: Any) -> tuple[Resid, Places]:
+    def _entered(self, resid: Any) -> Resid:
         if not isinstance(resid, Tensor) or resid.ndim != 3 or resid.shape[2] != self.cfg.d_model:
             got = list(resid.shape) if isinstance(resid, Tensor) else type(resid).__name__
             raise ValueError(
                 f"start_at_layer wants a stream [batch pos {self.cfg.d_model}], got {got}"
             )
         check_length(resid.shape[1], self.cfg)
-        pos = self.pos_embed(resid.shape[1]) if self.cfg.shortformer else None
-        return resid.clone(), pos  # hooks may write into it, and it is the caller's
+        return resid.clone()  # hooks may write into it, and it is the caller's
 
     def _layer(self, layer: int | None, default: int) -> int:
         n = self.cfg.n_layers
@@ -264,25 +293,3 @@ class GPT(Hooked, Stacked):
         if not -n <= layer <= n:
             raise ValueError(f"layer {layer} does not exist: the model has {n}, counted from 0")
         return layer + n if layer < 0 else layer
-
-    @property
-    def _vocabulary(self) -> Vocabulary:
-        if self.tokenizer is None:
-            raise ValueError("this model has no tokenizer: give it tokens, or GPT(cfg, tokenizer)")
-        return self.tokenizer
-
-    def to_tokens(self, text: str | Sequence[str], *, prepend_bos: bool = True) -> Tensor:
-        """Tokens [batch pos] of text, BOS first: see Vocabulary.to_tokens."""
-        return self._vocabulary.to_tokens(text, prepend_bos=prepend_bos).to(self.W_E.device)
-
-    def to_string(self, tokens: Tensor | Sequence[int] | int) -> str:
-        """The text of a row of tokens."""
-        return self._vocabulary.to_string(tokens)
-
-    def to_str_tokens(self, text: str | Tensor, *, prepend_bos: bool = True) -> list[str]:
-        """Each token of a text or a row of tokens as a string."""
-        return self._vocabulary.to_str_tokens(text, prepend_bos=prepend_bos)
-
-    def to_single_token(self, text: str) -> int:
-        """The one token that is this text; ValueError if it is none or several."""
-        return self._vocabulary.to_single_token(text)

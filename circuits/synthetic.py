@@ -3,7 +3,9 @@
 RepeatedTokens: a random row said twice. BigramTriggers: Bietti et al. 2023
 (https://arxiv.org/abs/2306.00802). MarkovChains: Edelman et al. 2024
 (https://arxiv.org/abs/2402.11004). CausalGraph: Nichani et al. 2024
-(https://arxiv.org/abs/2402.14735). All are `Batches`: a batch is a function of step and seed.
+(https://arxiv.org/abs/2402.14735). CategoryLines: the pattern-matching task of Olsson et al. 2022
+(https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html). All are
+`Batches`: a batch is a function of step and seed.
 """
 
 from collections.abc import Sequence
@@ -196,6 +198,52 @@ class CausalGraph:
         rows[:, -2] = rng.integers(0, self.d_vocab, size)
         rows[:, -1] = _sampled(rng, chains[every, rows[:, -2]])
         return torch.from_numpy(rows)
+
+
+class CategoryLines:
+    """Olsson et al., pattern matching: lines "(month) (animal): 0", the label told by both kinds.
+
+    A line is five tokens: a word of kind 0 or 1, a word of kind 2 or 3, ":", the label, a new line.
+    No word comes twice in a row, so a line can only be told from earlier ones by what its words are
+    *kinds* of. In a share `fixed` of the rows category (i, j) has label 2i + j, as in the paper; in
+    the others labels are shuffled, so that only earlier lines say which is which.
+    Tokens: 0 ":", 1 new line, 2 to 5 the labels, then `words` of each kind.
+    """
+
+    COLON, LINE_END, LABELS, WORDS = 0, 1, 2, 6
+    PER_LINE, COLON_AT = 5, 2
+
+    def __init__(
+        self, *, lines: int = 8, words: int = 8, fixed: float = 0.0, seed: int = 0
+    ) -> None:
+        if not 1 <= lines <= words:
+            raise ValueError(f"no word comes twice: lines must be 1 to words={words}, got {lines}")
+        if not 0 <= fixed <= 1:
+            raise ValueError(f"fixed is a share of the rows, from 0 to 1; got {fixed}")
+        self.lines, self.words, self.fixed, self.seed = lines, words, fixed, seed
+        self.d_vocab = self.WORDS + 4 * words
+
+    def categories(self, step: int, size: int) -> Int[Tensor, "batch line"]:
+        """2i + j for a line whose words are of kinds i (0 or 1) and 2 + j."""
+        rng = np.random.default_rng([self.seed, step, 0])
+        return torch.from_numpy(rng.integers(0, 4, (size, self.lines)))
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """[size 5*lines] tokens."""
+        category = self.categories(step, size).numpy()
+        rng, row = np.random.default_rng([self.seed, step, 1]), np.arange(size)[:, None]
+        labels = rng.random((size, 4)).argsort(-1)
+        labels = np.where(rng.random((size, 1)) < self.fixed, np.arange(4), labels)
+        order = rng.random((size, 4, self.words)).argsort(-1)
+        tokens = np.empty((size, self.lines, self.PER_LINE), dtype=np.int64)
+        for place, kind in enumerate((category // 2, 2 + category % 2)):
+            same = kind[:, :, None] == kind[:, None, :]
+            used = np.tril(same, -1).sum(-1)  # words of this kind in the lines before
+            tokens[:, :, place] = self.WORDS + kind * self.words + order[row, kind, used]
+        tokens[:, :, 2] = self.COLON
+        tokens[:, :, 3] = self.LABELS + labels[row, category]
+        tokens[:, :, 4] = self.LINE_END
+        return torch.from_numpy(tokens.reshape(size, -1))
 
 
 def chain_parents(length: int) -> list[int | None]:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from circuits import GPT, interventions
-from circuits.interventions import edit, sweep
+from circuits import GPT, batches, interventions
+from circuits.batches import Sizes
+from circuits.interventions import as_hooks, edit, sweep
 from tests.conftest import tiny, tiny_tokens
 
 TOKENS, OTHER = tiny_tokens(batch=4, pos=9), tiny_tokens(batch=4, pos=9, seed=5)
@@ -21,39 +22,42 @@ def caches(model: GPT):
         return [model.run_with_cache(rows)[1] for rows in (TOKENS, OTHER)]
 
 
-def one_by_one(model: GPT, cells, at=None) -> torch.Tensor:
-    rows = []
+def one_by_one(model: GPT, cells) -> torch.Tensor:
+    """The logits of one run for each cell."""
     with torch.no_grad():
-        for cell in cells:
-            logits = model.run_with_hooks(TOKENS, fwd_hooks=interventions.as_hooks(cell))
-            if at is not None:
-                logits = logits[torch.arange(len(TOKENS)), torch.as_tensor(at).expand(len(TOKENS))]
-            rows.append(metric(logits))
-    return torch.stack(rows)
+        return torch.stack([model.run_with_hooks(TOKENS, fwd_hooks=as_hooks(c)) for c in cells])
 
 
 def every_kind_of_cell(model: GPT, source):
     """One edit in each hook point that has a value in the cache, and some of several."""
     names = [name for name in source if name != "hook_tokens"]
     cells = [[edit(model, name, source)] for name in names]
-    cells += [[edit(model, name, source, pos=4)] for name in names
-              if name.endswith(("hook_z", "hook_pattern", "resid_pre"))]  # fmt: skip
+    by_pos = ("hook_z", "hook_k", "hook_pattern", "resid_pre", "embed", "mlp_out", "normalized")
+    cells += [[edit(model, name, source, pos=2 + i % 5)] for i, name in enumerate(names)
+              if name.endswith(by_pos)]  # fmt: skip
     if model.cfg.n_layers > 1:
         cells += [[edit(model, ("z", 1), source, pos=p, head=h)] for p in (0, 8) for h in (0, 2)]
         cells += [[edit(model, ("pattern", 0), source, head=1), edit(model, ("v", 1), source)]]
+        cells += [[edit(model, ("z", 0), source, pos=5), edit(model, ("v", 1), source, pos=3)]]
     return [*cells, []]
 
 
-@pytest.mark.parametrize("at", [None, torch.tensor([1, -1, 0, 3])])
-def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant, at):
+def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant):
     _, source = caches(variant)
     cells = every_kind_of_cell(variant, source)
-    expected = one_by_one(variant, cells, at)
-    few = 4 * 4 * 9 * 29 * 8 * 9  # bytes, for several cells at a time
-    memory = few if at is None else interventions.MEMORY
-    got = sweep(variant, TOKENS, cells, metric, at=at, memory=memory)
-    assert torch.allclose(got, expected, atol=1e-9)
+    expected, at = one_by_one(variant, cells), torch.tensor([1, -1, 0, 3])
+    got = sweep(variant, TOKENS, cells, metric, memory=few(variant))
+    assert torch.allclose(got, torch.stack([*map(metric, expected)]), rtol=0, atol=1e-10)
+    got = sweep(variant, TOKENS, cells, metric, at=at)
+    there = expected[:, torch.arange(4), at]
+    assert torch.allclose(got, torch.stack([*map(metric, there)]), rtol=0, atol=1e-10)
     assert not any(point.listening for point in variant.hook_dict.values())
+
+
+def few(model: GPT, runs: int = 2) -> int:
+    """Bytes for so many runs at a time, with logits at all positions."""
+    sizes = Sizes(model, TOKENS, every=True, by_position=True)
+    return sizes.kept() + runs * sizes.run()
 
 
 def test_a_run_patched_into_itself_is_the_run(variant):
@@ -121,32 +125,85 @@ def test_steering_adds_a_direction():
         assert pos is None or not moved[:, 3:].any()
 
 
-def test_an_interrupted_sweep_leaves_no_hook():
+@pytest.mark.parametrize("where", ["progress", "metric"])
+def test_an_interrupted_sweep_leaves_no_hook(where):
+    model, calls = tiny(), []
+    _, source = caches(model)
+
+    def interrupted(thing):
+        calls.append(thing)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return metric(thing) if where == "metric" else None
+
+    how = {"progress": interrupted} if where == "progress" else {}
+    with pytest.raises(KeyboardInterrupt):
+        sweep(model, TOKENS, [[edit(model, ("z", 0), source)]],
+              interrupted if where == "metric" else metric, **how)  # fmt: skip
+    assert not any(point.listening for point in model.hook_dict.values())
+
+
+def test_what_lies_before_the_edit_is_not_run_again(monkeypatch):
+    model, runs = tiny(smeared_keys=True), []
+    _, source = caches(model)
+    cells = [[edit(model, ("resid_pre", 1), source, pos=p)] for p in (8, 3, 7)]
+    forward = GPT.forward
+
+    def noted(self, input, *args, **kwargs):
+        runs.append((kwargs.get("start_at_layer"), list(input.shape)))
+        return forward(self, input, *args, **kwargs)
+
+    monkeypatch.setattr(GPT, "forward", noted)
+    monkeypatch.setattr(batches, "SLACK", 4)
+    seen = sweep(model, TOKENS, cells, metric, at=-1)
+    assert runs == [(None, [4, 9]), (1, [4, 6, 12]), (1, [8, 2, 12])]
+    runs.clear()
+    assert not torch.allclose(seen[1], sweep(model, TOKENS, cells, metric, at=2)[1])
+    assert runs == [(None, [4, 9])]  # the metric looks before all of them
+
+
+def test_hooks_that_are_attached_stay_in_force_at_their_positions():
     model = tiny()
     _, source = caches(model)
 
-    def interrupt(done: int) -> None:
-        raise KeyboardInterrupt
+    def double(z: torch.Tensor, hook: object) -> torch.Tensor:
+        changed = z.clone()
+        changed[:, 5] *= 2
+        return changed
 
-    with pytest.raises(KeyboardInterrupt):
-        sweep(model, TOKENS, [[edit(model, ("z", 0), source)]], metric, progress=interrupt)
-    assert not any(point.listening for point in model.hook_dict.values())
+    cells = [[edit(model, ("z", 0), source, pos=6)], [edit(model, ("resid_pre", 1), source, pos=3)]]
+    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_z", double)]):
+        seen = sweep(model, TOKENS, cells, metric)
+        expected = torch.stack([*map(metric, one_by_one(model, cells))])
+    assert torch.allclose(seen, expected, rtol=0, atol=1e-10)
+    assert not torch.allclose(seen, sweep(model, TOKENS, cells, metric))
 
 
 def test_the_bound_on_memory_bounds_the_batch():
     model = tiny()
     _, source = caches(model)
     sizes = []
-    cells = [[edit(model, ("z", 0), source, pos=p)] for p in range(9)]
-    small = (
-        2
-        * interventions.MEMORY
-        // interventions._at_once(model, TOKENS, True, interventions.MEMORY)
-    )
-    sweep(model, TOKENS, cells, metric, memory=small, progress=sizes.append)
-    assert sizes == [2, 2, 2, 2, 1]
+    cells = [[edit(model, ("z", 0), source)] for _ in range(5)]
+    sweep(model, TOKENS, cells, metric, memory=few(model), progress=sizes.append)
+    assert sizes == [0, 2, 2, 1]
     sweep(model, TOKENS, cells, metric, progress=sizes.append)
-    assert sizes[-1] == 9
+    assert sizes[-1] == 5
+
+
+def test_a_metric_that_is_not_a_number_for_each_example_is_refused_before_anything_runs():
+    model, done = tiny(), []
+    _, source = caches(model)
+    for bad, words in [
+        (lambda logits: metric(logits).mean(), r"a tensor \[4\]; of the run without edits .* \[\]"),
+        (lambda logits: logits, r"gives \[4, 9, 29\]"),
+        (lambda logits: 1.0, "gives float"),
+        (lambda logits: metric(logits) * torch.nan, "must be finite"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            sweep(model, TOKENS, [[edit(model, ("z", 0), source)]], bad, progress=done.append)
+    with pytest.raises(ValueError, match=r"are \[4, 9, 3, 5\], and the run .* 4 examples of 6"):
+        sweep(model, TOKENS[:, :6], [[edit(model, ("z", 0), source)]], metric)
+    assert not done
 
 
 def test_places_that_do_not_exist_are_refused():

@@ -85,6 +85,15 @@ def test_the_built_induction_circuit_is_found_where_it_was_built():
     assert p.p.sel(layer=1, head=0) < 0.05 and (p.change.sel(layer=1, head=0) > 0.5)
 
 
+def test_a_long_sweep_shows_how_far_it_is_and_gives_the_same(capsys):
+    model = tiny()
+    source = cache_of(model, OTHER)
+    silent = patching.positions(model, TOKENS, source, METRIC)
+    assert capsys.readouterr().out == ""
+    assert silent.equals(patching.positions(model, TOKENS, source, METRIC, bar=True))
+    assert "resid_pre patched" in (shown := capsys.readouterr().out) and "100%" in shown
+
+
 def test_on_an_untrained_model_no_patch_recovers_what_means_anything():
     """Patches of random heads change a probability by next to nothing, either way."""
     model = GPT(tiny(d_model=15).cfg)
@@ -98,6 +107,12 @@ def test_what_does_not_fit_is_refused():
         patching.heads(model, TOKENS[:, :5], cache_of(model, OTHER), METRIC)
     with pytest.raises(ValueError, match="no layers"):
         patching.heads(tiny(n_layers=0), TOKENS, cache_of(tiny(n_layers=0), OTHER), METRIC)
+    with pytest.raises(ValueError, match="one number for each of 4 examples"):
+        patching.heads(model, TOKENS, cache_of(model, OTHER), lambda x: METRIC(x).mean())
+    with torch.no_grad():
+        _, few = model.run_with_cache(OTHER, names_filter=["hook_embed", "blocks.*.hook_resid_p*"])
+    with pytest.raises(KeyError, match="hook_z' is not in the cache; names_filter left it out"):
+        patching.heads(model, TOKENS, few, METRIC)
     same = patching.heads(model, TOKENS, cache_of(model, TOKENS), METRIC)
     with pytest.raises(ValueError, match="nothing to recover"):
         patching.recovered(same)

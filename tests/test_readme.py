@@ -34,10 +34,16 @@ def test_the_second_example_runs_and_its_numbers_are_these():
     assert parts.remainder.abs().max() < 1e-4
     split = names["scores"].by_token(model, names["cache"], "L1H1", dest=23, src=5)[0]
     assert divmod(int(split.argmax()), 24) == (23, 4)  # "art" seeks what follows the first "art"
+
+
+def test_the_third_example_goes_on_from_there_and_a_circuit_of_it_does_the_task():
+    names = run("".join(blocks("python")[1:3]))
     lost = names["lost"].isel(example=0)
     rise = (lost - lost.base).to_pandas()
     assert rise.loc["L0H1", "full"] > rise.loc["L0H1 -> L1H1.K", "full"] > 0.2
     assert abs(rise.loc["L0H1 -> L1H1.K", "pattern-preserving"]) < 1e-5
+    discovery, task, kept = names["discovery"], names["task"], names["kept"]
+    assert discovery.faithfulness(task, kept) > 0.8 and kept.sum() < 0.7 * task.edges.sum()
 
 
 def test_the_first_console_block_holds_the_two_commands():

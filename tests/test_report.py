@@ -18,7 +18,7 @@ from analyses import figures, report
 from analyses.cli import app
 from analyses.figures import Drawing, Verdict
 from analyses.report import folder, workers
-from analyses.report.page import paper_and_here
+from analyses.report.words import paper_and_here
 from circuits import load, save
 from tests.conftest import tiny
 

@@ -7,6 +7,7 @@ import torch
 from circuits.data import Batches
 from circuits.synthetic import (
     BigramTriggers,
+    CategoryLines,
     CausalGraph,
     MarkovChains,
     RepeatedTokens,
@@ -28,6 +29,7 @@ EVERY = {
     "repeated": lambda seed: RepeatedTokens(29, shortest=5, longest=9, seed=seed),
     "bigrams": lambda seed: bigrams(seed=seed),
     "chains": lambda seed: MarkovChains(3, order=2, seed=seed),
+    "lines": lambda seed: CategoryLines(fixed=0.5, seed=seed),
     "graph": lambda seed: CausalGraph(random_parents(12), seed=seed),
 }
 
@@ -159,3 +161,26 @@ def test_the_graphs_are_what_they_are_called():
     assert pair_parents(4) == [None, 0, None, 2]
     drawn = random_parents(50)
     assert drawn[0] is None and all(parent < i for i, parent in enumerate(drawn) if i)
+
+
+def test_a_line_is_told_by_the_kinds_of_its_words_and_by_no_word():
+    data = CategoryLines(lines=7, words=9)
+    rows, categories = data.batch(3, 40).unflatten(1, (7, 5)), data.categories(3, 40)
+    kinds = (rows[..., :2] - data.WORDS) // 9
+    assert (2 * kinds[..., 0] + kinds[..., 1] - 2).equal(categories)
+    assert (rows[..., 2] == data.COLON).all() and (rows[..., 4] == data.LINE_END).all()
+    for row, category in zip(rows, categories, strict=True):
+        words, labels = row[:, :2].flatten().tolist(), row[:, 3].tolist()
+        assert len(set(words)) == len(words) == 14
+        told = set(zip(category.tolist(), labels, strict=True))
+        assert len(told) == len(set(category.tolist())) == len(set(labels))  # one to one
+    assert rows[..., 3].unique().tolist() == [2, 3, 4, 5]
+
+
+def test_fixed_lines_have_the_labels_of_their_categories():
+    data = CategoryLines(fixed=1.0)
+    assert (data.batch(0, 9)[:, 3::5] - data.LABELS).equal(data.categories(0, 9))
+    with pytest.raises(ValueError, match="lines must be 1 to words=8, got 9"):
+        CategoryLines(lines=9)
+    with pytest.raises(ValueError, match=r"fixed is a share of the rows, from 0 to 1; got 2\.0"):
+        CategoryLines(fixed=2.0)

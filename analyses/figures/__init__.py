@@ -1,8 +1,10 @@
-"""One function per figure, and one visible dict of them."""
+"""One function per figure, and three visible dicts of them: of one model, of the training histories
+of several, and of models that a figure trains itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from analyses.figures import (
+    circuits,
     framework,
     framework_architecture,
     framework_composition,
@@ -14,12 +16,33 @@ from analyses.figures import (
     framework_tables,
     framework_text,
     induction,
+    induction_ablation,
+    induction_evaluators,
+    induction_heads,
     induction_idealised,
+    induction_index,
+    induction_table,
+    induction_tokens,
+    induction_training,
 )
-from analyses.figures.drawing import Drawing, Verdict
+from analyses.figures.drawing import Drawing, LeftOut, Verdict
+from analyses.figures.runs import CONTROL, ZOO
 from circuits.model import GPT
+from circuits.pretrained import load
 
-__all__ = ["FIGURES", "IDENTITIES", "Drawing", "Verdict", "draw", "usual_model"]
+__all__ = [
+    "FIGURES",
+    "HISTORIES",
+    "IDENTITIES",
+    "TOYS",
+    "Drawing",
+    "LeftOut",
+    "Verdict",
+    "draw",
+    "drawn_from",
+    "every",
+    "usual_model",
+]
 
 FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "framework/architecture": framework_architecture.architecture,
@@ -56,7 +79,39 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "induction/prefix-matching": induction.prefix_matching,
     "induction/loss-by-position": induction.loss_by_position,
     "induction/idealised": induction_idealised.recovered,
+    "induction/literal-copying": induction.literal_copying,
+    "circuits/estimates": circuits.estimates,
+    "circuits/few-edges": circuits.few_edges,
 }
+HISTORIES: dict[str, Callable[[Sequence[str]], Drawing]] = {
+    "induction/phase-change": induction_training.phase_change,
+    "induction/index-derivative": induction_training.index_derivative,
+    "induction/heads-over-training": induction_training.heads_over_training,
+    "induction/loss-curves": induction_training.loss_curves,
+    "induction/trajectories": induction_tokens.trajectories,
+    "induction/before-and-after": induction_tokens.before_and_after,
+    "induction/token-losses": induction_tokens.token_losses,
+    "induction/smeared-keys": induction_training.smeared_keys,
+    "induction/ablation": induction_ablation.of_the_change,
+    "induction/full-ablation": induction_ablation.of_the_change_in_full,
+    "induction/ablated-score": induction_ablation.of_the_score,
+    "induction/ablation-on-text": induction_ablation.on_text,
+    "induction/copying-heads": induction_heads.table_of_heads,
+    "induction/model-analysis": induction_table.model_analysis,
+    "induction/score-choice": induction_index.score_choice,
+    "induction/loss-by-index": induction_index.loss_by_index,
+    "induction/loss-speed": induction_training.loss_speed,
+    "induction/depth": induction_heads.depth,
+    "induction/prefix-and-copying": induction_heads.prefix_and_copying,
+    "induction/copying-evaluator": induction_evaluators.copying_evaluator,
+    "induction/prefix-evaluator": induction_evaluators.prefix_evaluator,
+}
+"Figures of training histories, by the names of models that ship or folders of `circuits train`."
+TOYS: dict[str, Callable[[], Drawing]] = {
+    "circuits/known": circuits.known_circuit,
+}
+"Figures that train a small model of their own, and so take none."
+
 ONE_LAYER = frozenset(
     {
         "framework/one-layer",
@@ -83,13 +138,51 @@ IDENTITIES: frozenset[str] = frozenset(
 "Figures whose verdict is a law: true of every model, trained or not."
 
 
+def every() -> list[str]:
+    """The names of all figures, paper by paper."""
+    names = [*FIGURES, *HISTORIES, *TOYS]
+    papers = list(dict.fromkeys(name.split("/")[0] for name in names))
+    return sorted(names, key=lambda name: papers.index(name.split("/")[0]))
+
+
 def usual_model(name: str) -> str:
-    """The model that ships which a figure is drawn from unless another one is asked for."""
+    """The model that ships which a figure is drawn from unless another one is asked for; empty for
+    one that is drawn from several, or trains its own."""
+    if name in HISTORIES or name in TOYS:
+        return ""
     return "attn-only-1l" if name in ONE_LAYER else "attn-only-2l"
 
 
-def draw(name: str, model: GPT) -> Drawing:
-    """One figure of a paper drawn from a model; KeyError with what exists for an unknown name."""
-    if name not in FIGURES:
-        raise KeyError(f"no figure {name!r}; there are {list(FIGURES)}")
-    return FIGURES[name](model)
+def drawn_from(name: str, model: str = "") -> tuple[str, ...]:
+    """The models that a figure is drawn from: the one asked for or the usual ones; a figure of
+    histories shows the one asked for beside its controls. None for one that trains its own."""
+    if name in TOYS:
+        return ()
+    if name not in HISTORIES:
+        return (model or usual_model(name),)
+    if not model:
+        return ZOO
+    beside = ZOO[2:] if name == "induction/smeared-keys" else (CONTROL,)
+    return tuple(dict.fromkeys((model, *beside)))
+
+
+def draw(name: str, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Drawing:
+    """One figure of a paper, drawn from a model, or from the model or models that go by a name,
+    see `drawn_from`, which `loaded` gives.
+
+    KeyError with what exists for an unknown figure or model; LeftOut where the figure cannot be of
+    the model that was asked for; ValueError for a GPT where a history is read.
+    """
+    if name in FIGURES:
+        return FIGURES[name](
+            loaded(model or usual_model(name)) if isinstance(model, str) else model
+        )
+    if name not in HISTORIES and name not in TOYS:
+        raise KeyError(f"no figure {name!r}; there are {every()}")
+    if not isinstance(model, str):
+        raise ValueError(f"{name} is not drawn from a GPT: name a model that ships, or a folder")
+    if name in HISTORIES:
+        return HISTORIES[name](drawn_from(name, model))
+    if model:
+        raise LeftOut(f"it trains a model of its own, and is never of {model}")
+    return TOYS[name]()

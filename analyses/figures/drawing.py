@@ -14,6 +14,11 @@ from analyses import attention, plots
 from circuits.model import GPT
 
 
+class LeftOut(ValueError):
+    """Why a figure says nothing about the model that was asked for: the report says so, and has not
+    failed."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether the paper's claim holds on this model, computed now; `says` puts our numbers beside

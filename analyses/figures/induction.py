@@ -1,9 +1,19 @@
 """Figures of "In-context Learning and Induction Heads" (Olsson et al. 2022)."""
 
-from analyses import attention, plots
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from xarray import DataArray
+
+from analyses import attention, logit_effects, passages, plots
 from analyses import induction as scores
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation, figure_of
+from analyses.patterns import capture
+from circuits.components import Head
 from circuits.model import GPT
+
+PASSAGE = 44
+"Tokens of the story that are said twice."
 
 
 def prefix_matching(model: GPT) -> Drawing:
@@ -55,3 +65,55 @@ def loss_by_position(model: GPT) -> Drawing:
         "a model trained on text does worse than uniform on the first copy.",
         Verdict(gain > 1.0, says),
     )
+
+
+def literal_copying(model: GPT) -> Drawing:
+    """O13: an induction head on a passage of ours and its repetition: how much it attends to what
+    followed the same token before, and what it adds to the logit of the token that stands there."""
+    prefix = attention.prefix_matching(model)
+    layer, head = divmod(int(prefix.values.argmax()), model.cfg.n_heads)
+    name, length = str(Head(layer, head)), min(PASSAGE, (model.cfg.n_ctx - 1) // 2)
+    story = passages.tokens(model, length + 1)[:1]
+    tokens = torch.cat([story, story[:, 1:]], 1)
+    looks, adds = _copied(model, tokens, layer, head)
+    second = slice(length + 1, None)
+    control = _copied(at_initialisation(model), tokens, layer, head)
+    words, high = model.to_str_tokens(tokens[0]), float(adds.abs().max())
+    figure, axes = plots.grid(2, 1, (9.4, 1.35))
+    for ax, values, bounds, title in (
+        (axes[0, 0], looks, (0.0, 1.0), f"Attention of {name} to what followed the token before"),
+        (axes[1, 0], adds, (-high, high),
+         f"What {name} adds to each token's logit (red: lowers, blue: raises, up to {high:.1f})"),
+    ):  # fmt: skip
+        plots.text(words, DataArray(values.numpy(), dims="token", attrs={"bounds": bounds}), ax,
+                   title, framed=(length + 1,))  # fmt: skip
+    means = [float(values[second].mean()) for values in (looks, adds)]
+    first = float(adds[1 : length + 1].mean())
+    says = (
+        f"paper: a literal copying head attends to the token after the earlier copy and raises it; "
+        f"here {name} puts {means[0]:.2f} of its attention there in the repetition and adds "
+        f"{means[1]:+.1f} to the logits of its tokens, {first:+.1f} the first time (at "
+        f"initialisation {float(control[0][second].mean()):.2f} and "
+        f"{float(control[1][second].mean()):+.1f})"
+    )
+    return Drawing(
+        figure,
+        "A literal copying head",
+        f"Induction heads, Argument 4 (O13), {INDUCTION}",
+        f"The first {length} tokens of a story of ours, and the same again from the framed token "
+        "on. Above, at each token: the attention from it to the tokens that followed earlier "
+        "copies of it. Below: what the head adds to the logit of that very token from the one "
+        "before, over the mean logit.",
+        Verdict(means[0] > attention.THRESHOLD and means[1] > first + 1, says),
+    )
+
+
+def _copied(
+    model: GPT, tokens: Int[Tensor, "1 pos"], layer: int, head: int
+) -> tuple[Float[Tensor, " pos"], Float[Tensor, " pos"]]:
+    """At each token: a head's attention to successors of its earlier copies, and what the head adds
+    to its logit from the token before."""
+    pattern = capture(model, tokens).sel(view="attention", layer=layer, head=head).values
+    looks = (torch.from_numpy(pattern) * attention.to_successors(tokens)[0]).sum(-1)
+    effects = logit_effects.by_source(model, tokens)[layer, head].sum("src").values
+    return looks, torch.from_numpy(effects).roll(1)

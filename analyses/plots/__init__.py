@@ -12,11 +12,24 @@ from analyses.plots.matrices import attention, eigenvalues, heatmap, role_legend
 from analyses.plots.schematics import Step, arrows, chains, formula, steps, terms
 from analyses.plots.tables import spelling_grid, token_table
 from analyses.plots.text import text
+from analyses.plots.training import (
+    LAYERS,
+    RUNS,
+    WINDOW,
+    heads,
+    loss_map,
+    over_training,
+    path,
+    window,
+)
 
 __all__ = [
     "CONTROL",
+    "LAYERS",
     "ROLE_COLOURS",
+    "RUNS",
     "TRAINED",
+    "WINDOW",
     "Step",
     "agreement",
     "arrows",
@@ -28,10 +41,14 @@ __all__ = [
     "eigenvalues",
     "formula",
     "grid",
+    "heads",
     "heatmap",
     "histogram",
     "lines",
+    "loss_map",
+    "over_training",
     "paired_bars",
+    "path",
     "roc",
     "role_legend",
     "scatter",
@@ -43,5 +60,6 @@ __all__ = [
     "terms",
     "text",
     "token_table",
+    "window",
     "wiring",
 ]

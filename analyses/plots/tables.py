@@ -46,7 +46,7 @@ def token_table(frame: DataFrame, widths: Mapping[str, int], limit: float | None
             if isinstance(cell, list):
                 _tokens(ax, left, row + 0.5, width, cell, end)
             else:
-                said = f"{cell:.3g}" if isinstance(cell, float) else _short(str(cell))
+                said = f"{cell:.3g}" if isinstance(cell, float) else _short(str(cell), width - 1)
                 _write(ax, left, row + 0.5, said)
         left += width
     for row in range(1, high):
@@ -98,5 +98,6 @@ def _write(ax: Axes, x: float, y: float, said: str, weight: str = "normal") -> N
     ax.text(x, y, said, fontsize=8, family="monospace", va="center", weight=weight)
 
 
-def _short(said: str) -> str:
-    return said if len(said) <= LONGEST else said[: LONGEST - 1] + "…"
+def _short(said: str, longest: int = LONGEST) -> str:
+    longest = max(longest, LONGEST)
+    return said if len(said) <= longest else said[: longest - 1] + "…"

@@ -10,14 +10,16 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 
-from analyses.figures import FIGURES, Drawing, Verdict
+from analyses import figures
+from analyses.figures import Drawing, LeftOut, Verdict
 from circuits.model import GPT
 
 PAPERS = {
     "framework": "A Mathematical Framework for Transformer Circuits",
     "induction": "In-context Learning and Induction Heads",
+    "circuits": "Automated Circuit Discovery and Attribution Patching",
 }
-OURS = ("index.html", "results.json")
+OURS = ("index.html", "results.json", "arguments.html")
 "Files of the report itself, which no figure may write."
 
 
@@ -28,7 +30,7 @@ class Entry:
 
     name: str
     model: str
-    "The name or folder of the model that it was drawn from."
+    "The name or folder of the model it was to be drawn from; empty for the usual ones of several."
     title: str = ""
     source: str = ""
     caption: str = ""
@@ -39,6 +41,13 @@ class Entry:
     "Width and height of the picture in CSS pixels, of which an inch has 96."
     seconds: float = 0.0
     error: str = ""
+    left_out: str = ""
+    "Why the figure says nothing about the model that was asked for."
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it shows."""
+        return figures.drawn_from(self.name, self.model)
 
     @property
     def paper(self) -> str:
@@ -67,7 +76,7 @@ def drawn(name: str, model: str, folder: Path, loaded: Callable[[str], GPT]) -> 
     before, start = set(plt.get_fignums()), time.perf_counter()
     try:
         with plain_matplotlib(), _one_thread():
-            drawing = FIGURES[name](loaded(model))
+            drawing = figures.draw(name, model, loaded)
             _check(drawing.pages)
             _save(drawing, folder / name.replace("/", "-"))
         width, height = drawing.figure.get_size_inches()
@@ -83,6 +92,9 @@ def drawn(name: str, model: str, folder: Path, loaded: Callable[[str], GPT]) -> 
             (round(96 * width), round(96 * height)),
             time.perf_counter() - start,
         )
+    except LeftOut as reason:
+        seconds = time.perf_counter() - start
+        return Entry(name, model, seconds=seconds, left_out=str(reason))
     except Exception as error:  # the report goes on, and says so
         seconds = time.perf_counter() - start
         return Entry(name, model, seconds=seconds, error=in_words(error))
@@ -120,6 +132,7 @@ def _save(drawing: Drawing, path: Path) -> None:
     for ending, metadata in (("png", {}), ("svg", {"Date": None})):
         file = path.with_name(f"{path.name}.{ending}")
         drawing.figure.savefig(file, dpi=160, facecolor="white", metadata=metadata)
+        drawing.figure.set_layout_engine("none")  # laid out once for both: it is slow
 
 
 def _check(pages: Mapping[str, str]) -> None:

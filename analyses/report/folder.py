@@ -12,15 +12,17 @@ from pathlib import Path
 
 import torch
 
-from analyses.figures import FIGURES, usual_model
+from analyses.figures import every, usual_model
+from analyses.report import arguments
 from analyses.report.entries import OURS, Entry
-from analyses.report.page import page, paper_and_here
+from analyses.report.page import page
+from analyses.report.words import paper_and_here
 from analyses.report.workers import one_by_one, side_by_side
 
 
 def write(
     out: Path,
-    names: Sequence[str] = tuple(FIGURES),
+    names: Sequence[str] = tuple(every()),
     model: str | None = None,
     jobs: int = 1,
     done: Callable[[Entry], None] = lambda entry: None,
@@ -28,9 +30,10 @@ def write(
     """Draw the named figures and put the report in `out`; `done` is called after each figure.
 
     Each is drawn from its usual model, or all from `model`, by `jobs` processes; the order of the
-    report is that of `names`. A figure that fails stands in it with its error, and the others are
-    drawn. A report that is there is only replaced when the new one is whole. KeyError for a figure
-    that does not exist; ValueError for `jobs` below 1, and if `out` holds anything but a report.
+    report is that of `names`. A figure that cannot be of that model is left out, in words; one that
+    fails stands in it with its error, and the others are drawn. A report that is there is only
+    replaced when the new one is whole. KeyError for a figure that does not exist; ValueError for
+    `jobs` below 1, and if `out` holds anything but a report.
     """
     names = list(dict.fromkeys(names))
     for name in names:
@@ -52,11 +55,14 @@ def write(
             for file, text in entry.pages.items():
                 (staging / file).write_text(text, encoding="utf-8")
         (staging / "index.html").write_text(page(entries, staging), encoding="utf-8")
+        if any(entry.paper == "induction" for entry in entries):
+            said = arguments.statement(entries)
+            (staging / arguments.FILE).write_text(said, encoding="utf-8")
         (staging / "results.json").write_text(_results(entries), encoding="utf-8")
     return entries
 
 
-def known(name: str, among: Sequence[str] = tuple(FIGURES)) -> str:
+def known(name: str, among: Sequence[str] = tuple(every())) -> str:
     """The name itself; KeyError with the nearest one and all there are if no figure has it."""
     if name in among:
         return name
@@ -121,11 +127,12 @@ def _with_own_pages(entries: Sequence[Entry]) -> list[Entry]:
 
 def _results(entries: Sequence[Entry]) -> str:
     files = [file for entry in entries for file in entry.files]
+    own = OURS if any(entry.paper == "induction" for entry in entries) else OURS[:2]
     result = {
         "circuits": _own_version(),
         "torch": torch.__version__,
         "figures": {entry.name: _result(entry) for entry in entries},
-        "files": sorted({*OURS, *files}),
+        "files": sorted({*own, *files}),
     }
     return json.dumps(result, indent=2, ensure_ascii=False) + "\n"
 
@@ -134,12 +141,13 @@ def _result(entry: Entry) -> dict[str, str | bool | float | None]:
     paper, here = paper_and_here(entry.verdict.says) if entry.verdict else (None, None)
     return {
         "title": entry.title or None,
-        "model": entry.model,
+        "model": ", ".join(entry.models) or None,
         "holds": entry.verdict.holds if entry.verdict else None,
         "paper": paper,
         "here": here,
         "seconds": round(entry.seconds, 2),
         "error": entry.error or None,
+        "left_out": entry.left_out or None,
     }
 
 

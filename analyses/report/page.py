@@ -6,13 +6,12 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from analyses.report.arguments import FILE as ARGUMENTS
 from analyses.report.entries import PAPERS, Entry
+from analyses.report.words import mark, models_in_html, number, paper_and_here, sentence_case
 
 SMALL = 120_000
 "Bytes up to which the page shows the SVG itself; a larger one stands behind its PNG."
-NUMBERS = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-NUMBERS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"]
-NUMBERS += ["eighteen", "nineteen", "twenty"]
 
 
 def page(entries: Sequence[Entry], folder: Path) -> str:
@@ -21,7 +20,7 @@ def page(entries: Sequence[Entry], folder: Path) -> str:
     for entry in entries:
         papers.setdefault(entry.paper, []).append(entry)
     style = resources.files("analyses.report").joinpath("style.css").read_text(encoding="utf-8")
-    models = ", ".join(f"<code>{escape(m)}</code>" for m in dict.fromkeys(e.model for e in entries))
+    models = models_in_html([name for entry in entries for name in entry.models])
     return _PAGE.format(
         style=style,
         counts=_sentence(entries),
@@ -35,32 +34,23 @@ def page(entries: Sequence[Entry], folder: Path) -> str:
     )
 
 
-def paper_and_here(says: str) -> tuple[str, str]:
-    """A verdict's words in two: what the paper found, and what was found here."""
-    paper, found, here = says.partition("; here")
-    if not found:
-        return "", says
-    return paper.removeprefix("paper:").strip(), here.lstrip(" ,:")
-
-
 def _sentence(entries: Sequence[Entry]) -> str:
     """Counts in words: "Four figures: three show what the paper found and one does not."."""
     verdicts = [entry.verdict for entry in entries if entry.verdict]
     held = sum(verdict.holds for verdict in verdicts)
-    failed = len(entries) - len(verdicts)
+    left_out = sum(bool(entry.left_out) for entry in entries)
+    failed = len(entries) - len(verdicts) - left_out
     figures = "figure" if len(entries) == 1 else "figures"
     parts = [
-        f"{_number(held)} {'shows' if held == 1 else 'show'} what the paper found",
-        f"{_number(len(verdicts) - held)} {'does' if len(verdicts) - held == 1 else 'do'} not",
+        f"{number(held)} {'shows' if held == 1 else 'show'} what the paper found",
+        f"{number(len(verdicts) - held)} {'does' if len(verdicts) - held == 1 else 'do'} not",
     ]
     if failed:
-        parts.append(f"{_number(failed)} could not be drawn")
+        parts.append(f"{number(failed)} could not be drawn")
+    if left_out:
+        parts.append(f"{number(left_out)} {'is' if left_out == 1 else 'are'} left out")
     listed = ", ".join(parts[:-1]) + f" and {parts[-1]}"
-    return f"{_number(len(entries)).capitalize()} {figures}: {listed}."
-
-
-def _number(n: int) -> str:
-    return NUMBERS[n] if n < len(NUMBERS) else str(n)
+    return f"{number(len(entries)).capitalize()} {figures}: {listed}."
 
 
 def _paper(paper: str) -> str:
@@ -69,36 +59,33 @@ def _paper(paper: str) -> str:
 
 def _summary(paper: str, entries: Sequence[Entry]) -> str:
     rows = "\n".join(_row(entry) for entry in entries)
+    arguments = ""
+    if paper == "induction":
+        arguments = (
+            f'<p><a href="{ARGUMENTS}">What held and what did not: its six arguments</a></p>\n'
+        )
     return (
         f'<section class="summary"><h2><a href="#{escape(paper)}">{_paper(paper)}</a></h2>\n'
-        f"<p>{_sentence(entries)}</p>\n<table><thead><tr><th>Figure</th><th>Verdict</th>"
+        f"<p>{_sentence(entries)}</p>\n{arguments}<table><thead><tr><th>Figure</th><th>Verdict</th>"
         f"<th>The paper</th><th>Here</th></tr></thead>\n<tbody>{rows}</tbody></table></section>"
     )
 
 
 def _row(entry: Entry) -> str:
     link = f'<a href="#{escape(entry.name)}">{escape(entry.title or entry.name)}</a>'
-    model = f"<small><code>{escape(entry.model)}</code></small>"
-    first = f"<td>{link} {model}</td><td>{_mark(entry)}</td>"
+    model = f"<small>{models_in_html(entry.models)}</small>"
+    first = f"<td>{link} {model}</td><td>{mark(entry)}</td>"
     if entry.verdict is None:
-        return f'<tr>{first}<td colspan="2">{escape(entry.error)}</td></tr>'
-    paper, here = (escape(_sentence_case(part)) for part in paper_and_here(entry.verdict.says))
+        return f'<tr>{first}<td colspan="2">{escape(entry.left_out or entry.error)}</td></tr>'
+    paper, here = (escape(sentence_case(part)) for part in paper_and_here(entry.verdict.says))
     return (
         f'<tr>{first}<td data-label="The paper">{paper}</td><td data-label="Here">{here}</td></tr>'
     )
 
 
-def _mark(entry: Entry) -> str:
-    if entry.verdict is None:
-        return '<b class="mark failed">! failed</b>'
-    if entry.verdict.holds:
-        return '<b class="mark holds">✓ holds</b>'
-    return '<b class="mark not">✗ does not hold</b>'
-
-
 def _section(entry: Entry, folder: Path) -> str:
     if entry.verdict is None:
-        body = f'<p class="error">{_mark(entry)} {escape(entry.error)}</p>'
+        body = f'<p class="error">{mark(entry)} {escape(entry.left_out or entry.error)}</p>'
     else:
         body = "\n".join([_picture(entry, folder), _fragment(entry), _verdict(entry)])
     return (
@@ -124,20 +111,20 @@ def _fragment(entry: Entry) -> str:
 
 def _verdict(entry: Entry) -> str:
     assert entry.verdict is not None
-    paper, here = (escape(_sentence_case(part)) for part in paper_and_here(entry.verdict.says))
+    paper, here = (escape(sentence_case(part)) for part in paper_and_here(entry.verdict.says))
     claim = f"<dt>The paper</dt><dd>{paper}.</dd>" if paper else ""
-    return f'<div class="verdict">{_mark(entry)}<dl>{claim}<dt>Here</dt><dd>{here}.</dd></dl></div>'
+    return f'<div class="verdict">{mark(entry)}<dl>{claim}<dt>Here</dt><dd>{here}.</dd></dl></div>'
 
 
 def _foot(entry: Entry) -> str:
-    model = escape(entry.model)
-    command = escape(f"circuits draw {entry.name} --model {shlex.quote(entry.model)}")
+    asked = f" --model {shlex.quote(entry.model)}" if entry.model else ""
+    command = escape(f"circuits draw {entry.name}{asked}")
     files = "" if entry.verdict is None else (
         f' as <a href="{entry.file}.png">PNG</a>, <a href="{entry.file}.svg">SVG</a>;'
     )  # fmt: skip
     source = f"<p>{_linked(entry.source)}</p>" if entry.source else ""
     return (
-        f"<footer>{source}<p>Drawn from <code>{model}</code>{files} again by "
+        f"<footer>{source}<p>Drawn from {models_in_html(entry.models)}{files} again by "
         f"<code>{command}</code></p></footer>"
     )
 
@@ -147,10 +134,6 @@ def _linked(source: str) -> str:
     if not url.startswith("https://"):
         return escape(source)
     return f'<a class="source" href="{escape(url)}">{escape(words)}</a>'
-
-
-def _sentence_case(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 _PAGE = """<!doctype html>

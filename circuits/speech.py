@@ -1,0 +1,170 @@
+"""Text in and out of a GPT: the tokens of a text, the text of tokens, and new text after it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from circuits.config import GPTConfig
+from circuits.kv_cache import KeyValueCache
+from circuits.tokens import Vocabulary, checked_tokens
+
+Logits = Float[Tensor, "batch d_vocab"]
+Tokens = Int[Tensor, "batch pos"]
+
+
+class Speaks(nn.Module):
+    """What a GPT does with text; the tokens it speaks in are those of its tokenizer."""
+
+    cfg: GPTConfig
+    tokenizer: Vocabulary | None
+    W_E: Any
+    unembed: Any
+    ln_final: Any
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give it tokens, or GPT(cfg, tokenizer)")
+        return self.tokenizer
+
+    def to_tokens(self, text: str | Sequence[str], *, prepend_bos: bool = True) -> Tensor:
+        """Tokens [batch pos] of text, BOS first: see Vocabulary.to_tokens."""
+        return self._vocabulary.to_tokens(text, prepend_bos=prepend_bos).to(self.W_E.device)
+
+    def to_string(self, tokens: Tensor | Sequence[int] | int) -> str:
+        """The text of a row of tokens."""
+        return self._vocabulary.to_string(tokens)
+
+    def to_str_tokens(self, text: str | Tensor, *, prepend_bos: bool = True) -> list[str]:
+        """Each token of a text or a row of tokens as a string."""
+        return self._vocabulary.to_str_tokens(text, prepend_bos=prepend_bos)
+
+    def to_single_token(self, text: str) -> int:
+        """The one token that is this text; ValueError if it is none or several."""
+        return self._vocabulary.to_single_token(text)
+
+    def generate(
+        self,
+        input: Int[Tensor, "*batch pos"] | str | Sequence[str],
+        max_new_tokens: int = 10,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        do_sample: bool = True,
+        stop_at_eos: bool = True,
+        eos_token_id: int | Sequence[int] | None = None,
+        prepend_bos: bool = True,
+        use_past_kv_cache: bool = True,
+        return_type: Literal["input", "str", "tokens"] = "input",
+        seed: int = 0,
+    ) -> Any:
+        """The input and what the model says next: text for text (a list for several), tokens
+        [batch pos+new] for tokens, or as `return_type` says.
+
+        Each token is drawn from softmax(logits / temperature), of the `top_k` likeliest and of the
+        fewest of them that hold `top_p` of the probability; the likeliest is taken at temperature 0
+        or without `do_sample`. A row ends with one of `eos_token_id` (by default the tokenizer's
+        <|endoftext|>; none without a tokenizer), which fills it up while others go on and which
+        text leaves out. The same seed gives the same tokens.
+
+        With `use_past_kv_cache` attached hooks see the new tokens of each step alone, else all of
+        them; the final norm and the unembedding are run at the last position. Gradients are not
+        kept. ValueError for settings that mean nothing, and for more than n_ctx tokens.
+        """
+        _check(max_new_tokens, temperature, top_k, top_p, return_type)
+        is_text = not isinstance(input, Tensor)
+        wants_text = return_type == "str" or (return_type == "input" and is_text)
+        given = self.to_tokens(input, prepend_bos=prepend_bos) if is_text else input
+        tokens = checked_tokens(given, self.cfg).to(self.W_E.device)
+        if tokens.shape[1] + max_new_tokens > self.cfg.n_ctx:
+            raise ValueError(f"{tokens.shape[1]} tokens and {max_new_tokens} new ones are more "
+                             f"than the context of n_ctx={self.cfg.n_ctx}")  # fmt: skip
+        vocabulary = self._vocabulary if wants_text else None
+        generator = torch.Generator().manual_seed(seed)
+
+        def choose(logits: Logits) -> Int[Tensor, " batch"]:
+            if temperature == 0 or not do_sample:
+                return logits.argmax(-1)
+            p = likeliest(logits.double() / temperature, top_k, top_p).softmax(-1).cpu()
+            return torch.multinomial(p, 1, generator=generator)[:, 0].to(logits.device)
+
+        ends = self._ends(eos_token_id) if stop_at_eos else []
+        whole = self._continued(tokens, max_new_tokens, choose, ends, use_past_kv_cache)
+        if vocabulary is None:
+            return whole
+        first = 1 if is_text and prepend_bos else 0
+        texts = [
+            vocabulary.to_string(_unended(row, tokens.shape[1], ends)[first:]) for row in whole
+        ]
+        return texts[0] if isinstance(input, str) or (not is_text and len(texts) == 1) else texts
+
+    @torch.no_grad()
+    def _continued(
+        self, tokens: Tokens, n: int, choose: Callable[..., Tensor], ends: list[int], cached: bool
+    ) -> Int[Tensor, "batch pos_"]:
+        """Up to `n` tokens more in each row, fewer if all rows have ended."""
+        past = KeyValueCache.init_cache(self.cfg, len(tokens)) if cached else None
+        ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+        for _ in range(n):
+            unread = tokens if past is None else tokens[:, past.n :]
+            resid = self(unread, stop_at_layer=self.cfg.n_layers, past_kv_cache=past)
+            new = choose(self.unembed(self.ln_final(resid[:, -1:]))[:, 0])
+            new = torch.where(ended, tokens[:, -1], new)  # its end again, once a row has ended
+            tokens = torch.cat([tokens, new[:, None]], 1)
+            ended = ended | torch.isin(new, torch.tensor(ends, device=new.device))
+            if ended.all():
+                break
+        return tokens
+
+    def _ends(self, given: int | Sequence[int] | None) -> list[int]:
+        if given is None:
+            return [] if self.tokenizer is None else [self.tokenizer.bos]
+        ends = [given] if isinstance(given, int) else list(given)
+        if not ends or min(ends) < 0 or max(ends) >= self.cfg.d_vocab:
+            raise ValueError(f"eos_token_id={given} must be tokens of the vocabulary, 0 to "
+                             f"{self.cfg.d_vocab - 1}; stop_at_eos=False never stops")  # fmt: skip
+        return ends
+
+
+def likeliest(logits: Logits, top_k: int | None = None, top_p: float | None = None) -> Logits:
+    """The logits, but -inf outside of the `top_k` largest and, of the distribution that these make,
+    outside of the fewest tokens whose probability reaches `top_p` (Holtzman et al. 2020, "The
+    Curious Case of Neural Text Degeneration", section 3.1, https://arxiv.org/abs/1904.09751)."""
+    ordered, tokens = logits.sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        ordered[:, top_k:] = -torch.inf
+    if top_p is not None:
+        p = ordered.softmax(-1)
+        ordered = ordered.masked_fill(p.cumsum(-1) - p >= top_p, -torch.inf)
+    return torch.empty_like(logits).scatter_(-1, tokens, ordered)
+
+
+def _unended(row: Int[Tensor, " pos"], begun: int, ends: list[int]) -> Int[Tensor, " said"]:
+    """A row up to the first end that was said; the text before `begun` was given."""
+    said = [pos for pos in range(begun, len(row)) if int(row[pos]) in ends]
+    return row[: said[0]] if said else row
+
+
+def _check(
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    return_type: str,
+) -> None:
+    """ValueError for settings that mean nothing."""
+    for fits, words in (
+        (max_new_tokens >= 0, f"max_new_tokens must be 0 or more, got {max_new_tokens}"),
+        (0 <= temperature < math.inf, f"temperature must be 0 or more, got {temperature}"),
+        (top_k is None or top_k >= 1, f"top_k must be 1 or more, got {top_k}"),
+        (top_p is None or 0 < top_p <= 1, f"top_p must be above 0 and at most 1, got {top_p}"),
+        (return_type in ("input", "str", "tokens"),
+         f"return_type={return_type!r}; choose input, str or tokens"),
+    ):  # fmt: skip
+        if not fits:
+            raise ValueError(words)

@@ -1,0 +1,320 @@
+"""Scores of heads: closed forms on hand-built circuits, an independent oracle, and intervals."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import xarray
+
+from analyses import attention, detectors, in_context, induction, masks, patterns, prompts
+from analyses.labelled import interval
+from circuits import GPT, GPTConfig, ground_truth
+from circuits.ground_truth import AT, BOS, IN, KEEP
+from tests.conftest import tiny
+from tests.test_model import native_bridge
+
+EXACT = {"abs": 1e-9, "rel": 0}
+
+
+def distinct(model: GPT, length: int) -> torch.Tensor:
+    """BOS and `length` tokens with none said twice."""
+    assert length < model.cfg.d_vocab
+    return prompts.random_tokens(model, length, batch=3)
+
+
+def uniform(model: GPT) -> GPT:
+    """The model with every head attending alike to all that it sees."""
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.W_Q.zero_()
+            block.attn.b_Q.zero_()
+    return model
+
+
+# --- closed forms ---------------------------------------------------------------------------------
+
+
+def test_induction_by_k_composition_has_every_score_in_closed_form():
+    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    once = distinct(model, 19)
+    back, match = attention.positional(model), induction.stripe(model, 19)
+    assert float(back[0, 0]) == pytest.approx(answers.previous_token, **EXACT)
+    assert int(back.offset[0, 0]) == int(patterns.fixed_offset(model).offset[0, 0]) == 1
+    assert float(patterns.fixed_offset(model)[0, 0]) == 1
+    assert patterns.entropy(model, once).values == pytest.approx(0, **EXACT)
+    assert match.values[:, 0] == pytest.approx([0, 20 / 21], **EXACT)
+    assert match.attrs["perfect"] == 20 / 21
+    first = attention.first_token(model, once)[:, 0]
+    assert first.values == pytest.approx([1 / 19, answers.rest_on_bos], **EXACT)
+    assert patterns.sink(model, once)[:, 0].values.tolist() == [0, 1]
+    moved = patterns.moved_from_first(model, once)[:, 0]
+    assert moved.values == pytest.approx([1 / 19, answers.moved_from_bos], **EXACT)
+    assert induction.qk_trace(model).values[:, 0] == pytest.approx([0, answers.qk_trace])
+    assert induction.copying(model).values[1, 0] == pytest.approx(answers.copying, **EXACT)
+    harmonic = sum(1 / (i + 1) for i in range(19)) / 19  # where nothing matches it sees all alike
+    output = induction.output_copying(model, 19)
+    assert output.values[:, 0] == pytest.approx([0, harmonic], **EXACT)
+
+
+def test_induction_by_pointers_has_every_score_in_closed_form():
+    model, answers = ground_truth.pointer_induction(), ground_truth.pointer_induction_answers()
+    once, twice = distinct(model, 31), prompts.repeated(model, 31)
+    duplicate = attention.duplicate_token(model, twice).values
+    assert duplicate[:, 0] == pytest.approx([answers.duplicate_token, 0], **EXACT)
+    prefix = attention.prefix_matching(model, twice).values
+    assert prefix[:, 0] == pytest.approx([0, answers.prefix_matching], **EXACT)
+    # The duplicate head is one entry off the stripe, but for the rest on BOS.
+    stripe = induction.stripe(model, 31)
+    assert stripe.values[:, 0] == pytest.approx([1 / 33, stripe.attrs["perfect"]], **EXACT)
+    assert attention.first_token(model, once).values == pytest.approx(1, **EXACT)
+    assert patterns.entropy(model, once).values == pytest.approx(0, **EXACT)
+    assert patterns.sink(model, once).values.tolist() == [[1], [1]]
+    assert induction.qk_trace(model).values.tolist() == [[0], [0]]
+
+
+def test_the_two_heads_of_the_virtual_head_look_one_back_and_nothing_else():
+    model, answers = ground_truth.virtual_head(), ground_truth.virtual_head_answers()
+    found = attention.positional(model)
+    assert found.values == pytest.approx(answers.previous_token, **EXACT)
+    assert (found.offset == 1).all() and (patterns.fixed_offset(model) == 1).all()
+    assert patterns.entropy(model).values == pytest.approx(0, **EXACT)
+    assert induction.stripe(model, 19).values == pytest.approx(0, **EXACT)
+    assert attention.current_token(model).values == pytest.approx(0, **EXACT)
+    assert (attention.taxonomy(model).role == "previous token").all()
+
+
+def test_the_skip_trigram_head_looks_at_what_it_keeps_and_else_rests():
+    model = ground_truth.skip_trigram_bug()
+    tokens = torch.tensor([[BOS, KEEP, 9, 8, IN], [BOS, 9, KEEP, 7, AT]])
+    asks = ((tokens == IN) | (tokens == AT))[:, :, None] & (tokens == KEEP)[:, None, :]
+    kept = attention.attention_on(model, tokens, asks, "kept", "attention to keep")
+    assert kept.item() == pytest.approx(1, **EXACT)
+    rests = attention.first_token(model, tokens[:, :-1])
+    assert rests.item() == pytest.approx(1, **EXACT)
+    assert patterns.moved_from_first(model, tokens).item() == pytest.approx(0, **EXACT)
+    assert patterns.sink(model, tokens).item() == 1
+    assert patterns.entropy(model, tokens).item() == pytest.approx(0, **EXACT)
+
+
+def test_smeared_induction_has_every_score_in_closed_form():
+    model = ground_truth.smeared_induction()
+    answers, once = ground_truth.smeared_induction_answers(), distinct(model, 19)
+    prefix = attention.prefix_matching(model, prompts.repeated(model, 19))
+    assert prefix.item() == pytest.approx(answers.prefix_matching, **EXACT)
+    stripe = induction.stripe(model, 19)  # half of the rest on either entry without a match
+    assert stripe.item() == pytest.approx(stripe.attrs["perfect"], **EXACT)
+    assert attention.first_token(model, once).item() == pytest.approx(answers.rest_on_bos, **EXACT)
+    assert patterns.entropy(model, once).item() == pytest.approx(math.log(2), **EXACT)
+    assert patterns.sink(model, once).item() == 1
+    assert patterns.moved_from_first(model, once).item() == 0
+    assert induction.qk_trace(model).item() == 0  # no earlier head moves anything
+
+
+def test_a_uniform_head_has_what_is_said_to_be_chance():
+    model = uniform(tiny(positional_embedding_type="none", n_ctx=40))
+    for score in (patterns.entropy, patterns.sink, induction.stripe, attention.positional):
+        found = score(model)
+        assert found.values == pytest.approx(found.attrs["chance"], abs=1e-12)
+    short = patterns.sink(model, distinct(model, 4))
+    assert (short == 1).all() and short.attrs["chance"] == 1
+
+
+# --- an independent oracle ------------------------------------------------------------------------
+
+
+HEADS = {
+    "previous_token_head": attention.previous_token,
+    "duplicate_token_head": attention.duplicate_token,
+    "induction_head": attention.prefix_matching,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_times_the_share_that_is_counted_a_score_is_transformer_lens_detect_head():
+    from transformer_lens.head_detector import detect_head
+
+    gt = ground_truth.induction(16)
+    for model in (gt, tiny(), tiny(n_ctx=24, smeared_keys=True, positional_embedding_type="none")):
+        length = min(15, (model.cfg.n_ctx - 2) // 2)
+        tokens = prompts.repeated(model, length, batch=1)
+        asked = SimpleNamespace(
+            cfg=SimpleNamespace(n_layers=2, n_heads=model.cfg.n_heads, n_ctx=model.cfg.n_ctx,
+                                device="cpu", dtype=torch.float64),
+            to_tokens=lambda seq, tokens=tokens: tokens,
+            run_with_cache=lambda seq, remove_batch_dim, model=model: (
+                None, {("pattern", i, "attn"): model.run_with_cache(seq)[1]["pattern", i][0]
+                       for i in range(2)}),
+        )  # fmt: skip
+        for name, score in HEADS.items():
+            ours = score(model, tokens)
+            theirs = detect_head(asked, "", name)
+            assert np.allclose(ours * ours.attrs["counted"], theirs, atol=1e-12, rtol=0), name
+        if model is gt:  # what a perfect head has there
+            assert float(detect_head(asked, "", "previous_token_head")[0]) == pytest.approx(30 / 31)
+            assert float(detect_head(asked, "", "induction_head")[1]) == pytest.approx(15 / 31)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_transformer_lens_bridge_has_the_scores_of_the_same_gpt():
+    bridge, model = native_bridge(torch.float64, normalization_type="LN", n_ctx=24)
+    tokens = prompts.repeated(model, 5, batch=2)
+    scores = (attention.taxonomy, attention.positional, induction.stripe, patterns.entropy,
+              induction.copying, induction.output_copying,
+              patterns.sink, patterns.moved_from_first, patterns.fixed_offset,
+              induction.loss_by_position, lambda m: in_context.loss_by_index(m, tokens),
+              lambda m: patterns.capture(m, tokens[:1]))  # fmt: skip
+    for score in scores:
+        assert np.allclose(score(bridge), score(model), atol=1e-10, rtol=0)
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def test_an_interval_is_the_bootstrap_of_sums_over_counts():
+    draws = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    low, high = interval(draws, torch.ones(200, 1))
+    normal = 2 * 1.96 * draws.std(0) / math.sqrt(200)
+    assert torch.allclose(high - low, normal, rtol=0.15)
+    assert (low < draws.mean(0)).all() and (draws.mean(0) < high).all()
+    assert torch.equal(interval(draws, torch.ones(200, 1)), torch.stack([low, high]))
+    ends = interval(torch.tensor([0.0, 1.0]), torch.ones(2))
+    assert ends.tolist() == [0, 1]  # both draws are the same example half of the time
+    weighed = interval(torch.tensor([0.0, 3.0, 3.0]), torch.tensor([1, 3, 3]))
+    assert weighed[1] == 1 and weighed[0] < 0.7
+    assert interval(torch.ones(1, 2), torch.ones(1, 1)).isnan().all()
+
+
+def test_scores_have_intervals_over_their_prompts():
+    model, tokens = tiny(), prompts.random_tokens(tiny(), 12, batch=6)
+    for score in (attention.previous_token(model, tokens), patterns.entropy(model, tokens),
+                  attention.positional_preference(model, tokens, 3), induction.stripe(model),
+                  induction.copying(model), induction.output_copying(model),
+                  patterns.moved_from_first(model, tokens)):  # fmt: skip
+        assert score.low.dims == score.dims and "chance" in score.attrs
+        assert (score.low < score).all() and (score < score.high).all(), score.name
+    one = attention.previous_token(model, tokens[:1])
+    assert one.low.isnull().all() and one.high.isnull().all()
+    rows = [attention.previous_token(model, row[None]) for row in tokens]
+    mean = xarray.concat(rows, "row", coords="minimal", compat="override").mean("row")
+    assert attention.previous_token(model, tokens).values == pytest.approx(mean.values)
+
+
+# --- the taxonomy's margin ------------------------------------------------------------------------
+
+
+NAMES = list(attention.BEHAVIOURS)
+
+
+def decided(*heads: dict[str, float]) -> xarray.DataArray:
+    """Heads of one layer with these scores, all others 0."""
+    values = [[[scores.get(name, 0.0) for name in NAMES] for scores in heads]]
+    dims = ("layer", "head", "behaviour")
+    return attention.decided(xarray.DataArray(values, dims=dims, coords={"behaviour": NAMES}), 0.4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "role", "score", "margin"),
+    [
+        ({"induction": 0.7, "current token": 0.2}, "induction", 0.7, 0.3),  # to the threshold
+        ({"induction": 0.7, "current token": 0.6}, "induction", 0.7, 0.1),  # to the runner-up
+        ({"induction": 0.5, "first token": 0.9}, "induction", 0.5, 0.1),  # which rest is not
+        ({"first token": 0.9, "induction": 0.3}, "first token", 0.9, 0.1),  # until one is busy
+        ({"first token": 0.45, "induction": 0.1}, "first token", 0.45, 0.05),
+        ({"induction": 0.1, "first token": 0.25}, "-", 0.25, 0.15),
+    ],
+)
+def test_a_margin_is_the_least_change_of_one_score_for_another_role(scores, role, score, margin):
+    def roles(change: float) -> set[str]:
+        """What the head would be if any one score differed by so much, either way."""
+        others = [{**scores, name: scores.get(name, 0.0) + sign * change}
+                  for name in NAMES for sign in (1, -1)]  # fmt: skip
+        return set(decided(*others).role.values.ravel().tolist())
+
+    found = decided(scores)
+    assert found.role.item() == role
+    assert found.score.item() == pytest.approx(score)
+    assert found.margin.item() == pytest.approx(margin)
+    assert roles(margin - 0.01) == {role} and roles(margin + 0.01) > {role}
+
+
+def test_capture_holds_the_patterns_and_what_they_move():
+    model = tiny()
+    tokens = prompts.random_tokens(model, 6, batch=1)
+    seen = patterns.capture(model, tokens)
+    _, cache = model.run_with_cache(tokens)
+    assert seen.dims == ("view", "layer", "head", "dest", "src")
+    assert np.allclose(seen.sel(view="attention")[1], cache["pattern", 1][0])
+    moved = attention.value_weighted(cache["pattern", 0], cache["v", 0])[0]
+    assert np.allclose(seen.sel(view="moved")[0], moved)
+
+
+# --- in context -----------------------------------------------------------------------------------
+
+
+def test_the_slope_of_a_loss_that_falls_with_the_log_of_the_index_is_that_fall():
+    index = np.arange(1, 200)
+    loss = xarray.DataArray(5 - 0.3 * np.log(index), dims="index", coords={"index": index})
+    slope = in_context.slope(loss)
+    assert slope.values == pytest.approx(-0.3, abs=1e-9) and slope.attrs["units"] == "nats"
+    two = xarray.concat([loss, 2 * loss], "step")
+    assert in_context.slope(two)[1].values == pytest.approx(-0.6, abs=1e-9)
+
+
+def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms():
+    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    rows = prompts.repeated(model, 19, batch=4)
+    loss = in_context.loss_by_index(model, rows)
+    assert loss.index.values.tolist() == list(range(1, 39))
+    assert loss[:, :20].values == pytest.approx(answers.loss_before_repeat, abs=1e-6)
+    assert loss[:, 20:].values == pytest.approx(answers.loss_after_repeat, abs=1e-6)
+    score = in_context.score(loss)
+    gain = answers.loss_after_repeat - answers.loss_before_repeat
+    assert [float(x) for x in (score, score.low, score.high)] == pytest.approx([gain] * 3, abs=1e-6)
+    untrained = in_context.score(in_context.loss_by_index(GPT(model.cfg), rows))
+    assert abs(float(untrained)) < 0.1
+    whole = model(rows, return_type="loss", loss_per_token=True)
+    assert loss.values == pytest.approx(whole.numpy())
+
+
+# --- silence --------------------------------------------------------------------------------------
+
+
+def test_on_fifty_untrained_models_hardly_a_detector_speaks():
+    """At most 1 in 100 head-score pairs. The vocabulary is twice the longest prompt, so that its
+    tokens are distinct: with few, all are duplicates, and any head would attend to some. Weights
+    are ten times the usual, so that the heads are far from uniform."""
+    spoken = 0
+    for seed in range(50):
+        model = GPT(GPTConfig(n_layers=1, n_heads=8, d_model=32, d_head=16, d_vocab=96, n_ctx=48,
+                              init_range=0.2, seed=seed)).eval()  # fmt: skip
+        spoken += detectors.above(model).values.sum()
+    pairs = 50 * 8 * len(detectors.DETECTORS)
+    assert spoken <= pairs / 100
+
+
+def test_detectors_speak_on_the_circuit_they_are_for_and_say_why():
+    above = detectors.above(ground_truth.induction())
+    assert above.sel(detector="previous token").values.tolist() == [[True], [False]]
+    assert above.sel(detector="induction").values.tolist() == [[False], [True]]
+    assert above.sel(detector="OV copying").values.tolist() == [[False], [True]]
+    again = above.score > above.threshold
+    assert (again == above).all() and all(one.source for one in detectors.DETECTORS.values())
+
+
+def test_what_makes_no_sense_is_refused_in_words():
+    with pytest.raises(ValueError, match="2 tokens or more that are said twice, got 1"):
+        induction.stripe(tiny(), 1)
+    with pytest.raises(ValueError, match=r"from 0 to below 1; got 1\.5"):
+        patterns.sink(tiny(), epsilon=1.5)
+    with pytest.raises(ValueError, match="losses at two indices or more"):
+        in_context.slope(xarray.DataArray([3.0], dims="index", coords={"index": [1]}))
+
+
+def test_masks_of_some_destinations_are_rows_of_the_whole():
+    tokens = torch.randint(0, 4, (3, 9), generator=torch.Generator().manual_seed(0))
+    for mask in masks.BEHAVIOURS.values():
+        whole = mask(tokens)
+        assert whole.equal(torch.cat([mask(tokens, dests=slice(0, 4)), whole[:, 4:]], 1))
+        assert whole[:, 4:7].equal(mask(tokens, dests=slice(4, 7)))
