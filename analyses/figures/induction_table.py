@@ -33,7 +33,7 @@ def model_analysis(names: Sequence[str]) -> Drawing:
     frame = DataFrame([_row(run) for run in of])
     able = np.array([run.able for run in of])
     shows = (frame["start"] != "none") & (frame["prefix_matching"] > 0.3)
-    listed = ", ".join(f"{run.name} {'shows' if each else 'does not show'} all of it"
+    listed = "; ".join(f"in {run.name}: {'all' if each else 'not all'} of it"
                        for run, each in zip(of, shows, strict=True))  # fmt: skip
     caption = (
         "Start and end are the steps of the window, before and after the in-context score there; "

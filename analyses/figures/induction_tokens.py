@@ -86,7 +86,7 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         holds = holds and means[0] > 0.5 and means[1] < -2 * error
         gains.append(gain)
         says.append(
-            f"{run.name} {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard error "
+            f"in {run.name}: {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard error "
             f"{error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
         )
     figure, axes = plots.grid(max(len(able), 1), 1, (9.6, 1.5))
@@ -109,7 +109,7 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         Verdict(
             bool(holds),
             "paper: repeats get better, and tokens that another one followed before get worse; "
-            f"here {', '.join(says) or 'no model that can do induction'}",
+            f"here {'; '.join(says) or 'no model that can do induction'}",
         ),
     )
 
@@ -165,6 +165,7 @@ def token_losses(names: Sequence[str]) -> Drawing:
         ax.set(ylim=(0, 12), ylabel="loss (nats)")
         run.band(ax)
         ax.legend(frameon=False, fontsize=8)
+    panels.same_scale(axes[0])
     return Drawing(
         figure,
         "One token gets easier, another harder",

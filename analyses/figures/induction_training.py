@@ -211,10 +211,10 @@ def smeared_keys(names: Sequence[str]) -> Drawing:
     without = not any(run.window for run in kinds["plain"])
     earlier = bool(complete) and max(ends("smeared")) < min(ends("deep"))
     told = [
-        f"{run.name} "
-        + (f"has it between steps {run.window.start:,} and {run.window.end:,}, its best head then "
+        f"in {run.name}: "
+        + (f"between steps {run.window.start:,} and {run.window.end:,}, its best head then "
            f"at {float(around(run.history.prefix_matching, run.window.end).max()):.2f}"
-           if run.window else "has none")
+           if run.window else "none")
         for run in of
     ]  # fmt: skip
     figure, axes = plots.grid(2, len(of), (2.5, 1.9))
@@ -232,6 +232,6 @@ def smeared_keys(names: Sequence[str]) -> Drawing:
         f"own token. Above: the in-context score; below: prefix matching of each head. {BAND} No "
         "two-layer model with smeared keys ships.",
         Verdict(bool(complete and without and earlier),
-                "paper: with smeared keys one layer shows the phase change, and two layers show it "
-                f"earlier than without; here {', '.join(told)}"),
+                "paper: with smeared keys one layer has the phase change too, and it comes earlier; "
+                f"here {'; '.join(told)}"),
     )  # fmt: skip
