@@ -86,8 +86,8 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         holds = holds and means[0] > 0.5 and means[1] < -2 * error
         gains.append(gain)
         says.append(
-            f"in {run.name}: {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard error "
-            f"{error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
+            f"in {run.name}: {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard "
+            f"error {error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
         )
     figure, axes = plots.grid(max(len(able), 1), 1, (9.6, 1.5))
     framed = (np.flatnonzero(right[0, : SHOWN - 1]) + 1).tolist()

@@ -232,6 +232,6 @@ def smeared_keys(names: Sequence[str]) -> Drawing:
         f"own token. Above: the in-context score; below: prefix matching of each head. {BAND} No "
         "two-layer model with smeared keys ships.",
         Verdict(bool(complete and without and earlier),
-                "paper: with smeared keys one layer has the phase change too, and it comes earlier; "
-                f"here {'; '.join(told)}"),
+                "paper: with smeared keys one layer has the phase change too, and it comes "
+                f"earlier; here {'; '.join(told)}"),
     )  # fmt: skip
