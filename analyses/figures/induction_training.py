@@ -109,9 +109,9 @@ def loss_curves(names: Sequence[str]) -> Drawing:
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
         if control is None:
-            return False, "has no one-layer model beside it"
+            return False, "no one-layer model beside it"
         if run is control:
-            return False, "is the model they are compared with"
+            return False, "the control"
         before, after = (float(around(gap(run), step)) for step in at[:2])
         end = float(around(gap(run), run.last))
         passes = after < -0.05 and before - after > 0.5 * (before - end)
@@ -162,7 +162,7 @@ def loss_speed(names: Sequence[str]) -> Drawing:
         if control is None or run is control:
             return (
                 False,
-                "has no one-layer model beside it" if control is None else "is the control",
+                "no one-layer model beside it" if control is None else "the control",
             )
         spans = (at.start // 2, at.start), at[:2]
         faster = [mean_speed(run, *span) - mean_speed(control, *span) for span in spans]

@@ -92,7 +92,8 @@ ARGUMENTS = (
 )
 "Figures without a paper are of the induction paper."
 ELSEWHERE = (
-    "Not drawn at all: the translation head's sentence (O14), the columns of the Model Analysis "
+    "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures have the mechanism "
+    "with its numbers), the translation head's sentence (O14), the columns of the Model Analysis "
     "Table for MLPs, books and full-scale models (in O17 to O24), and heads of more than 16 layers "
     "that seek and lower (in A2)."
 )
@@ -117,8 +118,8 @@ def statement(entries: Sequence[Entry]) -> str:
     style = resources.files("analyses.report").joinpath("style.css").read_text(encoding="utf-8")
     each = [[drawn[name] for name in evidence(one) if name in drawn] for one in ARGUMENTS]
     rows = "".join(
-        f'<tr><td><a href="#argument-{i}">{escape(one.title)}</a></td><td>{verdict(one, found)}</td>'
-        "<td>not tested</td><td>not tested</td></tr>"
+        f'<tr><td><a href="#argument-{i}">{escape(one.title)}</a></td>'
+        f"<td>{verdict(one, found)}</td><td>not tested</td><td>not tested</td></tr>"
         for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
     )
     sections = "\n".join(
