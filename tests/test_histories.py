@@ -175,6 +175,8 @@ def test_a_run_is_shown_beside_its_control(stillborn):
 def test_what_has_no_history_is_left_out_and_what_is_not_there_is_an_error(tmp_path, stillborn):
     with pytest.raises(LeftOut, match="repeats-2l has no history"):
         figures.draw("induction/phase-change", "repeats-2l")
+    with pytest.raises(LeftOut, match="measured on other text than its control"):
+        figures.draw("induction/trajectories", stillborn)
     with pytest.raises(KeyError, match="no model 'nowhere'"):
         figures.draw("induction/phase-change", "nowhere")
     with pytest.raises(ValueError, match="not drawn from a GPT"):

@@ -61,3 +61,12 @@ def test_every_command_of_the_readme_exists():
     for block in blocks("console"):
         for name in re.findall(r"^\$ circuits (\w+)", block, re.MULTILINE):
             assert name in known
+
+
+def test_it_counts_the_figures_there_are():
+    from analyses import figures
+
+    counts = (
+        f"{len(figures.FIGURES)} of one model and {len(figures.HISTORIES)} of training histories"
+    )
+    assert counts in " ".join(README.split())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from xarray import DataArray
 
-from analyses.figures import toys as figures
+from analyses import figures
 from analyses.figures.toys_bietti import formation
 from analyses.toys import bietti, edelman, nichani, pattern_matching
 from analyses.toys.descent import descend

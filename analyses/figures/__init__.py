@@ -24,6 +24,10 @@ from analyses.figures import (
     induction_table,
     induction_tokens,
     induction_training,
+    toys_bietti,
+    toys_edelman,
+    toys_nichani,
+    toys_pattern_matching,
 )
 from analyses.figures.drawing import Drawing, LeftOut, Verdict
 from analyses.figures.runs import CONTROL, ZOO
@@ -108,9 +112,13 @@ HISTORIES: dict[str, Callable[[Sequence[str]], Drawing]] = {
 }
 "Figures of training histories, by the names of models that ship or folders of `circuits train`."
 TOYS: dict[str, Callable[[], Drawing]] = {
+    "induction/triggers": toys_bietti.triggers,
+    "induction/markov-chains": toys_edelman.markov_chains,
+    "induction/causal-graph": toys_nichani.causal_graph,
+    "induction/pattern-matching": toys_pattern_matching.pattern_matching,
     "circuits/known": circuits.known_circuit,
 }
-"Figures that train a small model of their own, and so take none."
+"Figures that train or build their own models, and so take none."
 
 ONE_LAYER = frozenset(
     {

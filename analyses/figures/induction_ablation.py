@@ -142,7 +142,7 @@ def on_text(names: Sequence[str]) -> Drawing:
         told += [f"{run.history.label.values[at]} {low[at][1]:+.2f} to {high[at][1]:+.2f} with "
                  f"patterns held and {low[at][0]:+.2f} to {high[at][0]:+.2f} in full"
                  for at in zip(*early.nonzero(), strict=True)]  # fmt: skip
-        says.append(f"{run.name} {', '.join(told) or 'has no induction head'}")
+        says.append(f"in {run.name}: {', '.join(told) or 'no induction head'}")
     panels.same_scale(axes[0])
     _roles(figure)
     return Drawing(
@@ -154,7 +154,7 @@ def on_text(names: Sequence[str]) -> Drawing:
         "with patterns held, both with 95% bootstrap intervals over passages. The histories keep "
         "means over tokens, so intervals over training cannot be had from them.",
         Verdict(bool(holds), "paper: ablating induction heads undoes in-context learning, ablating "
-                "previous-token heads does so only through patterns; here " + ", ".join(says)),
+                "previous-token heads does so only through patterns; here " + "; ".join(says)),
     )  # fmt: skip
 
 

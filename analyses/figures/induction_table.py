@@ -33,7 +33,7 @@ def model_analysis(names: Sequence[str]) -> Drawing:
     frame = DataFrame([_row(run) for run in of])
     able = np.array([run.able for run in of])
     shows = (frame["start"] != "none") & (frame["prefix_matching"] > 0.3)
-    listed = ", ".join(f"{run.name} {'shows' if each else 'does not show'} all of it"
+    listed = "; ".join(f"in {run.name}: {'all' if each else 'not all'} of it"
                        for run, each in zip(of, shows, strict=True))  # fmt: skip
     caption = (
         "Start and end are the steps of the window, before and after the in-context score there; "
@@ -44,12 +44,13 @@ def model_analysis(names: Sequence[str]) -> Drawing:
         figure,
         "The Model Analysis Table",
         f"Induction heads, Model Analysis Table (O17), {INDUCTION}",
-        "From above: paths of token losses; training loss (grey) and held-out loss; loss by token "
-        "index; its slope by the log of the index, less that after a fiftieth of the training; "
-        "in-context score; prefix matching; trace of QK eigenvalues; both ablation rows with "
-        "patterns held. Heads are coloured by layer, and in the ablation rows by what they are: "
-        "orange induction, blue previous token. The paper's columns with MLPs, other data and "
-        "4 to 40 layers are not here.",
+        "From above: paths of token losses (a run that does not ship was measured on other text "
+        "and has directions of its own, in which any path turns); training loss (grey) and "
+        "held-out loss; loss by token index; its slope by the log of the index, less that after a "
+        "fiftieth of the training; in-context score; prefix matching; trace of QK eigenvalues; "
+        "both ablation rows with patterns held. Heads are coloured by layer, and in the ablation "
+        "rows by what they are: orange induction, blue previous token. The paper's columns with "
+        "MLPs, other data and 4 to 40 layers are not here.",
         Verdict(
             bool(able.any() and (shows == able).all()),
             "paper: phase change, induction heads and in-context learning come together, in all "

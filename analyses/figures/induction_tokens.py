@@ -22,8 +22,18 @@ SHOWN = 118
 
 def trajectories(names: Sequence[str]) -> Drawing:
     """O7: the way of each run through the two principal directions of its token losses. It turns
-    in the window."""
+    in the window.
+
+    LeftOut for a run that does not ship: it was measured on other text than its control, and in a
+    plane of its own any path turns.
+    """
     of = runs(names)
+    alone = [run.name for run in of if run.name not in models()]
+    if alone:
+        raise LeftOut(
+            f"{alone[0]} was measured on other text than its control: in the two principal "
+            "directions of one run alone any path turns"
+        )
     ways = paths(of)
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
@@ -43,9 +53,9 @@ def trajectories(names: Sequence[str]) -> Drawing:
         "Paths of token losses turn in the phase change",
         f"Induction heads, Argument 1 (O7), {INDUCTION}",
         "Losses of 2,048 single tokens of unseen text at each step, in the two directions in which "
-        "they differ most over all runs shown that were measured on the same text, without the "
-        "first fiftieth of the training. Orange, from A to B: the window. The path must turn by "
-        "more than 15 degrees at A, seen from half as many steps, and at B, looking to the end.",
+        "they differ most over all runs shown, without the first fiftieth of the training. Orange, "
+        "from A to B: the window. The path must turn by more than 15 degrees at A, seen from half "
+        "as many steps, and at B, looking to the end.",
         judged("paths pivot in the phase change, one-layer models' do not", of, test),
     )
 
@@ -86,8 +96,8 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         holds = holds and means[0] > 0.5 and means[1] < -2 * error
         gains.append(gain)
         says.append(
-            f"{run.name} {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard error "
-            f"{error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
+            f"in {run.name}: {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard "
+            f"error {error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
         )
     figure, axes = plots.grid(max(len(able), 1), 1, (9.6, 1.5))
     framed = (np.flatnonzero(right[0, : SHOWN - 1]) + 1).tolist()
@@ -109,7 +119,7 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         Verdict(
             bool(holds),
             "paper: repeats get better, and tokens that another one followed before get worse; "
-            f"here {', '.join(says) or 'no model that can do induction'}",
+            f"here {'; '.join(says) or 'no model that can do induction'}",
         ),
     )
 
@@ -165,6 +175,7 @@ def token_losses(names: Sequence[str]) -> Drawing:
         ax.set(ylim=(0, 12), ylabel="loss (nats)")
         run.band(ax)
         ax.legend(frameon=False, fontsize=8)
+    panels.same_scale(axes[0])
     return Drawing(
         figure,
         "One token gets easier, another harder",

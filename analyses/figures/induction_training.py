@@ -109,9 +109,9 @@ def loss_curves(names: Sequence[str]) -> Drawing:
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
         if control is None:
-            return False, "has no one-layer model beside it"
+            return False, "no one-layer model beside it"
         if run is control:
-            return False, "is the model they are compared with"
+            return False, "the control"
         before, after = (float(around(gap(run), step)) for step in at[:2])
         end = float(around(gap(run), run.last))
         passes = after < -0.05 and before - after > 0.5 * (before - end)
@@ -162,7 +162,7 @@ def loss_speed(names: Sequence[str]) -> Drawing:
         if control is None or run is control:
             return (
                 False,
-                "has no one-layer model beside it" if control is None else "is the control",
+                "no one-layer model beside it" if control is None else "the control",
             )
         spans = (at.start // 2, at.start), at[:2]
         faster = [mean_speed(run, *span) - mean_speed(control, *span) for span in spans]
@@ -211,10 +211,10 @@ def smeared_keys(names: Sequence[str]) -> Drawing:
     without = not any(run.window for run in kinds["plain"])
     earlier = bool(complete) and max(ends("smeared")) < min(ends("deep"))
     told = [
-        f"{run.name} "
-        + (f"has it between steps {run.window.start:,} and {run.window.end:,}, its best head then "
+        f"in {run.name}: "
+        + (f"between steps {run.window.start:,} and {run.window.end:,}, its best head then "
            f"at {float(around(run.history.prefix_matching, run.window.end).max()):.2f}"
-           if run.window else "has none")
+           if run.window else "none")
         for run in of
     ]  # fmt: skip
     figure, axes = plots.grid(2, len(of), (2.5, 1.9))
@@ -232,6 +232,6 @@ def smeared_keys(names: Sequence[str]) -> Drawing:
         f"own token. Above: the in-context score; below: prefix matching of each head. {BAND} No "
         "two-layer model with smeared keys ships.",
         Verdict(bool(complete and without and earlier),
-                "paper: with smeared keys one layer shows the phase change, and two layers show it "
-                f"earlier than without; here {', '.join(told)}"),
+                "paper: with smeared keys one layer has the phase change too, and it comes "
+                f"earlier; here {'; '.join(told)}"),
     )  # fmt: skip

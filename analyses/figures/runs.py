@@ -91,5 +91,5 @@ def judged(paper: str, of: Sequence[Run], test: Test) -> Verdict:
         at = run.window or (own[0] if own else None)
         passes, words = test(run, at) if at else (False, "no phase change")
         holds = holds and passes == run.able
-        says.append(f"{run.name} {words}")
-    return Verdict(bool(holds), f"paper: {paper}; here {', '.join(says)}")
+        says.append(f"in {run.name}: {words}")
+    return Verdict(bool(holds), f"paper: {paper}; here {'; '.join(says)}")

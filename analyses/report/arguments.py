@@ -23,6 +23,8 @@ class Argument(NamedTuple):
     figures: Sequence[str]
     controls: Sequence[str]
     untested: str
+    needs: str = ""
+    "The figure without which it is not tested, whatever the others show."
 
 
 ARGUMENTS = (
@@ -39,7 +41,6 @@ ARGUMENTS = (
             "before-and-after",
             "token-losses",
             "score-choice",
-            "loss-speed",
             "model-analysis",
         ),
         (ONE_LAYER, SEED),
@@ -66,18 +67,19 @@ ARGUMENTS = (
     Argument(
         "Argument 4: they do more than copy",
         "Heads that copy literally also do it in the abstract: translate, or match patterns.",
-        ("copying-heads", "literal-copying", "prefix-and-copying", "pattern-matching"),
+        ("pattern-matching", "literal-copying", "copying-heads", "prefix-and-copying"),
         (ONE_LAYER, START),
-        "Translation: no model here reads more than one language.",
+        "Translation: no model here reads more than one language. That heads of the models that "
+        "ship copy literally, which the other figures show, does not say that they do more.",
+        "pattern-matching",
     ),
     Argument(
         "Argument 5: their mechanism would do more than copy",
-        "An induction head is made of a previous-token head and one that seeks what it moved; "
-        "nothing in that asks for equal tokens.",
+        "An induction head seeks what a previous-token head has moved. That this would match what "
+        "is merely alike just as well is the paper's reasoning; its premise can be shown.",
         ("framework/composition", "framework/key-tokens", "prefix-evaluator", "copying-evaluator"),
         (START,),
-        "Whether the same mechanism matches what is merely alike: the figures show that it is "
-        "there, for equal tokens.",
+        "The conclusion: the figures show the mechanism for equal tokens.",
     ),
     Argument(
         "Argument 6: small models tell of large ones",
@@ -90,16 +92,18 @@ ARGUMENTS = (
 )
 "Figures without a paper are of the induction paper."
 ELSEWHERE = (
-    "Not drawn at all: the translation head's sentence (O14), the columns of the Model Analysis "
+    "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures have the mechanism "
+    "with its numbers), the translation head's sentence (O14), the columns of the Model Analysis "
     "Table for MLPs, books and full-scale models (in O17 to O24), and heads of more than 16 layers "
     "that seek and lower (in A2)."
 )
 
 
-def verdict(found: Sequence[Entry]) -> str:
+def verdict(argument: Argument, found: Sequence[Entry]) -> str:
     """What became of an argument: whether the figures drawn for it all hold, or some, or none."""
     holds = [entry.verdict.holds for entry in found if entry.verdict]
-    if not holds:
+    needed = [entry for entry in found if entry.name.endswith(f"/{argument.needs}")]
+    if not holds or (argument.needs and not any(entry.verdict for entry in needed)):
         return "not tested"
     if all(holds):
         return "held"
@@ -114,8 +118,8 @@ def statement(entries: Sequence[Entry]) -> str:
     style = resources.files("analyses.report").joinpath("style.css").read_text(encoding="utf-8")
     each = [[drawn[name] for name in evidence(one) if name in drawn] for one in ARGUMENTS]
     rows = "".join(
-        f'<tr><td><a href="#argument-{i}">{escape(one.title)}</a></td><td>{verdict(found)}</td>'
-        "<td>not tested</td><td>not tested</td></tr>"
+        f'<tr><td><a href="#argument-{i}">{escape(one.title)}</a></td>'
+        f"<td>{verdict(one, found)}</td><td>not tested</td><td>not tested</td></tr>"
         for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
     )
     sections = "\n".join(
@@ -123,8 +127,11 @@ def statement(entries: Sequence[Entry]) -> str:
         for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
     )
     models = models_in_html([name for found in each for entry in found for name in entry.models])
-    return _PAGE.format(style=style, rows=rows, sections=sections, elsewhere=escape(ELSEWHERE),
-                        models=models)  # fmt: skip
+    named = {name for one in ARGUMENTS for name in evidence(one)}
+    beside = [entry for entry in entries if entry.paper == "induction" and entry.name not in named]
+    rest = "".join(_evidence(entry) for entry in beside) or "<li>None.</li>"
+    return _PAGE.format(style=style, rows=rows, sections=sections, rest=rest, models=models,
+                        elsewhere=escape(ELSEWHERE))  # fmt: skip
 
 
 def evidence(argument: Argument) -> list[str]:
@@ -139,7 +146,7 @@ def _section(i: int, one: Argument, found: Sequence[Entry], wanted: int) -> str:
     controls = escape("; ".join(one.controls)) or "none"
     return (
         f'<section class="figure" id="argument-{i}"><h3>{escape(one.title)}: '
-        f"{verdict(found)}</h3>\n<p>{escape(one.claim)}</p>\n<ul>{shown}{some}</ul>\n"
+        f"{verdict(one, found)}</h3>\n<p>{escape(one.claim)}</p>\n<ul>{shown}{some}</ul>\n"
         f"<dl><dt>Controls</dt><dd>{controls}.</dd>"
         f"<dt>Not tested</dt><dd>{escape(one.untested)}</dd></dl></section>"
     )
@@ -168,6 +175,7 @@ controls show nothing of it: each figure's verdict says both.</p></header>
 </th><th>With MLPs</th><th>Large models</th></tr></thead>
 <tbody>{rows}</tbody></table></section></nav>
 <main>{sections}
+<section class="figure"><h3>Figures beside the arguments</h3><ul>{rest}</ul></section>
 <section class="figure"><h3>Out of scope</h3><p>{elsewhere}</p></section></main>
 </body></html>
 """
