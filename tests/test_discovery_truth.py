@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import discovery, metrics, prompts
+from analyses import discovery, figures, metrics, prompts
 from circuits import GPT, ground_truth
 from circuits.ground_truth import AT, BAY, BOS, IN, KEEP, MIND
 from tests.conftest import tiny, tiny_tokens
@@ -191,3 +191,8 @@ def test_what_cannot_be_judged_is_refused_in_words():
     still = discovery.Task(task.model, task.clean, task.clean, task.metric)
     with pytest.raises(ValueError, match="nothing to be faithful to"):
         discovery.faithfulness(still, whole)
+
+
+def test_the_figure_of_a_known_circuit_holds():
+    drawing = figures.draw("circuits/known")
+    assert drawing.verdict.holds, drawing.verdict.says

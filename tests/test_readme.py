@@ -67,6 +67,7 @@ def test_it_counts_the_figures_there_are():
     from analyses import figures
 
     counts = (
-        f"{len(figures.FIGURES)} of one model and {len(figures.HISTORIES)} of training histories"
+        f"{len(figures.FIGURES)} of one model, {len(figures.HISTORIES)} of training histories and "
+        f"{len(figures.TOYS)} of small models"
     )
     assert counts in " ".join(README.split())

@@ -155,7 +155,10 @@ def test_equal_attention_has_the_share_that_is_called_chance():
     assert (score.looks.values > 0.05).all() and (score.looks.values < 0.25).all()
 
 
-@pytest.mark.parametrize("name", figures.TOYS)
+TRAINED = [name for name in figures.TOYS if name != "circuits/known"]  # which is built
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_no_verdict_holds_after_two_steps(name):
     drawing = figures.TOYS[name](steps=2)
     assert not drawing.verdict.holds, drawing.verdict.says

@@ -5,7 +5,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.figures.drawing import Drawing, Verdict
-from analyses.labelled import patterns
+from analyses.patterns import capture
 from analyses.toys import bietti
 
 URL = "https://arxiv.org/abs/2306.00802"
@@ -31,10 +31,10 @@ def triggers(seed: int = 0, *, steps: int = 200) -> Drawing:
     axes[0, 1].axhline(RECALLED, color="0.5", ls=":", lw=0.8)
     axes[0, 1].set(title="recall of each memory", ylabel="share of pairs")
     rows = data.batch(steps, 1)[:, :-1]
+    seen = capture(model, rows).sel(view="attention", head=0)
     for layer, ax in enumerate(axes[0, 2:]):
-        seen = DataArray(patterns(model, rows, layer)[0, 0].numpy(), dims=("destination", "source"),
-                         attrs={"bounds": (0.0, 1.0), "long_name": "attention"})  # fmt: skip
-        plots.heatmap(seen, ax, f"attention, layer {layer + 1}", bar=layer == 1)
+        named = seen.sel(layer=layer).rename(dest="destination", src="source")
+        plots.heatmap(named, ax, f"attention, layer {layer + 1}", bar=layer == 1)
     end, least = (float(run.sel(what="accuracy")[-1]) for run in (ours, one))
     formed = {what: formation(ours.sel(what=what)) for what in NAMES}
     order = ", ".join(f"{what} {'never' if at is None else f'at step {at}'}"
