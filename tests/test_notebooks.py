@@ -1,15 +1,18 @@
 """Every notebook runs from top to bottom, has short cells, and is small."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def test_the_readme_lists_the_notebooks_in_reading_order():
+    listed = re.findall(r"\(notebooks/([^)]*\.ipynb)\)", (ROOT / "README.md").read_text())
+    assert listed and listed == [path.name for path in NOTEBOOKS]
 
 
 @pytest.mark.slow
