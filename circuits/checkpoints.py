@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,7 +30,7 @@ _ALWAYS = {
     "scale_attn_by_inverse_layer_idx": False, "post_embedding_ln": False, "use_qk_norm": False,
     "use_normalization_before_and_after": False, "rmsnorm_uses_offset": False,
     "num_experts": None, "experts_per_token": None, "scale_embedding": False,
-    "attn_scores_soft_cap": -1.0, "output_logits_soft_cap": -1.0, "load_in_4bit": False,
+    "attn_scores_soft_cap": 0.0, "output_logits_soft_cap": 0.0, "load_in_4bit": False,
     "relative_attention_max_distance": None, "relative_attention_num_buckets": None,
     "per_layer_head_dim": None, "per_layer_num_key_value_heads": None, "is_stateful": False,
     "is_audio_model": False, "is_visual_model": False, "is_multimodal": False,
@@ -58,6 +57,8 @@ _SILENT = (
     "vision_num_heads", "mm_tokens_per_image",
 )  # fmt: skip
 "What says nothing of what is computed."
+_UNSET = -1
+"What numbers are that were not given."
 _SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
 
 
@@ -83,30 +84,33 @@ def from_state_dict(
 def config_of(fields: Mapping[str, Any]) -> GPTConfig:
     """A config from HookedTransformerConfig's fields; ValueError names the field to blame."""
     _check_known(fields)
-    for name, always in _ALWAYS.items():
-        if fields.get(name, always) not in (always, None):
-            raise _inexpressible(name, fields[name], always)
-    given = {name: value for name, value in fields.items() if value is not None}
-    shape = {name: int(given[name]) for name in _SHAPES}
-    n_heads = given.get("n_heads", -1)
-    n_heads = shape["d_model"] // shape["d_head"] if n_heads == -1 else n_heads
+    given = {name: value for name, value in fields.items() if value not in (None, _UNSET)}
+    shape = {name: given[name] for name in _SHAPES}
+    n_heads = given.get("n_heads", shape["d_model"] // shape["d_head"])
     norm = fields.get("normalization_type", "LN")
-    if given.get("n_key_value_heads", n_heads) != n_heads:
-        raise _inexpressible("n_key_value_heads", given["n_key_value_heads"], n_heads)
-    if given.get("d_vocab_out", -1) not in (-1, shape["d_vocab"]):
-        raise _inexpressible("d_vocab_out", given["d_vocab_out"], shape["d_vocab"])
-    if given.get("final_rms") and not str(norm).startswith("RMS"):
-        raise _inexpressible("final_rms", True, f"that of normalization_type={norm!r}")
+    always = {**_ALWAYS, "n_key_value_heads": n_heads, "d_vocab_out": shape["d_vocab"]}
+    if not str(norm).startswith("RMS"):
+        always["final_rms"] = False
+    for name, value in always.items():
+        if given.get(name, value) != value:
+            raise ValueError(
+                f"{name}={given[name]!r} cannot be expressed: in a GPT it is always {value!r}"
+            )
     _check_local(given, shape["n_ctx"])
-    mlp = {} if given.get("attn_only") else {
-        "d_mlp": given.get("d_mlp", 4 * shape["d_model"]),
-        "act_fn": _SYNONYMS.get(given.get("act_fn", ""), given.get("act_fn")),
-    }  # fmt: skip
+    mlp = {}
+    if not given.get("attn_only"):
+        act_fn = given.get("act_fn")
+        mlp = {"d_mlp": given.get("d_mlp", 4 * shape["d_model"]),
+               "act_fn": _SYNONYMS.get(str(act_fn), act_fn)}  # fmt: skip
     return GPTConfig(
-        **shape, **mlp, n_heads=n_heads, normalization_type=norm, eps=given.get("eps", 1e-5),
+        **shape,
+        **mlp,
+        n_heads=n_heads,
+        normalization_type=norm,
         positional_embedding_type=given.get("positional_embedding_type", "standard"),
         attn_scale=_scale(given, shape["d_head"]),
-    )  # fmt: skip
+        eps=given.get("eps", 1e-5),
+    )
 
 
 def _check_known(fields: Mapping[str, Any]) -> None:
@@ -118,9 +122,11 @@ def _check_known(fields: Mapping[str, Any]) -> None:
                 f"{name}={fields[name]!r} is no field of HookedTransformerConfig"
                 + (f"; did you mean {near[0]!r}?" if near else "")
             )
-    missing = [name for name in _SHAPES if fields.get(name) is None]
-    if missing:
-        raise ValueError(f"the config lacks {missing}")
+    for name in _SHAPES:
+        value = fields.get(name)
+        if type(value) is not int or value < (name != "n_layers"):
+            got = repr(value) if name in fields else "nothing"
+            raise ValueError(f"{name} must be a whole number, got {got}")
 
 
 def _check_local(given: Mapping[str, Any], n_ctx: int) -> None:
@@ -137,15 +143,12 @@ def _check_local(given: Mapping[str, Any], n_ctx: int) -> None:
 def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
     if not given.get("use_attn_scale", True):
         return 1.0
-    scale = float(given.get("attn_scale", -1.0))
-    return None if scale in (-1.0, math.sqrt(d_head)) else scale
+    usual = math.sqrt(d_head)
+    scale = given.get("attn_scale", usual)
+    return None if scale == usual else scale
 
 
-def _inexpressible(name: str, value: Any, always: Any) -> ValueError:
-    return ValueError(f"{name}={value!r} cannot be expressed: in a GPT it is always {always}")
-
-
-def read_weights(file: Path) -> dict[str, Float[Tensor, "..."]]:
+def read_weights(file: Path) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors file, or from a pickle (.pth, .pt, .bin) read as weights
     only, which runs nothing; ValueError for a file that is missing, damaged or something else."""
     if not file.is_file():
