@@ -50,13 +50,11 @@ _SILENT = (
     # hooks that fire here whenever they are listened to
     "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in", "use_hook_tokens",
     # of parts that are refused themselves
-    "rotary_dim", "rotary_base", "rotary_adjacent_pairs", "rotary_interleaved_cos_sin",
-    "qk_norm_after_rope", "use_NTK_by_parts_rope", "NTK_by_parts_low_freq_factor",
-    "NTK_by_parts_high_freq_factor", "NTK_by_parts_factor", "NTK_original_ctx_len",
-    "ungroup_grouped_query_attention", "vision_hidden_size", "vision_num_layers",
-    "vision_num_heads", "mm_tokens_per_image",
+    "qk_norm_after_rope", "use_NTK_by_parts_rope", "use_yarn_rope", "norm_topk_prob",
+    "ungroup_grouped_query_attention", "mm_tokens_per_image",
 )  # fmt: skip
 "What says nothing of what is computed."
+_SILENT_GROUPS = ("_", "rotary_", "yarn_", "NTK_", "vision_")
 _UNSET = -1
 "What numbers are that were not given."
 _SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
@@ -116,7 +114,7 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
 def _check_known(fields: Mapping[str, Any]) -> None:
     known = (*_SHAPES, *_PARTS, *_ALWAYS, *_SILENT)
     for name in fields:
-        if name not in known and not name.startswith("_"):
+        if name not in known and not name.startswith(_SILENT_GROUPS):
             near = difflib.get_close_matches(name, known, 1)
             raise ValueError(
                 f"{name}={fields[name]!r} is no field of HookedTransformerConfig"

@@ -1,4 +1,4 @@
-"""load(name or folder), save(model, folder), and the models that ship with the package.
+"""load(name or folder), save(model, folder), the models that ship, and those the Hub has.
 
 A model folder holds config.json, model.safetensors, tokenizer.json where it reads text, and for
 those that ship a card (README.md), the recipe and the log of its training.
@@ -46,9 +46,6 @@ def folder_of(name: str | Path) -> Path:
     for folder in (_zoo() / str(name), Path(name)):
         if (folder / "config.json").is_file():
             return folder
-    for family, fields in INEXPRESSIBLE.items():
-        if str(name).rpartition("/")[2].startswith(family):
-            raise ValueError(f"{str(name)!r} has {fields}, which a GPT cannot express")
     near = difflib.get_close_matches(str(name), [*models(), *HUB], 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise KeyError(
@@ -65,8 +62,10 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
     the tensor and both shapes, or that holds a number that is not finite, and for a model that a
     GPT cannot express; OSError where the Hub is out of reach.
     """
-    if str(name) in HUB and not (Path(name) / "config.json").is_file():
-        return _fetched(str(name), dtype)
+    if not (Path(name) / "config.json").is_file():
+        if str(name) in HUB:
+            return _fetched(str(name), dtype)
+        _check_expressible(str(name))
     folder = folder_of(name)
     try:
         cfg = GPTConfig.from_json((folder / "config.json").read_text())
@@ -109,6 +108,12 @@ def save(
 
 def _zoo() -> Path:
     return Path(str(resources.files("circuits"))) / "zoo"
+
+
+def _check_expressible(name: str) -> None:
+    for family, fields in INEXPRESSIBLE.items():
+        if name.rpartition("/")[2].startswith(family):
+            raise ValueError(f"{name!r} has {fields}, which a GPT cannot express")
 
 
 def _fetched(name: str, dtype: torch.dtype) -> GPT:
