@@ -21,11 +21,22 @@ Weights = dict[str, Float[Tensor, "..."]]
 
 
 def from_transformer_lens(model: Any) -> GPT:
-    """A `TransformerBridge` as a GPT with equal logits and activations, weights copied.
+    """A `TransformerBridge`, or a `HookedTransformer` of releases before 4, as a GPT with equal
+    logits and activations, weights copied.
 
-    Native models, and GPT-2 and GPT-Neo from Hugging Face; processed weights (compatibility mode)
-    come as they are. ValueError names the field that a GPT cannot express.
+    Bridges that are native or hold GPT-2 or GPT-Neo; processed weights (compatibility mode) come as
+    they are. ValueError names the field that a GPT cannot express.
     """
+    if hasattr(model, "original_model"):
+        cfg, weights = _of_bridge(model)
+    else:
+        cfg, weights = config_of(vars(model.cfg)), model.state_dict()
+    gpt = _made(cfg, weights, model.tokenizer)
+    _check_equal(gpt, model, model)
+    return gpt.train(model.training)
+
+
+def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
     wrapped = getattr(model.original_model, "config", None)  # a native model has none
     if wrapped is not None:
         cfg = _config(wrapped)  # the bridge's own lacks GPT-Neo's scale of 1
@@ -37,9 +48,7 @@ def from_transformer_lens(model: Any) -> GPT:
     weights = model.tl_parameters()
     if cfg.attn_only:  # it makes up MLPs of zeros
         weights = {name: weight for name, weight in weights.items() if ".mlp." not in name}
-    gpt = _made(cfg, weights, model.tokenizer)
-    _check_equal(gpt, model, model)
-    return gpt.train(model.training)
+    return cfg, weights
 
 
 def to_transformer_lens(gpt: GPT) -> Any:

@@ -33,7 +33,9 @@ _ALWAYS = {
     "attn_scores_soft_cap": 0.0, "output_logits_soft_cap": 0.0, "load_in_4bit": False,
     "relative_attention_max_distance": None, "relative_attention_num_buckets": None,
     "per_layer_head_dim": None, "per_layer_num_key_value_heads": None, "is_stateful": False,
-    "is_audio_model": False, "is_visual_model": False, "is_multimodal": False,
+    "clip_qkv": None, "use_logn_attn": False, "use_attention_sinks": False,
+    "quantization_method": None, "is_audio_model": False, "is_visual_model": False,
+    "is_multimodal": False,
 }  # fmt: skip
 "What a GPT does anyway: any other value is refused."
 _SILENT = (
@@ -51,6 +53,7 @@ _SILENT = (
     "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in", "use_hook_tokens",
     # of parts that are refused themselves
     "qk_norm_after_rope", "use_NTK_by_parts_rope", "use_yarn_rope", "norm_topk_prob",
+    "use_dynamic_ntk_rope", "train_seq_length",
     "ungroup_grouped_query_attention", "mm_tokens_per_image",
 )  # fmt: skip
 "What says nothing of what is computed."
