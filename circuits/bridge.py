@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from circuits.config import GPTConfig
 from circuits.model import GPT
 from circuits.tokens import BOS, Vocabulary
 
-Weights = dict[str, Float[Tensor, "..."]]
+Weights = dict[str, Tensor]
 
 
 def from_transformer_lens(model: Any) -> GPT:
@@ -27,6 +26,8 @@ def from_transformer_lens(model: Any) -> GPT:
     Bridges that are native or hold GPT-2 or GPT-Neo; processed weights (compatibility mode) come as
     they are. ValueError names the field that a GPT cannot express.
     """
+    if isinstance(model, GPT) or not hasattr(model, "cfg"):
+        raise ValueError(f"wanted a TransformerBridge, got {type(model).__name__}")
     if hasattr(model, "original_model"):
         cfg, weights = _of_bridge(model)
     else:
@@ -86,6 +87,8 @@ def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
 
     GPT-Neo only where every head sees the whole context. ValueError names the field to blame.
     """
+    if not hasattr(model, "config") or not hasattr(model, "lm_head"):
+        raise ValueError(f"wanted a model of transformers with lm_head, got {type(model).__name__}")
     cfg = _config(model.config)
     gpt = _made(cfg, _weights(model, cfg), tokenizer)
     _check_equal(gpt, model, lambda tokens: model(tokens).logits)
