@@ -4,6 +4,7 @@ This file alone imports them, and only when called. Nothing is taken on trust: a
 both models read the same tokens, and logits that differ are an error.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -231,10 +232,16 @@ def _made(cfg: GPTConfig, weights: Weights, tokenizer: Any) -> GPT:
 
 
 def _vocabulary(tokenizer: Any, cfg: GPTConfig) -> Vocabulary | None:
-    """A copy of a fast tokenizer; None if there is none, or it has other tokens than the model or
-    another BOS than <|endoftext|>."""
+    """A copy of a fast tokenizer, or None; with a warning where there is one that a GPT cannot use:
+    not fast, without <|endoftext|>, or with more tokens than the model."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None or fast.token_to_id(BOS) is None or fast.get_vocab_size() > cfg.d_vocab:
+        if tokenizer is not None:
+            warnings.warn(
+                f"the GPT goes without its tokenizer: wanted a fast one with {BOS} and at most "
+                f"{cfg.d_vocab} tokens, got {type(tokenizer).__name__}",
+                stacklevel=2,
+            )
         return None
     return Vocabulary(Tokenizer.from_str(fast.to_str()))
 

@@ -231,6 +231,13 @@ def test_text_goes_along_both_ways():
     assert back.to_tokens("the cat").equal(tokens) and back.to_string(tokens[0, 1:]) == "the cat"
 
 
+def test_a_tokenizer_that_does_not_fit_is_left_out_aloud():
+    tokenizer = bridge._fast_tokenizer(train_tokenizer(["the cat sat on the mat"], 270))
+    with pytest.warns(UserWarning, match="goes without its tokenizer: wanted .* at most 40"):
+        gpt = bridge.from_hugging_face(hugging_face("gpt2", vocab_size=40), tokenizer)
+    assert gpt.tokenizer is None
+
+
 def test_a_gpt2_loads_by_name_and_without_network_the_error_says_what_ships(tmp_path, monkeypatch):
     from transformers import AutoConfig
 
