@@ -104,6 +104,19 @@ class GPTConfig:
         return self.d_mlp is None
 
     @property
+    def device(self) -> None:
+        """None, as are the next two, which TransformerLens's tools ask for: a model has a device
+        and a dtype, its config has not."""
+
+    @property
+    def dtype(self) -> None:
+        """None: see device."""
+
+    @property
+    def n_key_value_heads(self) -> None:
+        """None: every head has keys and values of its own."""
+
+    @property
     def sinusoidal(self) -> bool:
         """True when positions are fixed sinusoids instead of learned vectors."""
         return "sinusoidal" in self.positional_embedding_type

@@ -1,4 +1,4 @@
-"""load(name or folder), save(model, folder), and the models that ship with the package.
+"""load(name or folder), save(model, folder), the models that ship, and those the Hub has.
 
 A model folder holds config.json, model.safetensors, tokenizer.json where it reads text, and for
 those that ship a card (README.md), the recipe and the log of its training.
@@ -11,13 +11,29 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from circuits import bridge
+from circuits.checkpoints import load_weights, read_weights
 from circuits.config import GPTConfig
 from circuits.model import GPT
 from circuits.tokens import Vocabulary
+
+HUB = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-small": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+"Models that `load` fetches from the Hugging Face Hub; `bridge.from_hub` takes any other name."
+INEXPRESSIBLE = {
+    "pythia": "positional_embedding_type='rotary' and parallel_attn_mlp=True",
+    "gpt-neo": "use_local_attn=True with a window_size of 256 for n_ctx=2048",
+}
+"Families that are asked for and that a GPT cannot express, with the fields to blame."
 
 
 def models() -> list[str]:
@@ -30,20 +46,26 @@ def folder_of(name: str | Path) -> Path:
     for folder in (_zoo() / str(name), Path(name)):
         if (folder / "config.json").is_file():
             return folder
-    near = difflib.get_close_matches(str(name), models(), 1)
+    near = difflib.get_close_matches(str(name), [*models(), *HUB], 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise KeyError(
-        f"no model {str(name)!r}: {hint}{models()} ship, "
+        f"no model {str(name)!r}: {hint}{models()} ship, {list(HUB)} are fetched from the Hub, "
         f"and a folder must hold config.json and model.safetensors"
     )
 
 
 def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
-    """A model that ships, by name, or one from a folder that `save` wrote; in eval mode, on CPU.
+    """A model that ships, by name, one from a folder that `save` wrote, or a GPT-2 by its name in
+    `HUB`, which alone is downloaded; in eval mode, on CPU.
 
-    Nothing is downloaded. KeyError for an unknown name; ValueError for a checkpoint that does not
-    fit its config, naming the tensor and both shapes, or that holds a number that is not finite.
+    KeyError for an unknown name; ValueError for a checkpoint that does not fit its config, naming
+    the tensor and both shapes, or that holds a number that is not finite, and for a model that a
+    GPT cannot express; OSError where the Hub is out of reach.
     """
+    if not (Path(name) / "config.json").is_file():
+        if str(name) in HUB:
+            return _fetched(str(name), dtype)
+        _check_expressible(str(name))
     folder = folder_of(name)
     try:
         cfg = GPTConfig.from_json((folder / "config.json").read_text())
@@ -53,32 +75,8 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
     if (folder / "tokenizer.json").is_file():
         vocabulary = Vocabulary(Tokenizer.from_file(str(folder / "tokenizer.json")))
     model = GPT(cfg, vocabulary)
-    load_weights(model, _weights(folder / "model.safetensors"))
+    load_weights(model, read_weights(folder / "model.safetensors"))
     return model.to(dtype).eval()
-
-
-def load_weights(model: GPT, weights: dict[str, torch.Tensor]) -> None:
-    """Copy weights by name into the model, every one of them or ValueError.
-
-    TransformerLens's mask buffers in a HookedTransformer state dict are passed over.
-    """
-    weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
-    own = model.state_dict()
-    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
-    if missing or unknown:
-        raise ValueError(
-            f"the checkpoint does not fit the config: it lacks {sorted(missing)} "
-            f"and the model has no {sorted(unknown)}"
-        )
-    for name, weight in weights.items():
-        if weight.shape != own[name].shape:
-            raise ValueError(
-                f"{name} is {list(weight.shape)} in the checkpoint, "
-                f"and {list(own[name].shape)} by the config"
-            )
-        if not weight.isfinite().all():
-            raise ValueError(f"{name} in the checkpoint holds a number that is not finite")
-    model.load_state_dict(weights)
 
 
 def save(
@@ -112,10 +110,17 @@ def _zoo() -> Path:
     return Path(str(resources.files("circuits"))) / "zoo"
 
 
-def _weights(file: Path) -> dict[str, torch.Tensor]:
-    if not file.is_file():
-        raise ValueError(f"{file} is missing")
+def _check_expressible(name: str) -> None:
+    for family, fields in INEXPRESSIBLE.items():
+        if name.rpartition("/")[2].startswith(family):
+            raise ValueError(f"{name!r} has {fields}, which a GPT cannot express")
+
+
+def _fetched(name: str, dtype: torch.dtype) -> GPT:
     try:
-        return {name: weight.float() for name, weight in load_file(file).items()}
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
+        return bridge.from_hub(HUB[name], dtype=dtype)
+    except OSError as error:
+        raise OSError(
+            f"{name!r} would be config, weights and tokenizer of {HUB[name]} from the Hugging Face "
+            f"Hub, and they could not be fetched; {models()} ship and need no network"
+        ) from error

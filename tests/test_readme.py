@@ -71,3 +71,12 @@ def test_it_counts_the_figures_there_are():
         f"{len(figures.TOYS)} of small models"
     )
     assert counts in " ".join(README.split())
+
+
+def test_the_example_of_the_bridge_runs_and_its_models_agree():
+    names = run(next(block for block in blocks("python") if "bridge" in block))
+    tokens = torch.tensor([[7, 5, 3, 50256]])
+    with torch.no_grad():
+        expected = names["theirs"].eval()(tokens).logits
+        for model in (names["model"], names["lens"], names["again"]):
+            assert torch.allclose(model(tokens), expected, atol=1e-5)

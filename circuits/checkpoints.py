@@ -1,0 +1,205 @@
+"""What others wrote to disk: HookedTransformer's configs and state dicts, into a GPT, strictly.
+
+The names and shapes of its parameters are ours. A field of its config is one of ours, or says what
+a GPT does anyway, or says nothing of what is computed; every other field is refused by name.
+(TransformerLens 2.x and 3.x, `HookedTransformerConfig`)
+"""
+
+import difflib
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from circuits.config import GPTConfig
+from circuits.model import GPT
+from circuits.tokens import Vocabulary
+
+_SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
+_PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
+          "positional_embedding_type", "use_attn_scale", "use_local_attn", "window_size",
+          "attn_types", "n_key_value_heads", "d_vocab_out", "final_rms")  # fmt: skip
+_ALWAYS = {
+    "attention_dir": "causal", "gated_mlp": False, "parallel_attn_mlp": False,
+    "scale_attn_by_inverse_layer_idx": False, "post_embedding_ln": False, "use_qk_norm": False,
+    "use_normalization_before_and_after": False, "rmsnorm_uses_offset": False,
+    "num_experts": None, "experts_per_token": None, "scale_embedding": False,
+    "attn_scores_soft_cap": 0.0, "output_logits_soft_cap": 0.0, "load_in_4bit": False,
+    "relative_attention_max_distance": None, "relative_attention_num_buckets": None,
+    "per_layer_head_dim": None, "per_layer_num_key_value_heads": None, "is_stateful": False,
+    "clip_qkv": None, "use_logn_attn": False, "use_attention_sinks": False,
+    "quantization_method": None, "is_audio_model": False, "is_visual_model": False,
+    "is_multimodal": False,
+}  # fmt: skip
+"What a GPT does anyway: any other value is refused."
+_SILENT = (
+    # where, from what and under which name
+    "device", "n_devices", "dtype", "model_name", "original_architecture", "architecture",
+    "from_checkpoint", "checkpoint_index", "checkpoint_label_type", "checkpoint_value", "n_params",
+    "trust_remote_code", "attn_implementation", "tie_word_embeddings", "uses_rms_norm",
+    "split_attention_weights", "layer_norm_folding",
+    # weights come from the checkpoint
+    "init_weights", "init_mode", "initializer_range", "seed",
+    # text
+    "tokenizer_name", "default_prepend_bos", "tokenizer_prepends_bos", "tokenizer_appends_eos",
+    "default_padding_side", "decoder_start_token_id", "bos_token_id", "eos_token_id",
+    # hooks that fire here whenever they are listened to
+    "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in", "use_hook_tokens",
+    # of parts that are refused themselves
+    "qk_norm_after_rope", "use_NTK_by_parts_rope", "use_yarn_rope", "norm_topk_prob",
+    "use_dynamic_ntk_rope", "train_seq_length",
+    "ungroup_grouped_query_attention", "mm_tokens_per_image",
+)  # fmt: skip
+"What says nothing of what is computed."
+_SILENT_GROUPS = ("_", "rotary_", "yarn_", "NTK_", "vision_")
+_UNSET = -1
+"What numbers are that were not given."
+_SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
+
+
+def from_state_dict(
+    cfg: GPTConfig | Mapping[str, Any],
+    weights: Mapping[str, Tensor] | Path | str,
+    tokenizer: Vocabulary | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> GPT:
+    """The GPT of a HookedTransformer's config (ours, or a dict of its fields) and state dict (a
+    mapping, or a .safetensors or .pth file); in eval mode, on CPU.
+
+    A pickle is read as weights only and runs nothing. ValueError for a field that cannot be
+    expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
+    """
+    model = GPT(cfg if isinstance(cfg, GPTConfig) else config_of(cfg), tokenizer).to(dtype)
+    named = read_weights(Path(weights)) if isinstance(weights, str | Path) else weights
+    load_weights(model, named)
+    return model.eval()
+
+
+def config_of(fields: Mapping[str, Any]) -> GPTConfig:
+    """A config from HookedTransformerConfig's fields; ValueError names the field to blame."""
+    _check_known(fields)
+    given = {name: value for name, value in fields.items() if value not in (None, _UNSET)}
+    shape = {name: given[name] for name in _SHAPES}
+    n_heads = given.get("n_heads", shape["d_model"] // shape["d_head"])
+    norm = fields.get("normalization_type", "LN")
+    always = {**_ALWAYS, "n_key_value_heads": n_heads, "d_vocab_out": shape["d_vocab"]}
+    if not str(norm).startswith("RMS"):
+        always["final_rms"] = False
+    for name, value in always.items():
+        if given.get(name, value) != value:
+            raise ValueError(
+                f"{name}={given[name]!r} cannot be expressed: in a GPT it is always {value!r}"
+            )
+    _check_local(given, shape["n_ctx"])
+    mlp = {}
+    if not given.get("attn_only"):
+        act_fn = given.get("act_fn")
+        mlp = {"d_mlp": given.get("d_mlp", 4 * shape["d_model"]),
+               "act_fn": _SYNONYMS.get(str(act_fn), act_fn)}  # fmt: skip
+    return GPTConfig(
+        **shape,
+        **mlp,
+        n_heads=n_heads,
+        normalization_type=norm,
+        positional_embedding_type=given.get("positional_embedding_type", "standard"),
+        attn_scale=_scale(given, shape["d_head"]),
+        eps=given.get("eps", 1e-5),
+    )
+
+
+def _check_known(fields: Mapping[str, Any]) -> None:
+    known = (*_SHAPES, *_PARTS, *_ALWAYS, *_SILENT)
+    for name in fields:
+        if name not in known and not name.startswith(_SILENT_GROUPS):
+            near = difflib.get_close_matches(name, known, 1)
+            raise ValueError(
+                f"{name}={fields[name]!r} is no field of HookedTransformerConfig"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    for name in _SHAPES:
+        value = fields.get(name)
+        if type(value) is not int or value < (name != "n_layers"):
+            got = repr(value) if name in fields else "nothing"
+            raise ValueError(f"{name} must be a whole number, got {got}")
+
+
+def _check_local(given: Mapping[str, Any], n_ctx: int) -> None:
+    """Local attention is the whole triangle where the window holds the context."""
+    local = given.get("use_local_attn", False) and "local" in given.get("attn_types", ["local"])
+    window = given.get("window_size", 0)
+    if local and window < n_ctx:
+        raise ValueError(
+            f"use_local_attn=True cannot be expressed: with window_size={window} not every head "
+            f"sees all of n_ctx={n_ctx} positions"
+        )
+
+
+def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
+    if not given.get("use_attn_scale", True):
+        return 1.0
+    usual = math.sqrt(d_head)
+    scale = given.get("attn_scale", usual)
+    return None if scale == usual else scale
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors file, or from a pickle (.pth, .pt, .bin) read as weights
+    only, which runs nothing; ValueError for a file that is missing, damaged or something else."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing")
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # what unpickling random bytes raises has no end
+        first = str(error).strip().split("\n")[0]
+        refused = isinstance(error, pickle.UnpicklingError)
+        raise ValueError(
+            f"{file} is no checkpoint of plain tensors"
+            + (", and nothing in it was run" if refused else "")
+            + f": {type(error).__name__}: {first}"
+        ) from None
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
+    ):
+        raise ValueError(f"{file} holds {type(weights).__name__}, wanted tensors by name")
+    return dict(weights)
+
+
+def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights by name into the model, every one of them or ValueError.
+
+    TransformerLens's mask buffers in a HookedTransformer state dict are passed over.
+    """
+    weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
+    own = model.state_dict()
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if missing or unknown:
+        raise ValueError(
+            f"the checkpoint does not fit the config: it lacks {sorted(missing)} "
+            f"and the model has no {sorted(unknown)}"
+        )
+    for name, weight in weights.items():
+        if weight.shape != own[name].shape:
+            raise ValueError(
+                f"{name} is {list(weight.shape)} in the checkpoint, "
+                f"and {list(own[name].shape)} by the config"
+            )
+        if not weight.is_floating_point() or weight.is_meta or weight.layout != torch.strided:
+            raise ValueError(
+                f"{name} in the checkpoint is {weight.dtype}, {weight.layout} on {weight.device}: "
+                f"wanted plain floating-point numbers"
+            )
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} in the checkpoint holds a number that is not finite")
+    model.load_state_dict(weights)
