@@ -73,7 +73,7 @@ def few_edges(model: GPT) -> Drawing:
     require_layers(model, 1, "edges")
     task = discovery.induction_task(model)
     total = int(task.edges.sum())
-    edges = np.unique(np.linspace(0, total, 11).round().astype(int))
+    edges = np.unique(np.linspace(0, total, 11).round().astype(int)).tolist()
     scores = {name: method(task) for name, method in METHODS.items()}
     found = DataArray(
         [[discovery.faithfulness(task, discovery.top(one, n)) for n in edges]
