@@ -13,7 +13,7 @@ from xarray import DataArray
 
 from analyses import prompts
 from analyses.attention import attention_on, pattern_or_value, prefix_matching, previous_token
-from analyses.labelled import Model, Writer, mean_per_head, per_head
+from analyses.labelled import Model, Weighted, mean_per_head, per_head
 from analyses.masks import to_offset
 from circuits.algebra import K_composed_QK, unembedding
 from circuits.model import GPT
@@ -48,7 +48,7 @@ def stripe(model: Model, length: int | None = None, *, batch: int = 8, seed: int
     return score.assign_attrs(perfect=(n + 1) / (n + 2))
 
 
-def copying(model: Writer, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
+def copying(model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
     """How far a head raises the logit of the token it attends to, (layer, head), in [0, 1].
 
     On `length` random tokens: each source's value goes through W_O and W_U, the mean logit is
@@ -76,7 +76,9 @@ def copying(model: Writer, length: int = 25, *, batch: int = 10, seed: int = 0) 
     return _of_sample(found, model, batch, "copying", words, same)
 
 
-def output_copying(model: Writer, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
+def output_copying(
+    model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0
+) -> DataArray:
     """How far the head's whole output raises the tokens that it attends to, (layer, head), in
     [0, 1]: Olsson et al.'s copying score as they define it, not scaled.
 
@@ -108,7 +110,7 @@ def output_copying(model: Writer, length: int = 25, *, batch: int = 10, seed: in
     return _of_sample(found, model, batch, "output_copying", words, same)
 
 
-def _centred_unembedding(model: Writer, tokens: Tensor) -> Float[Tensor, "batch out d_model"]:
+def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batch out d_model"]:
     """Rows of W_U for these tokens, behind the gain and the centring of the final norm, less the
     mean over all tokens."""
     if isinstance(model, GPT):

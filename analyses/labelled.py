@@ -31,7 +31,7 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Writer(Model, Protocol):
+class Weighted(Model, Protocol):
     """A model that also names what its heads write with and what reads the end of its stream."""
 
     @property

@@ -10,25 +10,15 @@ from analyses import ablation, metrics, patching, prompts
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit, frozen_patterns, means
 from tests.conftest import tiny, tiny_tokens
+from tests.test_patching import METRIC, TOKENS, by_hand, cache_of
 
-TOKENS, OTHER = tiny_tokens(batch=4, pos=8), tiny_tokens(batch=3, pos=8, seed=5)
-METRIC = metrics.logit_difference(torch.tensor([3, 1, 4, 1]), torch.tensor([5, 9, 2, 6]))
+OTHER = tiny_tokens(batch=3, pos=8, seed=5)
 MLPS = {"normalization_type": "LN", "d_mlp": 7, "act_fn": "gelu"}
 LINEAR = {"normalization_type": None, "bias": False, "positional_embedding_type": "standard"}
 
 
 def ablated(model: GPT, names, **how):
     return ablation.ablated(model, TOKENS, names, **{"metric": METRIC, **how})
-
-
-def cache_of(model: GPT, tokens: torch.Tensor):
-    with torch.no_grad():
-        return model.run_with_cache(tokens)[1]
-
-
-def by_hand(model: GPT, cell) -> np.ndarray:
-    with torch.no_grad():
-        return METRIC(model.run_with_hooks(TOKENS, fwd_hooks=as_hooks(cell))).numpy()
 
 
 def without_weights(model: GPT, heads=(), neurons=()) -> GPT:
