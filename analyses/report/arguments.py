@@ -25,6 +25,8 @@ class Argument(NamedTuple):
     untested: str
     needs: str = ""
     "The figure without which it is not tested, whatever the others show."
+    limit: str = ""
+    "Where alone it is tested, if it is less than the claim says."
 
 
 ARGUMENTS = (
@@ -72,6 +74,7 @@ ARGUMENTS = (
         "Translation: no model here reads more than one language. That heads of the models that "
         "ship copy literally, which the other figures show, does not say that they do more.",
         "pattern-matching",
+        "in a model trained to do so",
     ),
     Argument(
         "Argument 5: their mechanism would do more than copy",
@@ -106,7 +109,7 @@ def verdict(argument: Argument, found: Sequence[Entry]) -> str:
     if not holds or (argument.needs and not any(entry.verdict for entry in needed)):
         return "not tested"
     if all(holds):
-        return "held"
+        return f"held {argument.limit}".strip()
     return f"held in part: {number(sum(holds))} of {number(len(holds))}" if any(holds) else (
         "did not hold"
     )  # fmt: skip
