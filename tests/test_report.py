@@ -225,7 +225,7 @@ def test_reproduce_fails_when_a_figure_fails_and_draws_the_others(tmp_path, sile
         (("--only", "framework/cornr"), "did you mean 'framework/corner'?"),
         (("--only", "corner"), "did you mean 'framework/corner'?"),
         (("induction", "--only", "framework/corner"), "no figure 'framework/corner': there are"),
-        (("framwork",), "no paper 'framwork'; there are ['framework', 'induction']"),
+        (("framwork",), "no paper 'framwork'; there are ['framework', 'induction', 'circuits']"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(tmp_path, arguments, said):
