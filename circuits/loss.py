@@ -16,6 +16,7 @@ from circuits.recipe import Recipe
 
 def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
+    model.cfg.check_predicts("the next-token loss is")
     resid = model(rows[:, :-1], stop_at_layer=model.cfg.n_layers)
     return F.linear_cross_entropy(
         model.ln_final(resid).flatten(0, 1),
