@@ -120,23 +120,6 @@ class GPTConfig:
         """True when no token sees what comes after it."""
         return self.attention_dir == "causal"
 
-    def check_causal(self, what: str) -> None:
-        """ValueError where attention is bidirectional, for `what` that needs it causal."""
-        if not self.causal:
-            raise ValueError(
-                f"{what} for causal attention only: this model has "
-                f"attention_dir={self.attention_dir!r}"
-            )
-
-    def check_predicts(self, what: str) -> None:
-        """ValueError unless the logits are of the next token, for `what` that takes them so."""
-        self.check_causal(what)
-        if self.d_vocab_out not in (None, self.d_vocab):
-            raise ValueError(
-                f"{what} for logits of the next token only: this model has "
-                f"d_vocab_out={self.d_vocab_out}, and d_vocab={self.d_vocab}"
-            )
-
     @property
     def device(self) -> None:
         """None, as are the next two, which TransformerLens's tools ask for: a model has a device
@@ -168,6 +151,25 @@ class GPTConfig:
     def from_json(cls, text: str) -> "GPTConfig":
         """The config written by `to_json`; every check of the constructor applies."""
         return cls(**json.loads(text))
+
+
+def check_causal(cfg: Any, what: str) -> None:
+    """ValueError where a config, ours or TransformerLens's, lets tokens see what comes after them,
+    for `what` that rests on their not doing so."""
+    direction = getattr(cfg, "attention_dir", "causal")
+    if direction != "causal":
+        raise ValueError(f"{what} needs causal attention, and attention_dir={direction!r}")
+
+
+def check_predicts(cfg: Any, what: str) -> None:
+    """ValueError unless logits are of the next token, for `what` that takes them so."""
+    check_causal(cfg, what)
+    out = getattr(cfg, "d_vocab_out", None)
+    if out not in (None, cfg.d_vocab):
+        raise ValueError(
+            f"{what} needs logits of the next token, and d_vocab_out={out} is not "
+            f"d_vocab={cfg.d_vocab}"
+        )
 
 
 _ELSEWHERE = {

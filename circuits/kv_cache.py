@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.config import GPTConfig
+from circuits.config import GPTConfig, check_causal
 
 Heads = Float[Tensor, "batch pos head d_head"]
 Sources = Float[Tensor, "batch src head d_head"]
@@ -117,7 +117,7 @@ class KeyValueCache:
     def check(self, cfg: GPTConfig, batch: int, n: int, layers: int) -> None:
         """ValueError unless `n` new positions of `batch` rows can go on from here, through so many
         layers of a model of this config."""
-        cfg.check_causal("past_kv_cache is")
+        check_causal(cfg, "past_kv_cache")
         if len(self.layers) != cfg.n_layers:
             raise ValueError(f"past_kv_cache is of {len(self.layers)} layers, and the model has "
                              f"{cfg.n_layers}")  # fmt: skip

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from circuits.attention import Attention, Seen, visible
-from circuits.config import GPTConfig
+from circuits.config import GPTConfig, check_predicts
 from circuits.hooks import Hooked, HookPoint
 from circuits.kv_cache import KeyValueCache, LayerPast
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, norm
@@ -166,7 +166,7 @@ class GPT(Hooked, Stacked, Speaks):
         if (wants_loss and stop_at_layer is not None) or (loss_per_token and not wants_loss):
             raise ValueError("a loss wants return_type='loss' or 'both', and no stop_at_layer")
         if wants_loss:
-            self.cfg.check_predicts("the next-token loss is")
+            check_predicts(self.cfg, "the next-token loss")
         first, stop = self._layer(start_at_layer, 0), self._layer(stop_at_layer, self.cfg.n_layers)
         if first > stop:
             raise ValueError(f"cannot start at layer {first} and stop before layer {stop}")

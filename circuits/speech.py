@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from circuits.config import GPTConfig
+from circuits.config import GPTConfig, check_predicts
 from circuits.kv_cache import KeyValueCache
 from circuits.tokens import Vocabulary, checked_mask, checked_tokens
 
@@ -94,7 +94,7 @@ class Speaks(nn.Module):
         them; the final norm and the unembedding are run at the last position. Gradients are not
         kept. ValueError for settings that mean nothing, and for more than n_ctx tokens.
         """
-        self.cfg.check_predicts("generate is")
+        check_predicts(self.cfg, "generate")
         _check(max_new_tokens, temperature, top_k, top_p, return_type)
         is_text = not isinstance(input, Tensor)
         wants_text = return_type == "str" or (return_type == "input" and is_text)
