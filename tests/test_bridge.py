@@ -276,34 +276,3 @@ def test_analyses_of_a_bridge_are_those_of_its_gpt():
         assert torch.allclose(
             torch.tensor(analysis(theirs).values), torch.tensor(analysis(gpt).values)
         )
-
-
-def test_the_tools_of_transformer_lens_run_on_a_gpt():
-    """Patching, heads and attribution; test_residual.py has more of its ActivationCache."""
-    from transformer_lens import ActivationCache, head_detector, patching
-
-    gpt, clean, corrupted = tiny(d_mlp=6, act_fn="gelu"), TOKENS[:1], tiny_tokens(seed=2)[:1]
-
-    def metric(logits):
-        return logits[0, -1, 3]
-
-    with torch.no_grad():
-        _, cache = gpt.run_with_cache(clean)
-        heads = patching.get_act_patch_attn_head_out_all_pos(gpt, corrupted, cache, metric)
-        z = gpt.run_with_hooks(corrupted, fwd_hooks=[("blocks.1.attn.hook_z", _head_2_of(cache))])
-    assert torch.isclose(heads[1, 2].double(), metric(z))
-    results = ActivationCache(dict(cache), gpt).stack_head_results(layer=-1)
-    _, own = gpt.run_with_cache(clean, names_filter="*hook_result")
-    mine = torch.cat([own["result", layer].movedim(2, 0) for layer in range(2)])
-    assert torch.allclose(results, mine)
-    ships = load("attn-only-2l")
-    found = head_detector.detect_head(ships, "He said that he saw", "previous_token_head")
-    assert found.argmax() == int(attention.previous_token(ships).argmax())
-
-
-def _head_2_of(cache):
-    def patch(z, hook):
-        z[:, :, 2] = cache[hook.name][:, :, 2]
-        return z
-
-    return patch
