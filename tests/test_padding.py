@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from circuits import GPT, bridge, load
+from circuits import GPT, bridge, load, paths, residual, scores
 from circuits.kv_cache import KeyValueCache
 from tests.conftest import OTHER_TASKS, VARIANTS, tiny, tiny_tokens, variant_name
 
@@ -70,6 +70,22 @@ def test_no_token_looks_at_a_pad_and_a_pad_at_nothing_that_is_hidden(side):
 
 
 @SIDES
+@pytest.mark.parametrize("positions", ["standard", "shortformer"])
+def test_a_padded_run_comes_apart_like_any_other(positions, side):
+    model, (tokens, mask) = tiny(positional_embedding_type=positions), padded(side)
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(tokens, attention_mask=mask)
+        for parts in (residual.components(model, cache), paths.grouped(model, cache, "start"),
+                      scores.grouped(model, cache, "L1H2")):  # fmt: skip
+            assert parts.remainder.abs().max() < 1e-10
+        assert torch.allclose(paths.grouped(model, cache).whole, logits, rtol=0, atol=1e-10)
+        one = scores.by_token(model, cache, "L1H2", dest=5, src=4)
+    whole = cache["attn_scores", 1][:, 2, 5, 4]
+    real = mask[:, 4:].all(1)
+    assert torch.allclose(one.sum((1, 2))[real], whole[real], rtol=0, atol=1e-10)
+
+
+@SIDES
 def test_the_loss_is_of_tokens_after_tokens_alone(side):
     model, (tokens, mask) = tiny(), padded(side)
     each = model(tokens, return_type="loss", loss_per_token=True, attention_mask=mask)
@@ -132,6 +148,19 @@ def test_it_is_what_hugging_face_makes_of_an_attention_mask(side):
         logits = bridge.from_hugging_face(theirs)(tokens, attention_mask=mask)
     real = mask.bool()
     assert torch.allclose(logits[real], expected[real], rtol=0, atol=1e-10)
+
+
+def test_a_hook_on_scores_can_hide_pads_as_ported_code_does():
+    model, (tokens, mask) = tiny(attention_dir="bidirectional"), padded("right")
+
+    def hide(scores, hook):
+        scores[(mask == 0)[:, None, None].expand_as(scores)] = -torch.inf
+
+    with torch.no_grad():
+        hidden = model.run_with_hooks(tokens, fwd_hooks=[("blocks.*.hook_attn_scores", hide)])
+        masked = model(tokens, attention_mask=mask)
+    real = mask.bool()
+    assert torch.allclose(hidden[real], masked[real], rtol=0, atol=1e-10)
 
 
 def test_a_mask_that_hides_nothing_changes_nothing():
