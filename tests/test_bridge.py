@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from analyses import attention, induction
-from circuits import GPT, GPTConfig, bridge, load
+from circuits import GPT, GPTConfig, bridge, hooks, load
 from circuits.data import train_tokenizer
 from tests.conftest import TINY, tiny, tiny_tokens
 from tests.test_checkpoints import THEIRS, checkpoint
+from tests.test_hook_semantics import COMMON
 from tests.test_model import BRIDGES, DTYPES, close, native_bridge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries behind the door
@@ -306,3 +307,28 @@ def _head_2_of(cache):
         return z
 
     return patch
+
+
+def rooted(root, point):
+    """The smallest model with two hook points, on a root and of points of either library."""
+
+    class Rooted(root):
+        def __init__(self):
+            super().__init__()
+            self.hook_embed, self.hook_pos_embed = point(), point()
+            self.setup() if hasattr(self, "setup") else self.name_hooks()
+
+        def forward(self, x):
+            return self.hook_pos_embed(3 * self.hook_embed(2 * x))
+
+    return Rooted()
+
+
+@pytest.mark.parametrize("scenario", COMMON, ids=lambda scenario: scenario.__name__)
+def test_hooks_do_what_hooks_of_a_HookedRootModule_do(scenario):
+    from transformer_lens.hook_points import HookPoint as TheirPoint
+    from transformer_lens.HookedRootModule import HookedRootModule
+
+    x = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    theirs = scenario(rooted(HookedRootModule, TheirPoint), x)
+    assert theirs and theirs == scenario(rooted(hooks.Hooked, hooks.HookPoint), x)

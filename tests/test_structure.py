@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
-                 "weights", "layers", "kv_cache", "speech", "model", "folding", "checkpoints",
+    "circuits": ["config", "components", "cache", "hook_points", "hooks", "tokens", "products",
+                 "factored", "weights", "layers", "kv_cache", "speech", "model", "folding",
+                 "checkpoints",
                  "bridge", "pretrained", "parts", "stream", "algebra", "composition", "residual",
                  "frozen", "paths", "scores", "ground_truth", "text", "synthetic", "data", "files",
                  "shards", "recipe",
