@@ -21,9 +21,10 @@ from torch import Tensor
 
 from analyses import ablation, attention, induction
 from circuits import distributed
+from circuits.checkpoints import load_weights
 from circuits.files import PART, replacing
 from circuits.model import GPT
-from circuits.pretrained import load, load_weights
+from circuits.pretrained import load
 from circuits.snapshots import Progress
 
 FILE = "history.npz"

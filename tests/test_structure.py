@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hook_points", "hooks", "tokens", "products",
                  "factored", "weights", "layers", "kv_cache", "speech", "model", "folding",
-                 "checkpoints",
+                 "weight_files", "checkpoints",
                  "bridge", "pretrained", "parts", "stream", "algebra", "composition", "residual",
                  "frozen", "paths", "scores", "ground_truth", "text", "synthetic", "data", "files",
                  "shards", "recipe",
