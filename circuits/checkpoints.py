@@ -80,18 +80,26 @@ def from_state_dict(
     A pickle is read as weights only and runs nothing. ValueError for a field that cannot be
     expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
     """
-    named = read_weights(Path(weights)) if isinstance(weights, str | Path) else weights
-    return built(cfg if isinstance(cfg, GPTConfig) else config_of(cfg), named, tokenizer, dtype)
+    cfg = cfg if isinstance(cfg, GPTConfig) else config_of(cfg)
+    return built(cfg, Path(weights) if isinstance(weights, str) else weights, tokenizer, dtype)
 
 
 def built(
     cfg: GPTConfig,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor] | Path,
     tokenizer: Vocabulary | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> GPT:
-    """The GPT of a config and of its weights by name, in eval mode, on CPU; ValueError where they
-    do not fit, before anything of the config's size is allocated."""
+    """The GPT of a config and of its weights by name, or of a file of them; in eval mode, on CPU.
+
+    ValueError where they do not fit, before anything of the config's size is allocated.
+    """
+    if isinstance(weights, Path):
+        named = read_weights(weights)
+        try:
+            return built(cfg, named, tokenizer, dtype)
+        except ValueError as error:
+            raise ValueError(f"{weights}: {error}") from None
     _check_sizes(cfg, weights)
     model = GPT(cfg, tokenizer).to(dtype)
     load_weights(model, weights)
@@ -140,7 +148,7 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
     if not str(norm).startswith("RMS"):
         always["final_rms"] = False
     for name, value in always.items():
-        if given.get(name, value) != value:
+        if name in given and given[name] != value:
             raise ValueError(
                 f"{name}={given[name]!r} cannot be expressed: in a GPT it is always {value!r}"
             )
@@ -179,8 +187,12 @@ def _check_known(fields: Mapping[str, Any]) -> None:
 
 def _check_local(given: Mapping[str, Any], n_ctx: int) -> None:
     """Local attention is the whole triangle where the window holds the context."""
-    local = given.get("use_local_attn", False) and "local" in given.get("attn_types", ["local"])
-    window = given.get("window_size", 0)
+    types, window = given.get("attn_types", ["local"]), given.get("window_size", 0)
+    if not isinstance(types, list | tuple) or not isinstance(window, int):
+        raise ValueError(
+            f"attn_types must be a list and window_size a whole number, got {types!r}, {window!r}"
+        )
+    local = given.get("use_local_attn", False) and "local" in types
     if local and window < n_ctx:
         raise ValueError(
             f"use_local_attn=True cannot be expressed: with window_size={window} not every head "

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from circuits import bridge
-from circuits.checkpoints import built, read_tokenizer, read_weights
+from circuits.checkpoints import built, read_tokenizer
 from circuits.config import GPTConfig
 from circuits.model import GPT
 
@@ -71,7 +71,7 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None
     text = folder / "tokenizer.json"
     vocabulary = read_tokenizer(text) if os.path.lexists(text) else None
-    return built(cfg, read_weights(folder / "model.safetensors"), vocabulary, dtype)
+    return built(cfg, folder / "model.safetensors", vocabulary, dtype)
 
 
 def save(

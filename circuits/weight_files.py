@@ -70,8 +70,8 @@ def _check_pickle(pickled: bytes) -> None:
     stack: list[int | None] = []  # None is a mark
     memo: dict[int, int | None] = {}
     for code, given, _ in pickletools.genops(pickled):
-        if code.name == "GLOBAL" and not _GLOBAL.fullmatch(str(given)):
-            raise ValueError(f"{given} is nothing that puts tensors together")
+        if "GLOBAL" in code.name and not _GLOBAL.fullmatch(str(given)):
+            raise ValueError(f"{given or code.name} is nothing that puts tensors together")
         if "PUT" in code.name:
             memo[int(str(given))] = stack[-1]
             continue
