@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from circuits import GPT, GPTConfig
-from circuits.pretrained import load_weights
+from circuits.checkpoints import load_weights
 from tests.conftest import TINY, tiny, tiny_tokens
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
