@@ -12,7 +12,7 @@ import torch
 from analyses import attention, induction
 from circuits import bridge
 from circuits.checkpoints import from_state_dict
-from tests.conftest import TINY, tiny_tokens
+from tests.conftest import TINY, tiny, tiny_tokens
 from tests.test_model import close
 
 pytestmark = [
@@ -41,7 +41,9 @@ def hooked(**fields):
 @pytest.mark.parametrize("fields", [
     {"normalization_type": None, **SHORTFORMER}, {"normalization_type": "LN", **SHORTFORMER},
     {"normalization_type": "LN", **MLP}, {"normalization_type": "LNPre", **MLP},
-    {"normalization_type": "RMS", **MLP}, {"normalization_type": "RMSPre"}])  # fmt: skip
+    {"normalization_type": "RMS", **MLP}, {"attention_dir": "bidirectional"},
+    {"normalization_type": "RMSPre", "d_vocab_out": 5, "d_mlp": 9, "act_fn": "solu"},
+    {"normalization_type": "LNPre", "d_mlp": 9, "act_fn": "solu_ln"}])  # fmt: skip
 def test_it_has_equal_logits_and_activations_at_every_hook_both_have(fields):
     theirs = hooked(**fields)
     gpt = bridge.from_transformer_lens(theirs)
@@ -74,6 +76,11 @@ def test_what_a_gpt_lacks_is_refused_by_field():
         bridge.from_transformer_lens(hooked(positional_embedding_type="rotary", d_head=4))
     with pytest.raises(ValueError, match="n_key_value_heads=1"):
         bridge.from_transformer_lens(hooked(n_key_value_heads=1))
+
+
+def test_what_its_native_bridges_lack_is_refused_by_field():
+    with pytest.raises(ValueError, match="act_fn='solu'"):
+        bridge.to_transformer_lens(tiny(d_mlp=7, act_fn="solu"))
 
 
 def test_analyses_of_it_are_those_of_its_gpt():
