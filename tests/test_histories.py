@@ -16,9 +16,10 @@ from analyses.figures import (
     induction_heads,
     induction_tokens,
 )
-from analyses.figures.drawing import LeftOut, at_initialisation
+from analyses.figures.drawing import LeftOut
 from analyses.figures.runs import CONTROL, ZOO, runs
 from circuits import load, save
+from circuits.controls import at_initialisation
 from circuits.pretrained import folder_of
 
 STEPS = np.array(recording.history_steps(4000))

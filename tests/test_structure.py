@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
                  "weights", "layers", "kv_cache", "speech", "model", "folding", "checkpoints",
-                 "bridge", "pretrained", "parts", "stream", "algebra", "composition", "residual",
-                 "frozen", "paths", "scores", "ground_truth", "text", "synthetic", "data", "files",
-                 "shards", "recipe",
+                 "bridge", "pretrained", "controls", "parts", "stream", "algebra", "composition",
+                 "residual", "frozen", "paths", "scores", "ground_truth", "text", "synthetic",
+                 "data", "files", "shards", "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
                  "sharded", "snapshots", "loss", "training"],
     "analyses": ["labelled", "prompts", "passages", "masks", "attention", "patterns",
