@@ -22,7 +22,7 @@ FLOORS = {
                  "long_context", "induction", "copying", "detectors",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
                  "importance", "metrics", "patching", "path_patching", "attribution", "discovery",
-                 "ablation", "idealised", "recording", "dynamics", "in_context", "evaluation",
+                 "ablation", "idealised", "recording", "in_context", "dynamics", "evaluation",
                  "toys", "plots",
                  "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
                  "measure_commands", "figure_commands", "explore_command", "cli"],
