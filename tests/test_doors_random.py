@@ -4,6 +4,7 @@ Everything runs in one process without the type checker, as users do, which may 
 and 700 MB more than it has after the imports: a crash, a hang or a bomb ends it and fails the rest.
 """
 
+import atexit
 import dataclasses
 import functools
 import json
@@ -41,6 +42,7 @@ MEGABYTE = 2**20
 def saved() -> Path:
     """A folder with a model in it, both as `save` writes it and as a .pth file."""
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     model = GPT(CFG, train_tokenizer(["one two one two one"], 262))
     save(model, folder)
     torch.save(model.state_dict(), folder / "model.pth")
