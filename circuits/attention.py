@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.hook_v = HookPoint()  # [batch pos head d_head]
         self.hook_attn_scores = HookPoint(pos_dim=2)  # [batch head dest src], -inf where unseen
         self.hook_pattern = HookPoint(pos_dim=2)  # [batch head dest src]
-        self.hook_z = HookPoint()  # [batch pos head d_head]
+        self.hook_z = HookPoint(shared=True)  # [batch pos head d_head], which autograd keeps too
         self.hook_result = HookPoint(per_head=True)  # [batch pos head d_model]
 
     def forward(

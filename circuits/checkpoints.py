@@ -111,8 +111,10 @@ def _check_sizes(cfg: GPTConfig, weights: Mapping[str, Tensor]) -> None:
     layers = sum(name.endswith(".attn.W_Q") for name in weights)
     if layers != cfg.n_layers:
         raise ValueError(f"{layers} layers are in the checkpoint, and n_layers={cfg.n_layers}")
-    d_vocab_out = getattr(cfg, "d_vocab_out", None) or cfg.d_vocab
-    sizes = {"embed.W_E": (cfg.d_vocab, cfg.d_model), "unembed.W_U": (cfg.d_model, d_vocab_out)}
+    sizes: dict[str, tuple[int, ...]] = {
+        "embed.W_E": (cfg.d_vocab, cfg.d_model),
+        "unembed.W_U": (cfg.d_model, cfg.d_vocab_out or cfg.d_vocab),
+    }
     if cfg.n_layers:
         sizes["blocks.0.attn.W_Q"] = (cfg.n_heads, cfg.d_model, cfg.d_head)
     if cfg.n_layers and cfg.d_mlp is not None:

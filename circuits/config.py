@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -70,19 +71,22 @@ class GPTConfig:
         least = {"n_layers": 0, "d_model": 1, "n_heads": 1, "d_head": 1, "d_vocab": 1, "n_ctx": 1}
         for name, bound in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < bound:
+            if not _is_whole(value, bound):
                 raise ValueError(f"{name} must be a whole number >= {bound}, got {value!r}")
+        if not (_is_whole(self.seed, -(2**63)) and self.seed < 2**63):
+            raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
         for name in ("bias", "smeared_keys"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name in ("attn_scale", "eps", "init_range", "sinusoid_base", "sinusoid_scale"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
+            may_be_none = name not in ("eps", "init_range")
+            if not (_is_positive(value) or (value is None and may_be_none)):
                 raise ValueError(f"{name} must be a number > 0, got {value!r}")
-        out = self.d_vocab_out
-        if out is not None and (not isinstance(out, int) or isinstance(out, bool) or out < 1):
+        if self.d_vocab_out is not None and not _is_whole(self.d_vocab_out, 1):
             raise ValueError(
-                f"d_vocab_out must be a whole number >= 1, or None for d_vocab, got {out!r}"
+                f"d_vocab_out must be a whole number >= 1, or None for d_vocab, "
+                f"got {self.d_vocab_out!r}"
             )
         self._check_choice("attention_dir", DIRECTIONS)
         self._check_choice("normalization_type", NORMALIZATIONS)
@@ -92,7 +96,7 @@ class GPTConfig:
                 f"act_fn={self.act_fn!r} would do nothing: d_mlp is None, the model has no MLP"
             )
         if self.d_mlp is not None:
-            if not isinstance(self.d_mlp, int) or self.d_mlp < 1:
+            if not _is_whole(self.d_mlp, 1):
                 raise ValueError(
                     f"d_mlp must be a whole number >= 1, or None for attention-only, "
                     f"got {self.d_mlp!r}"
@@ -151,6 +155,16 @@ class GPTConfig:
     def from_json(cls, text: str) -> "GPTConfig":
         """The config written by `to_json`; every check of the constructor applies."""
         return cls(**json.loads(text))
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_positive(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value <= sys.float_info.max
 
 
 def check_causal(cfg: Any, what: str) -> None:
