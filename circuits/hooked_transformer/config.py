@@ -118,8 +118,8 @@ class HookedTransformerConfig(GPTConfig):
         return cls(**config_dict)
 
     @classmethod
-    def unwrap(cls, config: GPTConfig | Mapping[str, Any]) -> "HookedTransformerConfig":
-        """The same config, or that of a GPTConfig or a dict."""
+    def unwrap(cls, config: Any) -> "HookedTransformerConfig":
+        """The config itself, or that of a GPTConfig or a dict of fields; ValueError for others."""
         if isinstance(config, HookedTransformerConfig):
             return config
         if not isinstance(config, GPTConfig | Mapping):

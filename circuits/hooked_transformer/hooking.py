@@ -57,7 +57,7 @@ class HooksAsBefore(Hooked):
     def reset_hooks(
         self,
         clear_contexts: bool = True,
-        direction: Literal["fwd", "bwd", "both"] = "both",
+        direction: str = "both",
         including_permanent: bool = False,
     ) -> None:
         """Detach all hooks of a direction, whoever attached them, permanent ones only if named."""

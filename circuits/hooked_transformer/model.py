@@ -72,14 +72,15 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
 
     def __init__(
         self,
-        cfg: GPTConfig | Mapping[str, Any],
+        cfg: Any,
         tokenizer: Any = None,
         move_to_device: bool = True,
         default_padding_side: Side | None = None,
     ) -> None:
         wanted = HookedTransformerConfig.unwrap(cfg)
         seed = drawn_seed() if wanted.seed is None else wanted.seed
-        super().__init__(wanted.made(seed=seed), tokenizer)
+        super().__init__(wanted.made(seed=seed))
+        self.tokenizer = tokenizer
         self.default_padding_side = checked_side(default_padding_side or "right")
         self._follow_flags()
         self.to(wanted.device if move_to_device else self.W_E.device, wanted.dtype)

@@ -1,6 +1,6 @@
 """HookedTransformer's names for what weights are and do."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import einsum
@@ -81,7 +81,7 @@ class WeightsAsBefore(Stacked):
 
     def tokens_to_residual_directions(
         self, tokens: str | int | Int[Tensor, "*batch_pos"]
-    ) -> Float[Tensor, "*batch_pos d_model"]:
+    ) -> Float[Tensor, "*lead d_model"]:
         """What the final normed stream is multiplied by for the logit of a token: its column of
         W_U, or one for each of several tokens."""
         ids: Any = self.to_single_token(tokens) if isinstance(tokens, str) else tokens  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ class WeightsAsBefore(Stacked):
         return [str(Head(layer, head)) for layer in range(n) for head in heads]
 
     def all_composition_scores(
-        self, mode: Literal["Q", "K", "V"]
+        self, mode: str
     ) -> Float[Tensor, "writer_layer writer reader_layer reader"]:
         """||W_OV M|| / (||W_OV|| ||M||) of every head with every later one, and 0 where the
         writer's layer is not the earlier one. M is W_QK (Q), W_QK^T (K) or W_OV (V).
