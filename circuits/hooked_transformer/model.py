@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.config import GPTConfig
 from circuits.folding import process_weights
 from circuits.hooked_transformer.config import OURS, HookedTransformerConfig
 from circuits.hooked_transformer.hooking import HooksAsBefore
