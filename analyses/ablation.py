@@ -90,7 +90,7 @@ def ablated(
         for one in experiments for writer in one.writers
     }  # fmt: skip
     run = _Run(model, tokens, clean, written, pos, kind)
-    metric = metric or metrics.mean_loss(tokens)
+    metric = metric or metrics.next_token_loss(model, tokens)
     rows = [sweep(model, tokens, [[]], metric, at=at, **how)]
     for start in range(0, len(experiments), TOGETHER):
         cells = [_cell(run, one) for one in experiments[start : start + TOGETHER]]

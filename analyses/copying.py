@@ -19,6 +19,7 @@ from analyses.labelled import per_head
 from circuits.algebra import K_composed_QK, full_OV, full_QK
 from circuits.components import AnyHead, every_head
 from circuits.components import head as head_of
+from circuits.config import check_predicts
 from circuits.factored import FactoredMatrix
 from circuits.model import GPT
 from circuits.products import Progress, blocks
@@ -132,6 +133,7 @@ def own_top(
 def _own_ranks(
     model: GPT, block_bytes: int, progress: Progress | None
 ) -> Int[Tensor, "layer head token"]:
+    check_predicts(model.cfg, "copying")
     OV, cfg = full_OV(model), model.cfg
     parts = blocks(cfg.d_vocab, cfg.d_vocab * model.W_E.element_size(), block_bytes)
     steps = [(at, part) for at in every_head(cfg) for part in parts]

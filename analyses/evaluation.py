@@ -17,6 +17,7 @@ from xarray import Dataset
 from analyses.dynamics import in_context_score
 from analyses.labelled import head_coords
 from analyses.masks import BEHAVIOURS
+from circuits.config import check_predicts
 from circuits.distributed import rank, share, total
 from circuits.model import GPT
 
@@ -66,6 +67,7 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
 
 def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
     """Sums over some windows of what `over` averages, and of its squares."""
+    check_predicts(model.cfg, "an evaluation")
     tokens = rows[:, :-1]
     with torch.no_grad():
         logits, cache = model.run_with_cache(

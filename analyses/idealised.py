@@ -86,7 +86,7 @@ def substituted(
     tokens = checked_tokens(tokens, model.cfg).to(model.W_E.device)
     if patterns is None:
         patterns = {name: pattern(tokens) for name, pattern in PATTERNS.items()}
-    metric = metric or metrics.mean_loss(tokens)
+    metric = metric or metrics.next_token_loss(model, tokens)
     sets = ablation.sets(names)
     without = ablation.ablated(model, tokens, names, metric=metric, by=by, reference=reference)
     cells = [_cell(model, tokens, one, pattern) for one in sets for pattern in patterns.values()]

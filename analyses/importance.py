@@ -21,6 +21,7 @@ from xarray import DataArray
 
 from circuits import components, paths
 from circuits.cache import Cache
+from circuits.config import check_predicts
 from circuits.frozen import arrived, carried, source, starts
 from circuits.hooks import HookPoint
 from circuits.model import GPT, token_loss
@@ -40,6 +41,12 @@ def loss(logits: Logits, tokens: Tokens) -> Float[Tensor, ""]:
     return token_loss(logits, tokens).mean()
 
 
+def _next_tokens(model: GPT, tokens: Tokens, metric: Metric = loss) -> Int[Tensor, "batch pos"]:
+    if metric is loss:
+        check_predicts(model.cfg, "the next-token loss")
+    return checked_tokens(tokens, model.cfg)
+
+
 def by_order(model: GPT, tokens: Tokens) -> DataArray:
     """Loss in nats of all terms that pass at most n heads, (order), from 0 to n_layers; the last is
     the model's own.
@@ -49,7 +56,7 @@ def by_order(model: GPT, tokens: Tokens) -> DataArray:
     anew in each run, as in the paper; `frozen_by_order` keeps the scales too. Biases of the heads
     count with the heads. ValueError for a model with MLPs.
     """
-    tokens = checked_tokens(tokens, model.cfg)
+    tokens = _next_tokens(model, tokens)
     forced, losses, written = _patterns(model, tokens), [], {}
     for _ in range(model.cfg.n_layers + 1):
         run, written = _run(model, tokens, forced, written)
@@ -65,7 +72,7 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
     another model, and for a model with MLPs.
     """
     _require_attention_only(model)
-    tokens = checked_tokens(tokens, model.cfg)
+    tokens = _next_tokens(model, tokens)
     with torch.no_grad():
         cache = model.run_with_cache(tokens)[1] if cache is None else cache
         orders = paths.grouped(model, same_run(model, cache, tokens), "order")
@@ -80,7 +87,7 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
     Terms of order 0 and 1 only, the paper's split of individual heads: what each head makes of the
     embedding. ValueError for a model with MLPs.
     """
-    tokens = checked_tokens(tokens, model.cfg)
+    tokens = _next_tokens(model, tokens)
     forced = _patterns(model, tokens)
     direct, alone = _run(model, tokens, forced, {})
     layers = list(alone)
@@ -105,7 +112,7 @@ def of_paths(
 ) -> DataArray:
     """What the metric is without a path less what it is, (path), for each path alone: by default
     the nats that the path saves. Patterns and norms are frozen; works with MLPs too."""
-    tokens = checked_tokens(tokens, model.cfg)
+    tokens = _next_tokens(model, tokens, metric)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         own = metric(logits, tokens)
@@ -127,7 +134,7 @@ def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataA
     earlier one. Patterns and norms are frozen; works with MLPs too."""
     heads = components.every_head(model.cfg)
     values = np.full((len(heads), len(heads)), np.nan)
-    tokens = checked_tokens(tokens, model.cfg)
+    tokens = _next_tokens(model, tokens, metric)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         own = metric(logits, tokens)

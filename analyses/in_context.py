@@ -13,6 +13,7 @@ from xarray import DataArray
 
 from analyses import dynamics
 from analyses.labelled import Model, interval
+from circuits.config import check_predicts
 
 LOGITS = 2**24
 "How many are held in memory at a time."
@@ -21,6 +22,7 @@ LOGITS = 2**24
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
     """Loss in nats of rows[:, 1:] given what is before each, (example, index). Index i is the token
     with i tokens before it; so rows may have one token more than the context."""
+    check_predicts(model.cfg, "the next-token loss")
     done, at_once = [], max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
     with torch.no_grad():
         for part in rows.split(at_once):

@@ -16,6 +16,7 @@ from analyses.attention import attention_on, pattern_or_value, prefix_matching, 
 from analyses.labelled import Model, Weighted, mean_per_head, per_head
 from analyses.masks import to_offset
 from circuits.algebra import K_composed_QK, unembedding
+from circuits.config import check_predicts
 from circuits.model import GPT
 
 __all__ = [
@@ -56,6 +57,7 @@ def copying(model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0
     the attended token gets is averaged over sources by attention. attrs["chance"] is that share if
     all are raised alike. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
     """
+    check_predicts(model.cfg, "copying")
     length = min(length, model.cfg.n_ctx - 1)
     tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)
     with torch.no_grad():
@@ -89,6 +91,7 @@ def output_copying(
     They say that the range is 0 to 0.5 and scale it to -1 ... 1, which is 4 x - 1; a head that
     attends to one token has 1, so the bound is not this definition's.
     """
+    check_predicts(model.cfg, "copying")
     length = min(length, model.cfg.n_ctx - 1)
     tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)[:, 1:]
     with torch.no_grad():

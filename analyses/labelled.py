@@ -11,6 +11,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from circuits.components import Head
+from circuits.config import check_causal
 
 Pattern = Float[Tensor, "batch head dest src"]
 RESAMPLES = 1000
@@ -104,6 +105,7 @@ def of_patterns(
 ) -> Float[Tensor, "batch layer head *rest"]:
     """What `of` makes of each layer's pattern, [batch head *rest], in one run without gradients
     that holds one pattern at a time."""
+    check_causal(model.cfg, "what is measured on a pattern")
     layers = range(model.cfg.n_layers)
     if not layers:
         none = torch.zeros(len(tokens), model.cfg.n_heads, *2 * tokens.shape[1:])

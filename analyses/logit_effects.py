@@ -13,6 +13,7 @@ from xarray import DataArray
 from analyses import attention
 from analyses.labelled import per_head
 from circuits import residual
+from circuits.config import check_predicts
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
 
@@ -25,6 +26,7 @@ def by_source(model: GPT, tokens: Int[Tensor, "*batch pos"]) -> DataArray:
     does at `dest`; the last destination, which nothing follows, is 0. Only the direct path: what
     later layers make of it is not in it. ValueError unless there is one row of tokens and a head.
     """
+    check_predicts(model.cfg, "an effect on the next token")
     tokens = checked_tokens(tokens, model.cfg)
     if len(tokens) != 1 or model.cfg.n_layers == 0:
         raise ValueError(

@@ -18,6 +18,7 @@ from xarray import DataArray
 
 from analyses.labelled import Model, mean_per_head
 from analyses.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
+from circuits.config import check_causal
 
 BLOCK = 2**26
 "Bytes of the scores that are held at a time, 64 MiB; their exponentials are as many again."
@@ -95,6 +96,7 @@ def queries_and_keys(
     model: Model, tokens: Tokens, layer: int
 ) -> tuple[Float[Tensor, "batch pos head d_head"], Float[Tensor, "batch pos head d_head"]]:
     """q / scale and k of one layer, as they meet in its scores; ValueError where they do not."""
+    check_causal(model.cfg, "a long context")
     kind = getattr(model.cfg, "positional_embedding_type", "none")
     if kind not in KINDS:
         raise ValueError(f"with {kind} positions a score is not q . k / scale: wanted {KINDS}")

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.labelled import Model
+from circuits.config import check_predicts
 from circuits.interventions import Metric
 
 Logits = Float[Tensor, "batch *pos d_vocab"]
@@ -34,6 +36,12 @@ def loss(right: Tokens) -> Metric:
         return F.cross_entropy(last, right.to(last.device), reduction="none")
 
     return metric
+
+
+def next_token_loss(model: Model, tokens: Int[Tensor, "batch pos"]) -> Metric:
+    """`mean_loss` of all tokens; ValueError for a model whose logits are of something else."""
+    check_predicts(model.cfg, "the next-token loss")
+    return mean_loss(tokens)
 
 
 def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from analyses import ablation, attention, induction
 from circuits import distributed
+from circuits.config import check_predicts
 from circuits.files import PART, replacing
 from circuits.model import GPT
 from circuits.pretrained import load, load_weights
@@ -55,6 +56,7 @@ def history_steps(total: int, count: int = 150) -> list[int]:
 
 def losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
     """Loss in nats of rows[:, 1:] given what is before each; a few rows at a time, kept on CPU."""
+    check_predicts(model.cfg, "the next-token loss")
     device, done = model.W_E.device, []
     at_once = max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
     with torch.no_grad():

@@ -70,7 +70,7 @@ class Sizes:
         """`every`: logits are made at all positions, not at one."""
         self.cfg, self.every, self.by_position = model.cfg, every, by_position
         self.batch, self.n = tokens.shape
-        self.width = model.W_E.element_size()
+        self.width, self.d_vocab_out = model.W_E.element_size(), model.W_U.shape[1]
 
     def kept(self) -> int:
         """Streams and, with room for as many again, keys and values of the clean run; its logits
@@ -78,7 +78,7 @@ class Sizes:
         cfg, inner = self.cfg, self.cfg.n_heads * self.cfg.d_head
         keys = 2 * (3 if cfg.smeared_keys else 2) * inner if self.by_position else 0
         each = (cfg.n_layers + 1) * cfg.d_model + cfg.n_layers * keys
-        each += cfg.d_vocab if self.every else 0
+        each += self.d_vocab_out if self.every else 0
         return self.width * self.batch * self.n * each
 
     def run(self, pos: int = 0) -> int:
@@ -87,7 +87,7 @@ class Sizes:
         inner = cfg.n_heads * cfg.d_head
         block = 8 * cfg.d_model + 4 * inner + 3 * cfg.n_heads * self.n + 3 * (cfg.d_mlp or 0)
         keys = (3 if cfg.smeared_keys else 2) * inner * (self.n + pos) if pos else 0
-        logits = (tail if self.every else 1) * 3 * cfg.d_vocab
+        logits = (tail if self.every else 1) * 3 * self.d_vocab_out
         return self.width * self.batch * (tail * block + keys + logits)
 
     def at_once(self, memory: int, pos: int = 0) -> int:

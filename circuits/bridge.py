@@ -110,10 +110,11 @@ def _native_bridge(gpt: GPT) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     shared = ("n_layers", "d_model", "n_heads", "d_head", "d_vocab", "n_ctx", "d_mlp", "attn_only",
-              "normalization_type", "eps")  # fmt: skip
+              "normalization_type", "eps", "attention_dir")  # fmt: skip
     cfg = TransformerBridgeConfig(
         **{name: getattr(gpt.cfg, name) for name in shared},
         act_fn=gpt.cfg.act_fn or "gelu",
+        d_vocab_out=gpt.W_U.shape[1],
         attn_scale=gpt.cfg.attn_scale or -1.0,
         init_weights=False,
     )

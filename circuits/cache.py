@@ -11,7 +11,7 @@ from torch import Tensor
 CacheKey = str | tuple[str, int] | tuple[str, int, str]
 
 _IN_ATTN = {"q", "k", "v", "z", "rot_q", "rot_k", "attn_scores", "pattern", "result"}
-_IN_MLP = {"pre", "post"}
+_IN_MLP = {"pre", "mid", "post"}
 _IN_NORM = {"scale", "normalized"}
 _ALIASES = {"attn": "pattern", "attn_logits": "attn_scores"}
 

@@ -24,9 +24,10 @@ from circuits.tokens import Vocabulary
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
           "positional_embedding_type", "use_attn_scale", "use_local_attn", "window_size",
-          "attn_types", "n_key_value_heads", "d_vocab_out", "final_rms")  # fmt: skip
+          "attn_types", "n_key_value_heads", "attention_dir", "d_vocab_out",
+          "final_rms")  # fmt: skip
 _ALWAYS = {
-    "attention_dir": "causal", "gated_mlp": False, "parallel_attn_mlp": False,
+    "gated_mlp": False, "parallel_attn_mlp": False,
     "scale_attn_by_inverse_layer_idx": False, "post_embedding_ln": False, "use_qk_norm": False,
     "use_normalization_before_and_after": False, "rmsnorm_uses_offset": False,
     "num_experts": None, "experts_per_token": None, "scale_embedding": False,
@@ -89,7 +90,7 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
     shape = {name: given[name] for name in _SHAPES}
     n_heads = given.get("n_heads", shape["d_model"] // shape["d_head"])
     norm = fields.get("normalization_type", "LN")
-    always = {**_ALWAYS, "n_key_value_heads": n_heads, "d_vocab_out": shape["d_vocab"]}
+    always = {**_ALWAYS, "n_key_value_heads": n_heads}
     if not str(norm).startswith("RMS"):
         always["final_rms"] = False
     for name, value in always.items():
@@ -98,6 +99,7 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
                 f"{name}={given[name]!r} cannot be expressed: in a GPT it is always {value!r}"
             )
     _check_local(given, shape["n_ctx"])
+    d_vocab_out = given.get("d_vocab_out")
     mlp = {}
     if not given.get("attn_only"):
         act_fn = given.get("act_fn")
@@ -110,6 +112,8 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
         normalization_type=norm,
         positional_embedding_type=given.get("positional_embedding_type", "standard"),
         attn_scale=_scale(given, shape["d_head"]),
+        attention_dir=given.get("attention_dir", "causal"),
+        d_vocab_out=None if d_vocab_out == shape["d_vocab"] else d_vocab_out,
         eps=given.get("eps", 1e-5),
     )
 

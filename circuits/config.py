@@ -5,7 +5,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
+ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu", "solu", "solu_ln")
+DIRECTIONS = ("causal", "bidirectional")
 NORMALIZATIONS = (None, "LN", "LNPre", "RMS", "RMSPre")
 POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
 
@@ -29,7 +30,8 @@ class GPTConfig:
     d_mlp: int | None = None
     "Neurons per MLP; None makes the model attention-only."
     act_fn: str | None = None
-    "One of relu, gelu, gelu_new, silu; wanted exactly when there is an MLP."
+    """One of relu, gelu, gelu_new, silu, solu (x softmax(x)) and solu_ln, which has a norm behind
+    it; wanted exactly when there is an MLP."""
     normalization_type: str | None = "LN"
     "LN and RMS have a learned gain (LN also a bias), LNPre and RMSPre have none, None is no norm."
     positional_embedding_type: str = "standard"
@@ -45,6 +47,10 @@ class GPTConfig:
     "Each key is mixed with the key before it: Olsson et al. 2022, Argument 2."
     attn_scale: float | None = None
     "What attention scores are divided by; None means sqrt(d_head)."
+    attention_dir: str = "causal"
+    "causal: a token sees itself and what is before it; bidirectional: all tokens see all."
+    d_vocab_out: int | None = None
+    "How many logits there are at each position; None means d_vocab."
     eps: float = 1e-5
     "Added to the variance in every norm."
     init_range: float = 0.02
@@ -73,6 +79,12 @@ class GPTConfig:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise ValueError(f"{name} must be a number > 0, got {value!r}")
+        out = self.d_vocab_out
+        if out is not None and (not isinstance(out, int) or isinstance(out, bool) or out < 1):
+            raise ValueError(
+                f"d_vocab_out must be a whole number >= 1, or None for d_vocab, got {out!r}"
+            )
+        self._check_choice("attention_dir", DIRECTIONS)
         self._check_choice("normalization_type", NORMALIZATIONS)
         self._check_choice("positional_embedding_type", POSITIONS)
         if self.d_mlp is None and self.act_fn is not None:
@@ -102,6 +114,11 @@ class GPTConfig:
     def attn_only(self) -> bool:
         """True when no block has an MLP."""
         return self.d_mlp is None
+
+    @property
+    def causal(self) -> bool:
+        """True when no token sees what comes after it."""
+        return self.attention_dir == "causal"
 
     @property
     def device(self) -> None:
@@ -134,6 +151,25 @@ class GPTConfig:
     def from_json(cls, text: str) -> "GPTConfig":
         """The config written by `to_json`; every check of the constructor applies."""
         return cls(**json.loads(text))
+
+
+def check_causal(cfg: Any, what: str) -> None:
+    """ValueError where a config, ours or TransformerLens's, lets tokens see what comes after them,
+    for `what` that rests on their not doing so."""
+    direction = getattr(cfg, "attention_dir", "causal")
+    if direction != "causal":
+        raise ValueError(f"{what} needs causal attention, and attention_dir={direction!r}")
+
+
+def check_predicts(cfg: Any, what: str) -> None:
+    """ValueError unless logits are of the next token, for `what` that takes them so."""
+    check_causal(cfg, what)
+    out = getattr(cfg, "d_vocab_out", None)
+    if out not in (None, cfg.d_vocab):
+        raise ValueError(
+            f"{what} needs logits of the next token, and d_vocab_out={out} is not "
+            f"d_vocab={cfg.d_vocab}"
+        )
 
 
 _ELSEWHERE = {

@@ -58,6 +58,7 @@ def fold_layer_norm(model: GPT) -> GPT:
             _fold(old.ln1, new.attn, f"W_{what}", f"b_{what}")
         if new.mlp is not None:
             _fold(old.ln2, new.mlp, "W_in", "b_in")
+            _fold(old.mlp.ln, new.mlp, "W_out", "b_out")
     _fold(model.ln_final, folded.unembed, "W_U", "b_U")
     return folded
 

@@ -60,13 +60,14 @@ def sweep(
     not give one finite number for each example, and for values that do not fit the run.
 
     Hooks that are attached stay in force, and see experiments from their first layer on; while
-    there are any, at all positions, so that they find each where they know it.
+    there are any, at all positions, so that they find each where they know it. So do experiments
+    on bidirectional attention, which hands a change on to earlier positions too.
     """
     tokens = checked_tokens(tokens, model.cfg).to(model.W_E.device)
     where = _places(at, tokens)
     check_values(model, cells, tokens)
     starts = [start(model, cell) for cell in cells]
-    if any(point.listening for point in model.hook_dict.values()):
+    if not model.cfg.causal or any(point.listening for point in model.hook_dict.values()):
         starts = [Start(layer, 0) for layer, _ in starts]
     by_position = any(pos for _, pos in starts)
     sizes = Sizes(model, tokens, where is None, by_position)

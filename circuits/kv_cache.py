@@ -7,10 +7,10 @@ as it was *before* that was mixed with its own.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.config import GPTConfig
+from circuits.config import GPTConfig, check_causal
 
 Heads = Float[Tensor, "batch pos head d_head"]
 Sources = Float[Tensor, "batch src head d_head"]
@@ -66,6 +66,7 @@ class KeyValueCache:
             raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}; "
                              f"keys and values lie where the model is")  # fmt: skip
         self.n, self.batch_size, self.frozen = 0, batch_size, False
+        self.real: Bool[Tensor, "batch src"] | None = None  # which are tokens and no pads; all
         self.layers = [LayerPast() for _ in range(n_layers)]
 
     @classmethod
@@ -90,18 +91,33 @@ class KeyValueCache:
             raise ValueError(f"the past has {self.n} positions, not {n}")
         part = KeyValueCache(0, self.batch_size)
         part.n, part.frozen, part.layers = n, True, [layer.upto(n) for layer in self.layers]
+        part.real = None if self.real is None else self.real[:, :n]
         return part
 
-    def advance(self, n: int) -> None:
-        """Count `n` positions more: every layer has appended them. Nothing while it is frozen."""
+    def joined(
+        self, real: Bool[Tensor, "batch pos"] | None, batch: int, n: int
+    ) -> Bool[Tensor, "batch src"] | None:
+        """Which of the past and of `n` new positions hold tokens; None where all do."""
+        if real is None and self.real is None:
+            return None
+        some = self.real if real is None else real
+        assert some is not None
+        past = some.new_ones(self.batch_size, self.n) if self.real is None else self.real
+        new = some.new_ones(batch, n) if real is None else real
+        return torch.cat([past.repeat(batch // self.batch_size, 1), new], 1)
+
+    def advance(self, n: int, real: Bool[Tensor, "batch src"] | None = None) -> None:
+        """Count `n` positions more: every layer has appended them, and of all that there are now
+        those that are `real` hold tokens. Nothing while it is frozen."""
         if not self.frozen:
-            self.n += n
+            self.n, self.real = self.n + n, real
             for layer in self.layers:
                 layer.n = self.n
 
     def check(self, cfg: GPTConfig, batch: int, n: int, layers: int) -> None:
         """ValueError unless `n` new positions of `batch` rows can go on from here, through so many
         layers of a model of this config."""
+        check_causal(cfg, "past_kv_cache")
         if len(self.layers) != cfg.n_layers:
             raise ValueError(f"past_kv_cache is of {len(self.layers)} layers, and the model has "
                              f"{cfg.n_layers}")  # fmt: skip

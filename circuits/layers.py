@@ -15,11 +15,19 @@ Resid = Float[Tensor, "batch pos d_model"]
 HeadsOrResid = Float[Tensor, "batch pos ... d_model"]
 "An input of W_Q, W_K or W_V: shared by the heads, or one for each when somebody listens there."
 
+
+def solu(x: Float[Tensor, "*lead d_mlp"]) -> Float[Tensor, "*lead d_mlp"]:
+    """x softmax(x). (Elhage et al. 2022, https://transformer-circuits.pub/2022/solu/index.html)"""
+    return x * x.softmax(-1)
+
+
 ACTIVATIONS = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
+    "solu": solu,
+    "solu_ln": solu,
 }
 
 
@@ -35,7 +43,7 @@ class Embed(nn.Module):
 
 
 class PosEmbed(nn.Module):
-    """`n` rows of W_pos from `start` on, learned or sinusoidal."""
+    """Rows of W_pos, learned or sinusoidal: `n` from `start` on, or those of some places."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
@@ -44,8 +52,10 @@ class PosEmbed(nn.Module):
         else:
             self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
 
-    def forward(self, n: int, start: int = 0) -> Float[Tensor, "pos d_model"]:
-        return self.W_pos[start : start + n]
+    def forward(
+        self, n: int, start: int = 0, places: Int[Tensor, "batch pos"] | None = None
+    ) -> Float[Tensor, "*batch pos d_model"]:
+        return self.W_pos[start : start + n] if places is None else self.W_pos[places]
 
 
 def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:
@@ -64,16 +74,14 @@ class Norm(nn.Module):
     hook_normalized sees the quotient, before w and b.
     """
 
-    def __init__(self, cfg: GPTConfig) -> None:
+    def __init__(self, cfg: GPTConfig, kind: str, width: int) -> None:
         super().__init__()
-        kind = cfg.normalization_type or ""
-        self.centred, self.eps, self.shape = kind.startswith("LN"), cfg.eps, (cfg.d_model,)
+        self.centred, self.eps, self.shape = kind.startswith("LN"), cfg.eps, (width,)
         gain = not kind.endswith("Pre")
-        self.w = nn.Parameter(torch.ones(cfg.d_model)) if gain else None
-        has_bias = gain and self.centred and cfg.bias
-        self.b = nn.Parameter(torch.zeros(cfg.d_model)) if has_bias else None
+        self.w = nn.Parameter(torch.ones(width)) if gain else None
+        self.b = bias(cfg, width) if gain and self.centred else None
         self.hook_scale = HookPoint()  # [batch pos 1]
-        self.hook_normalized = HookPoint()  # [batch pos d_model]
+        self.hook_normalized = HookPoint()  # [batch pos width]
 
     def forward(self, x: HeadsOrResid) -> HeadsOrResid:
         if not (self.hook_scale.listening or self.hook_normalized.listening):
@@ -90,11 +98,12 @@ class Norm(nn.Module):
 
 def norm(cfg: GPTConfig) -> nn.Module:
     """The config's norm, or the identity where it has none."""
-    return nn.Identity() if cfg.normalization_type is None else Norm(cfg)
+    kind = cfg.normalization_type
+    return nn.Identity() if kind is None else Norm(cfg, kind, cfg.d_model)
 
 
 class MLP(nn.Module):
-    """act(x W_in + b_in) W_out + b_out."""
+    """act(x W_in + b_in) W_out + b_out; solu_ln has a norm in front of W_out."""
 
     def __init__(self, cfg: GPTConfig, d_mlp: int) -> None:
         super().__init__()
@@ -102,12 +111,17 @@ class MLP(nn.Module):
         self.W_out = nn.Parameter(torch.empty(d_mlp, cfg.d_model))
         self.b_in, self.b_out = bias(cfg, d_mlp), bias(cfg, cfg.d_model)
         self.act = ACTIVATIONS[str(cfg.act_fn)]
-        self.hook_pre = HookPoint()  # [batch pos d_mlp]
-        self.hook_post = HookPoint()  # [batch pos d_mlp]
+        self.hook_pre = HookPoint()  # [batch pos d_mlp], as are the others
+        if cfg.act_fn == "solu_ln":
+            self.hook_mid = HookPoint()
+            self.ln = Norm(cfg, "LN" if cfg.normalization_type == "LN" else "LNPre", d_mlp)
+        else:
+            self.hook_mid = self.ln = nn.Identity()
+        self.hook_post = HookPoint()
 
     def forward(self, x: Resid) -> Resid:
         pre = self.hook_pre(F.linear(x, self.W_in.mT, self.b_in))
-        post = self.hook_post(self.act(pre))
+        post = self.hook_post(self.ln(self.hook_mid(self.act(pre))))
         return F.linear(post, self.W_out.mT, self.b_out)
 
 
@@ -116,8 +130,8 @@ class Unembed(nn.Module):
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
-        self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab))
-        self.b_U = bias(cfg, cfg.d_vocab)
+        self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.d_vocab_out or cfg.d_vocab))
+        self.b_U = bias(cfg, cfg.d_vocab_out or cfg.d_vocab)
 
     def forward(self, x: Resid) -> Float[Tensor, "batch pos d_vocab"]:
         return F.linear(x, self.W_U.mT, self.b_U)

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from circuits import distributed, sharded
+from circuits.config import check_predicts
 from circuits.model import GPT
 from circuits.recipe import Recipe
 
 
 def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
+    check_predicts(model.cfg, "the next-token loss")
     resid = model(rows[:, :-1], stop_at_layer=model.cfg.n_layers)
     return F.linear_cross_entropy(
         model.ln_final(resid).flatten(0, 1),

@@ -11,115 +11,25 @@ Every HookPoint below is the identity until somebody listens. What is only there
 patterns, per-head results and inputs) is computed when it is listened to and else fused away.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from einops import einsum, repeat
-from jaxtyping import Bool, Float, Int
+from einops import repeat
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from circuits.config import GPTConfig
+from circuits.attention import Attention, Seen, visible
+from circuits.config import GPTConfig, check_predicts
 from circuits.hooks import Hooked, HookPoint
-from circuits.kv_cache import Heads, KeyValueCache, LayerPast, Sources
-from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, bias, norm
+from circuits.kv_cache import KeyValueCache, LayerPast
+from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, norm
 from circuits.speech import Speaks
-from circuits.tokens import Vocabulary, check_length, checked_tokens
+from circuits.tokens import Vocabulary, check_length, checked_mask, checked_tokens
 from circuits.weights import Stacked
 
 Places = Float[Tensor, "... pos d_model"] | None
 "What shortformer positions add to the inputs of W_Q and W_K; per batch when somebody listens."
-
-
-class Attention(nn.Module):
-    """Every head reads where to look (Q, K) and moves what is there (V, O)."""
-
-    def __init__(self, cfg: GPTConfig) -> None:
-        super().__init__()
-        heads, d_model, d_head = cfg.n_heads, cfg.d_model, cfg.d_head
-        # Stored as [head d_head d_model], so that all heads are one matrix product without a copy.
-        self.W_Q = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
-        self.W_K = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
-        self.W_V = nn.Parameter(torch.empty(heads, d_head, d_model).mT)
-        self.W_O = nn.Parameter(torch.empty(heads, d_head, d_model))
-        self.b_Q, self.b_K, self.b_V = (bias(cfg, heads, d_head) for _ in range(3))
-        self.b_O = bias(cfg, d_model)
-        self.alpha = nn.Parameter(torch.zeros(heads)) if cfg.smeared_keys else None
-        self.scale = cfg.attn_scale or math.sqrt(d_head)
-        self.hook_q = HookPoint()  # [batch pos head d_head]
-        self.hook_k = HookPoint()  # [batch pos head d_head], smeared where keys are
-        self.hook_v = HookPoint()  # [batch pos head d_head]
-        self.hook_attn_scores = HookPoint(pos_dim=2)  # [batch head dest src], -inf where src > dest
-        self.hook_pattern = HookPoint(pos_dim=2)  # [batch head dest src]
-        self.hook_z = HookPoint()  # [batch pos head d_head]
-        self.hook_result = HookPoint(per_head=True)  # [batch pos head d_model]
-
-    def forward(
-        self,
-        q_input: HeadsOrResid,
-        k_input: HeadsOrResid,
-        v_input: HeadsOrResid,
-        past: LayerPast | None = None,
-    ) -> Resid:
-        q = self.hook_q(_per_head(q_input, self.W_Q, self.b_Q))
-        k = self.hook_k(self._smeared(_per_head(k_input, self.W_K, self.b_K), past))
-        v = self.hook_v(_per_head(v_input, self.W_V, self.b_V))
-        k, v = (k, v) if past is None else past.extended(k, v)
-
-        if self.hook_attn_scores.listening or self.hook_pattern.listening:
-            attn_scores = self.hook_attn_scores(causal_scores(q, k, self.scale))
-            pattern = self.hook_pattern(attn_scores.softmax(-1))
-            z = (pattern @ v.transpose(1, 2)).transpose(1, 2)
-        else:
-            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            seen = None if q.shape[2] == k.shape[2] else ~future(q, k)
-            z = F.scaled_dot_product_attention(
-                q, k, v, seen, is_causal=seen is None, scale=1 / self.scale
-            ).transpose(1, 2)
-        return self._written(self.hook_z(z))
-
-    def _smeared(self, k: Heads, past: LayerPast | None) -> Heads:
-        """k_j <- s k_j + (1 - s) k_(j-1) with s = sigmoid(alpha) per head; the first key stays."""
-        if self.alpha is None:
-            return k
-        s, n = self.alpha.sigmoid()[:, None], k.shape[1]
-        k = k if past is None else past.preceded(k)
-        return torch.cat([k[:, :1], s * k[:, 1:] + (1 - s) * k[:, :-1]], dim=1)[:, -n:]
-
-    def _written(self, z: Heads) -> Resid:
-        if not self.hook_result.listening:
-            return F.linear(z.flatten(2), self.W_O.flatten(0, 1).mT, self.b_O)
-        result = einsum(
-            z, self.W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model"
-        )
-        total = self.hook_result(result).sum(2)
-        return total if self.b_O is None else total + self.b_O
-
-
-def _per_head(
-    x: HeadsOrResid, W: Float[Tensor, "head d_model d_head"], b: Float[Tensor, "head d_head"] | None
-) -> Heads:
-    """x @ W + b for every head: one product for a shared x, one each for an x per head."""
-    if x.ndim == 4:
-        out = einsum(x, W, "batch pos head d_model, head d_model d_head -> batch pos head d_head")
-        return out if b is None else out + b
-    out = F.linear(x, W.mT.flatten(0, 1), None if b is None else b.flatten())
-    return out.unflatten(-1, (W.shape[0], W.shape[2]))
-
-
-def causal_scores(q: Heads, k: Sources, scale: float) -> Float[Tensor, "batch head dest src"]:
-    """q . k / scale, and -inf where the source comes after the destination."""
-    q, k = q.transpose(1, 2), k.transpose(1, 2)
-    return ((q / scale) @ k.mT).masked_fill_(future(q, k), -math.inf)
-
-
-def future(q: Tensor, k: Tensor) -> Bool[Tensor, "dest src"]:
-    """Which sources come after which destinations; q and k [... pos d_head], k from 0 on and q the
-    last of the same positions."""
-    dest, src = q.shape[-2], k.shape[-2]
-    return torch.ones(dest, src, dtype=torch.bool, device=q.device).triu(1 + src - dest)
 
 
 class Block(nn.Module):
@@ -146,9 +56,15 @@ class Block(nn.Module):
             self.mlp = None
         self.hook_resid_post = HookPoint()
 
-    def forward(self, resid: Resid, pos: Places, past: LayerPast | None = None) -> Resid:
+    def forward(
+        self,
+        resid: Resid,
+        pos: Places,
+        past: LayerPast | None = None,
+        seen: Seen | None = None,
+    ) -> Resid:
         resid_pre = self.hook_resid_pre(resid)
-        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos), past))
+        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos), past, seen))
         resid_mid = self.hook_resid_mid(resid_pre + attn_out)
         if self.mlp is None:
             return self.hook_resid_post(resid_mid)
@@ -186,6 +102,18 @@ def token_loss(
     return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
+def _mean(
+    loss: Float[Tensor, "batch next"], real: Bool[Tensor, "batch src"] | None, per_token: bool
+) -> Float[Tensor, "*batch_pos"]:
+    """The loss of tokens after tokens: its mean, or of each, where it is 0 at pads."""
+    if real is None:
+        return loss if per_token else loss.mean()
+    real = real[:, -loss.shape[1] - 1 :]
+    both = real[:, :-1] & real[:, 1:]
+    loss = loss.where(both, 0)
+    return loss if per_token else loss.sum() / both.sum()
+
+
 class GPT(Hooked, Stacked, Speaks):
     """embed -> blocks -> norm -> unembed, with TransformerLens's parameter and hook names."""
 
@@ -217,6 +145,7 @@ class GPT(Hooked, Stacked, Speaks):
         return_type: Literal["logits", "loss", "both"] | None = "logits",
         *,
         loss_per_token: bool = False,
+        attention_mask: Shaped[Tensor, "*batch pos"] | None = None,
         start_at_layer: int | None = None,
         stop_at_layer: int | None = None,
         past_kv_cache: KeyValueCache | None = None,
@@ -224,7 +153,9 @@ class GPT(Hooked, Stacked, Speaks):
         """Logits [batch pos d_vocab], the next-token loss in nats (a mean, or [batch pos-1] per
         token), or both as (logits, loss); with None nothing is unembedded or returned.
 
-        `input` is tokens or text, or the residual stream before block `start_at_layer`. With
+        `input` is tokens or text, or the residual stream before block `start_at_layer`. Where
+        `attention_mask` is 0 there are pads, on whichever side: no token sees them, they have no
+        place and no loss, and each row has the logits it has alone (see `to_padded_tokens`). With
         `stop_at_layer` the residual stream before that block is returned instead. With
         `past_kv_cache` the input continues what is in there, and is added to it: text gets no BOS
         then, positions go on, hooks and results are of the new tokens, whose sources are all.
@@ -234,23 +165,30 @@ class GPT(Hooked, Stacked, Speaks):
         wants_loss = return_type in ("loss", "both")
         if (wants_loss and stop_at_layer is not None) or (loss_per_token and not wants_loss):
             raise ValueError("a loss wants return_type='loss' or 'both', and no stop_at_layer")
+        if wants_loss:
+            check_predicts(self.cfg, "the next-token loss")
         first, stop = self._layer(start_at_layer, 0), self._layer(stop_at_layer, self.cfg.n_layers)
         if first > stop:
             raise ValueError(f"cannot start at layer {first} and stop before layer {stop}")
         start = 0 if past_kv_cache is None else past_kv_cache.n
         tokens = None if start_at_layer is not None else self._tokens(input, bos=start == 0)
         given = self._entered(input) if tokens is None else tokens
-        pasts: list[LayerPast | None] = [None] * self.cfg.n_layers
+        batch, n = given.shape[:2]
+        real = checked_mask(attention_mask, given)
+        pasts: Sequence[LayerPast | None] = [None] * self.cfg.n_layers
         if past_kv_cache is not None:
-            past_kv_cache.check(self.cfg, *given.shape[:2], layers=stop - first)
-            pasts = list(past_kv_cache.layers)
-        resid, pos = (given, None) if tokens is None else self._embedded(tokens, start)
-        if tokens is None and self.cfg.shortformer:
-            pos = self.pos_embed(given.shape[1], start)
+            past_kv_cache.check(self.cfg, batch, n, layers=stop - first)
+            real, pasts = past_kv_cache.joined(real, batch, n), past_kv_cache.layers
+        seen = visible(self.cfg, n, start + n, real, given.device)
+        pos = self._positions(n, start, real)
+        if tokens is not None:
+            resid, pos = self._embedded(tokens, pos)
+        else:
+            resid, pos = given, pos if self.cfg.shortformer else None
         for block, past in zip(self.blocks[first:stop], pasts[first:stop], strict=True):
-            resid = block(resid, pos, past)
+            resid = block(resid, pos, past, seen)
         if past_kv_cache is not None:
-            past_kv_cache.advance(resid.shape[1])
+            past_kv_cache.advance(n, real)
         if stop_at_layer is not None:
             return resid
         normed = self.ln_final(resid)
@@ -259,20 +197,25 @@ class GPT(Hooked, Stacked, Speaks):
         logits = self.unembed(normed)
         if return_type == "logits":
             return logits
-        loss = token_loss(logits, tokens)
-        loss = loss if loss_per_token else loss.mean()
+        loss = _mean(token_loss(logits, tokens), real, loss_per_token)
         return loss if return_type == "loss" else (logits, loss)
 
     def _tokens(self, input: Any, bos: bool) -> Int[Tensor, "batch pos"]:
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos=bos)
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
-    def _embedded(self, tokens: Int[Tensor, "batch pos"], start: int) -> tuple[Resid, Places]:
+    def _positions(self, n: int, start: int, real: Bool[Tensor, "batch src"] | None) -> Places:
+        """Embeddings of the last `n` positions: a token's place counts the tokens before it."""
+        if self.cfg.positional_embedding_type == "none":
+            return None
+        places = None if real is None else (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
+        return self.pos_embed(n, start, places)
+
+    def _embedded(self, tokens: Int[Tensor, "batch pos"], pos: Places) -> tuple[Resid, Places]:
         """The stream before block 0, and what shortformer positions add to queries and keys."""
         embed = self.hook_embed(self.embed(tokens))
-        if self.cfg.positional_embedding_type == "none":
+        if pos is None:
             return embed, None
-        pos = self.pos_embed(tokens.shape[1], start)
         if self.hook_pos_embed.listening:
             pos = self.hook_pos_embed(pos.expand(len(tokens), -1, -1))
         return (embed, pos) if self.cfg.shortformer else (embed + pos, None)

@@ -178,7 +178,7 @@ def _direction(
     if direction is not None:
         return direction, direction.new_zeros(())
     W_U, b_U = model.W_U, model.unembed.b_U
-    b_U = W_U.new_zeros(model.cfg.d_vocab) if b_U is None else b_U
+    b_U = W_U.new_zeros(W_U.shape[1]) if b_U is None else b_U
     ids = [_ids(model, cache, one) for one in (token, against) if one is not None]
     columns = [(W_U.T[one], b_U[one]) for one in ids]
     if len(columns) == 1:
@@ -189,7 +189,7 @@ def _direction(
 
 def _ids(model: GPT, cache: Cache, token: Token) -> Int[Tensor, "*batch_pos"]:
     ids = torch.as_tensor(model.to_single_token(token) if isinstance(token, str) else token)
-    shape, d_vocab = cache["embed"].shape[:2], model.cfg.d_vocab
+    shape, d_vocab = cache["embed"].shape[:2], model.W_U.shape[1]
     if ids.shape not in ((), shape) or ids.is_floating_point():
         raise ValueError(f"wanted one token, or one for each of {list(shape)}, got {ids.dtype} "
                          f"{list(ids.shape)}")  # fmt: skip

@@ -12,13 +12,14 @@ puts -inf. Earlier patterns and the scales of norms are frozen as in the run.
 
 import torch
 from einops import einsum
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits import components, paths
 from circuits.algebra import folded
 from circuits.cache import Cache
 from circuits.components import AnyHead
+from circuits.config import check_causal
 from circuits.frozen import added, aside, reader, source, starts
 from circuits.model import GPT
 from circuits.parts import Parts
@@ -34,7 +35,7 @@ def term(model: GPT, cache: Cache, query: Path, key: Path) -> Float[Tensor, "bat
         raise ValueError(f"wanted paths to the .Q and the .K of one head, got {query} and {key}")
     q, k = (paths.value(model, cache, path) for path in (query, key))
     scores = einsum(q, k, "batch dest e, batch src e -> batch dest src")
-    return scores.tril() / _scale(model, query.end)
+    return scores.where(_seen(model, cache, query.end), 0) / _scale(model, query.end)
 
 
 def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
@@ -44,11 +45,11 @@ def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
     head = components.head(model.cfg, of)
     q, k = (paths.grouped(model, cache, by, end=f"{head}.{what}") for what in "QK")
     terms = einsum(q.stack, k.stack, "m batch dest e, n batch src e -> m n batch dest src")
-    whole = cache["attn_scores", head.layer][:, head.head]
-    whole = whole.masked_fill(whole.isneginf(), 0.0)
+    seen = _seen(model, cache, f"{head}.Q")
+    whole = cache["attn_scores", head.layer][:, head.head].where(seen, 0)
     labels = [f"{one} x {other}" for one in q for other in k]
     scale = _scale(model, f"{head}.Q")
-    return Parts(labels, terms.flatten(0, 1).tril() / scale, whole)
+    return Parts(labels, terms.flatten(0, 1).where(seen, 0) / scale, whole)
 
 
 def by_token(
@@ -63,6 +64,7 @@ def by_token(
     """
     head = components.head(model.cfg, of)
     pos = same_run(model, cache)["embed"].shape[1]
+    check_causal(model.cfg, "a score by token")
     if not 0 <= src <= dest < pos:
         raise ValueError(
             f"a source is at or before its destination, both among {pos} positions counted from 0; "
@@ -121,6 +123,12 @@ def _read_at(alpha: Tensor | None, head: int, pos: int) -> list[tuple[int, float
         return [(pos, 1.0)]
     share = alpha[head].sigmoid()
     return [(pos, share), (pos - 1, 1 - share)]
+
+
+def _seen(model: GPT, cache: Cache, end: str) -> Bool[Tensor, "batch dest src"]:
+    """Which sources a head's destinations see: its other scores are -inf."""
+    layer, number = reader(model, end)[0]
+    return ~same_run(model, cache)["attn_scores", layer][:, number].isneginf()
 
 
 def _sigma(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch pos 1"]:

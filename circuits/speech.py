@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from circuits.config import GPTConfig
+from circuits.config import GPTConfig, check_predicts
 from circuits.kv_cache import KeyValueCache
-from circuits.tokens import Vocabulary, checked_tokens
+from circuits.tokens import Vocabulary, checked_mask, checked_tokens
 
 Logits = Float[Tensor, "batch d_vocab"]
 Tokens = Int[Tensor, "batch pos"]
+Real = Bool[Tensor, "batch pos"]
+"Which positions hold tokens, the others being pads."
 
 
 class Speaks(nn.Module):
@@ -35,6 +38,19 @@ class Speaks(nn.Module):
         """Tokens [batch pos] of text, BOS first: see Vocabulary.to_tokens."""
         return self._vocabulary.to_tokens(text, prepend_bos=prepend_bos).to(self.W_E.device)
 
+    def to_padded_tokens(
+        self,
+        text: str | Sequence[str],
+        *,
+        padding_side: Literal["left", "right"] = "right",
+        prepend_bos: bool = True,
+    ) -> tuple[Tokens, Real]:
+        """Tokens of texts of any lengths, and their `attention_mask`: see Vocabulary."""
+        tokens, mask = self._vocabulary.to_padded_tokens(
+            text, padding_side=padding_side, prepend_bos=prepend_bos
+        )
+        return tokens.to(self.W_E.device), mask.to(self.W_E.device)
+
     def to_string(self, tokens: Tensor | Sequence[int] | int) -> str:
         """The text of a row of tokens."""
         return self._vocabulary.to_string(tokens)
@@ -52,6 +68,7 @@ class Speaks(nn.Module):
         input: Int[Tensor, "*batch pos"] | str | Sequence[str],
         max_new_tokens: int = 10,
         *,
+        attention_mask: Shaped[Tensor, "*batch pos"] | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -63,8 +80,9 @@ class Speaks(nn.Module):
         return_type: Literal["input", "str", "tokens"] = "input",
         seed: int = 0,
     ) -> Any:
-        """The input and what the model says next: text for text (a list for several), tokens
-        [batch pos+new] for tokens, or as `return_type` says.
+        """The input and what the model says next: text for text (a list for several, of any
+        lengths), tokens [batch pos+new] for tokens, or as `return_type` says; `attention_mask` as
+        in `forward`, best with pads on the left.
 
         Each token is drawn from softmax(logits / temperature), of the `top_k` likeliest and of the
         fewest of them that hold `top_p` of the probability; the likeliest is taken at temperature 0
@@ -76,11 +94,11 @@ class Speaks(nn.Module):
         them; the final norm and the unembedding are run at the last position. Gradients are not
         kept. ValueError for settings that mean nothing, and for more than n_ctx tokens.
         """
+        check_predicts(self.cfg, "generate")
         _check(max_new_tokens, temperature, top_k, top_p, return_type)
         is_text = not isinstance(input, Tensor)
         wants_text = return_type == "str" or (return_type == "input" and is_text)
-        given = self.to_tokens(input, prepend_bos=prepend_bos) if is_text else input
-        tokens = checked_tokens(given, self.cfg).to(self.W_E.device)
+        tokens, real = self._read(input, attention_mask, prepend_bos)
         if tokens.shape[1] + max_new_tokens > self.cfg.n_ctx:
             raise ValueError(f"{tokens.shape[1]} tokens and {max_new_tokens} new ones are more "
                              f"than the context of n_ctx={self.cfg.n_ctx}")  # fmt: skip
@@ -94,28 +112,56 @@ class Speaks(nn.Module):
             return torch.multinomial(p, 1, generator=generator)[:, 0].to(logits.device)
 
         ends = self._ends(eos_token_id) if stop_at_eos else []
-        whole = self._continued(tokens, max_new_tokens, choose, ends, use_past_kv_cache)
+        whole = self._continued(tokens, real, max_new_tokens, choose, ends, use_past_kv_cache)
         if vocabulary is None:
             return whole
-        first = 1 if is_text and prepend_bos else 0
+        first, n = 1 if is_text and prepend_bos else 0, tokens.shape[1]
+        real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         texts = [
-            vocabulary.to_string(_unended(row, tokens.shape[1], ends)[first:]) for row in whole
+            vocabulary.to_string([*row[:n][own].tolist()[first:], *_unended(row[n:], ends)])
+            for row, own in zip(whole, real, strict=True)
         ]
         return texts[0] if isinstance(input, str) or (not is_text and len(texts) == 1) else texts
 
+    def _read(
+        self, input: Any, attention_mask: Tensor | None, prepend_bos: bool
+    ) -> tuple[Tokens, Real | None]:
+        """Tokens, and which are no pads; None if none is. Texts of several lengths get pads."""
+        tokens, mask = input, attention_mask
+        if not isinstance(input, Tensor):
+            if attention_mask is not None:
+                raise ValueError("attention_mask is for tokens: texts are padded here, as need be")
+            tokens, mask = self.to_padded_tokens(
+                input, padding_side="left", prepend_bos=prepend_bos
+            )
+        tokens = checked_tokens(tokens, self.cfg).to(self.W_E.device)
+        return tokens, checked_mask(mask, tokens)
+
     @torch.no_grad()
     def _continued(
-        self, tokens: Tokens, n: int, choose: Callable[..., Tensor], ends: list[int], cached: bool
+        self,
+        tokens: Tokens,
+        real: Real | None,
+        n: int,
+        choose: Callable[..., Tensor],
+        ends: list[int],
+        cached: bool,
     ) -> Int[Tensor, "batch pos_"]:
         """Up to `n` tokens more in each row, fewer if all rows have ended."""
         past = KeyValueCache.init_cache(self.cfg, len(tokens)) if cached else None
         ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         for _ in range(n):
-            unread = tokens if past is None else tokens[:, past.n :]
-            resid = self(unread, stop_at_layer=self.cfg.n_layers, past_kv_cache=past)
+            at = 0 if past is None else past.n
+            resid = self(
+                tokens[:, at:],
+                attention_mask=None if real is None else real[:, at:],
+                stop_at_layer=self.cfg.n_layers,
+                past_kv_cache=past,
+            )
             new = choose(self.unembed(self.ln_final(resid[:, -1:]))[:, 0])
             new = torch.where(ended, tokens[:, -1], new)  # its end again, once a row has ended
             tokens = torch.cat([tokens, new[:, None]], 1)
+            real = None if real is None else torch.cat([real, real.new_ones(len(real), 1)], 1)
             ended = ended | torch.isin(new, torch.tensor(ends, device=new.device))
             if ended.all():
                 break
@@ -144,10 +190,9 @@ def likeliest(logits: Logits, top_k: int | None = None, top_p: float | None = No
     return torch.empty_like(logits).scatter_(-1, tokens, ordered)
 
 
-def _unended(row: Int[Tensor, " pos"], begun: int, ends: list[int]) -> Int[Tensor, " said"]:
-    """A row up to the first end that was said; the text before `begun` was given."""
-    said = [pos for pos in range(begun, len(row)) if int(row[pos]) in ends]
-    return row[: said[0]] if said else row
+def _unended(said: Int[Tensor, " pos"], ends: list[int]) -> list[int]:
+    """What was said up to the first end."""
+    return list(takewhile(lambda token: token not in ends, said.tolist()))
 
 
 def _check(

@@ -1,9 +1,10 @@
 """Text <-> tokens <-> labels, and the door that token tensors come through."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Shaped
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -29,18 +30,45 @@ class Vocabulary:
     ) -> Int[Tensor, "batch pos"]:
         """Tokens of one text, or of several of the same length, with BOS at position 0.
 
-        ValueError if texts differ in length (pad or cut them first) or come out empty.
+        ValueError if texts differ in length (see `to_padded_tokens`) or come out empty.
         """
+        rows = self._rows(text, prepend_bos)
+        if len({len(row) for row in rows}) != 1:
+            raise ValueError(
+                f"texts must have one common length, got lengths {[len(row) for row in rows]}; "
+                f"to_padded_tokens pads them, and gives the attention_mask that goes with it"
+            )
+        return torch.tensor(rows)
+
+    def to_padded_tokens(
+        self,
+        text: str | Sequence[str],
+        *,
+        padding_side: Literal["left", "right"] = "right",
+        prepend_bos: bool = True,
+    ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
+        False at what was filled up: give both to the model. ValueError if a text comes out empty.
+        """
+        if padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side={padding_side!r}; choose left or right")
+        rows = self._rows(text, prepend_bos)
+        tokens = torch.full((len(rows), max(map(len, rows))), self.bos)
+        mask = torch.zeros(tokens.shape, dtype=torch.bool)
+        for row, own in enumerate(rows):
+            there = slice(len(own)) if padding_side == "right" else slice(-len(own), None)
+            tokens[row, there] = torch.tensor(own)
+            mask[row, there] = True
+        return tokens, mask
+
+    def _rows(self, text: str | Sequence[str], prepend_bos: bool) -> list[list[int]]:
         texts = [text] if isinstance(text, str) else list(text)
         bos = [self.bos] if prepend_bos else []
         rows = [bos + self.tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
-        lengths = {len(row) for row in rows}
-        if len(lengths) != 1 or 0 in lengths:
-            raise ValueError(
-                f"texts must have one common length of at least one token, got lengths "
-                f"{[len(row) for row in rows]}"
-            )
-        return torch.tensor(rows)
+        if not rows or not all(rows):
+            raise ValueError(f"each text must have at least one token, got lengths "
+                             f"{[len(row) for row in rows]}")  # fmt: skip
+        return rows
 
     def to_string(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
         """The text of a row of tokens; bytes that are no UTF-8 show as U+FFFD."""
@@ -91,6 +119,25 @@ def checked_tokens(tokens: Tensor, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
             f"vocabulary: d_vocab={cfg.d_vocab}, tokens are 0 to {cfg.d_vocab - 1}"
         )
     return tokens
+
+
+def checked_mask(
+    mask: Shaped[Tensor, "*batch pos"] | None, of: Shaped[Tensor, "batch pos *d_model"]
+) -> Bool[Tensor, "batch pos"] | None:
+    """An attention mask `of` tokens or a stream as True and False, None where it hides nothing;
+    ValueError in words if it does not fit."""
+    if mask is None:
+        return None
+    mask = mask[None] if mask.ndim == 1 else mask
+    if mask.shape != of.shape[:2]:
+        raise ValueError(f"attention_mask must be {list(of.shape[:2])}, got {list(mask.shape)}")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("attention_mask must be 1 at tokens and 0 at pads, and nothing else")
+    real = mask.bool().to(of.device)
+    if not real.any(1).all():
+        row = int((~real.any(1)).nonzero()[0])
+        raise ValueError(f"attention_mask has no token in row {row}")
+    return None if real.all() else real
 
 
 def check_length(length: int, cfg: GPTConfig) -> None:

@@ -41,11 +41,14 @@ OTHERS = (
     {"d_mlp": 7, "act_fn": "relu", "bias": False, "smeared_keys": True},
     {"attn_scale": 1.5, "d_mlp": 9, "act_fn": "silu"},
     {"n_layers": 0},
-    {"n_layers": 3, "d_mlp": 8, "act_fn": "gelu_new"},
+    {"n_layers": 3, "d_mlp": 8, "act_fn": "solu_ln"},
+    {"d_mlp": 6, "act_fn": "solu"},
+    {"d_mlp": 11, "act_fn": "gelu_new"},
+    {"bias": False, "smeared_keys": True},
 )
 VARIANTS = [
     {"normalization_type": NORMS[i % 5], "positional_embedding_type": POSITIONS[(i + i // 5) % 5],
-     **OTHERS[i % 7]}
+     **OTHERS[i]}
     for i in range(10)
 ]  # fmt: skip
 "Every norm and every kind of positions twice, and the other fields in turn."
@@ -55,6 +58,14 @@ DEPTHS = [
      "n_heads": 2, "d_mlp": 7, "act_fn": "relu", "smeared_keys": True},
 ]  # fmt: skip
 "The depths that are not among them, for what must hold at any depth."
+
+OTHER_TASKS = [
+    {"attention_dir": "bidirectional", "positional_embedding_type": "shortformer"},
+    {"attention_dir": "bidirectional", "d_vocab_out": 5, "d_mlp": 7, "act_fn": "solu_ln",
+     "smeared_keys": True},
+    {"d_vocab_out": 31, "normalization_type": None, "bias": False},
+]  # fmt: skip
+"Models that do not predict the next token."
 
 
 def variant_name(fields: dict) -> str:

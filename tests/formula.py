@@ -15,6 +15,7 @@ ACT = {
     "gelu_new": lambda x: (
         0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     ),
+    "solu": lambda x: x * torch.exp(x) / torch.exp(x).sum(-1, keepdim=True),
 }
 
 
@@ -29,10 +30,10 @@ def formula(model, tokens, edits=None):
             seen[name] = value
         return value
 
-    def norm(place, x, keep=True):
-        if cfg.normalization_type is None:
+    def norm(place, x, keep=True, kind=cfg.normalization_type):
+        if kind is None:
             return x
-        if cfg.normalization_type.startswith("LN"):
+        if kind.startswith("LN"):
             x = x - x.mean(-1, keepdim=True)
         scale = at(f"{place}.hook_scale", torch.sqrt((x**2).mean(-1, keepdim=True) + cfg.eps), keep)
         x = at(f"{place}.hook_normalized", x / scale, keep)
@@ -75,7 +76,9 @@ def formula(model, tokens, edits=None):
         q, k, v = at(f"{a}.hook_q", q), at(f"{a}.hook_k", k), at(f"{a}.hook_v", v)
         scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / (cfg.attn_scale or math.sqrt(cfg.d_head))
         future = torch.arange(n)[None, :] > torch.arange(n)[:, None]
-        scores = at(f"{a}.hook_attn_scores", scores.masked_fill(future, -math.inf))
+        if cfg.attention_dir == "causal":
+            scores = scores.masked_fill(future, -math.inf)
+        scores = at(f"{a}.hook_attn_scores", scores)
         e = torch.exp(scores - scores.amax(-1, keepdim=True))
         pattern = at(f"{a}.hook_pattern", e / e.sum(-1, keepdim=True))
         z = at(f"{a}.hook_z", torch.einsum("bhqk,bkhe->bqhe", pattern, v))
@@ -86,7 +89,10 @@ def formula(model, tokens, edits=None):
             mlp_in = at(f"{b}.hook_mlp_in", resid)
             m = f"{b}.mlp"
             pre = norm(f"{b}.ln2", mlp_in) @ w[f"{m}.W_in"] + w.get(f"{m}.b_in", 0.0)
-            post = at(f"{m}.hook_post", ACT[cfg.act_fn](at(f"{m}.hook_pre", pre)))
+            post = ACT[cfg.act_fn.removesuffix("_ln")](at(f"{m}.hook_pre", pre))
+            if cfg.act_fn == "solu_ln":
+                post = norm(f"{m}.ln", at(f"{m}.hook_mid", post), kind="LN")
+            post = at(f"{m}.hook_post", post)
             mlp_out = at(f"{b}.hook_mlp_out", post @ w[f"{m}.W_out"] + w.get(f"{m}.b_out", 0.0))
             resid = resid + mlp_out
         resid = at(f"{b}.hook_resid_post", resid)

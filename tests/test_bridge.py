@@ -118,7 +118,9 @@ def test_processed_weights_come_as_they_are():
 @pytest.mark.parametrize("fields", [
     {"bias": False, "normalization_type": "LN"}, {"positional_embedding_type": "none"},
     {"positional_embedding_type": "sinusoidal", "d_mlp": 7, "act_fn": "gelu_new"},
-    {"attn_scale": 1.5}])  # fmt: skip
+    {"attn_scale": 1.5}, {"attention_dir": "bidirectional"},
+    {"d_vocab_out": 5, "d_mlp": 7, "act_fn": "solu"},
+    {"normalization_type": "LNPre", "d_mlp": 7, "act_fn": "solu_ln"}])  # fmt: skip
 def test_what_a_native_bridge_writes_otherwise_has_the_same_logits(fields):
     gpt = tiny(**fields)
     theirs = bridge.to_transformer_lens(gpt)
@@ -149,12 +151,11 @@ def native(**fields):
 
 @pytest.mark.parametrize(("fields", "message"), [
     ({"positional_embedding_type": "rotary", "d_head": 4}, "positional_embedding_type='rotary'"),
-    ({"n_key_value_heads": 1}, "n_key_value_heads=1"), ({"act_fn": "solu"}, "act_fn='solu'"),
+    ({"n_key_value_heads": 1}, "n_key_value_heads=1"),
     ({"gated_mlp": True, "act_fn": "silu"}, "gated_mlp=True"),
     ({"parallel_attn_mlp": True}, "parallel_attn_mlp=True"),
-    ({"attention_dir": "bidirectional"}, "attention_dir='bidirectional'"),
     ({"output_logits_soft_cap": 9.0}, "output_logits_soft_cap=9.0"),
-    ({"d_vocab_out": 5}, "d_vocab_out=5"), ({"final_rms": True}, "final_rms=True")])  # fmt: skip
+    ({"final_rms": True}, "final_rms=True")])  # fmt: skip
 def test_what_a_gpt_lacks_is_refused_by_field(fields, message):
     with pytest.raises(ValueError, match=message):
         bridge.from_transformer_lens(native(**fields))
@@ -275,34 +276,3 @@ def test_analyses_of_a_bridge_are_those_of_its_gpt():
         assert torch.allclose(
             torch.tensor(analysis(theirs).values), torch.tensor(analysis(gpt).values)
         )
-
-
-def test_the_tools_of_transformer_lens_run_on_a_gpt():
-    """Patching, heads and attribution; test_residual.py has more of its ActivationCache."""
-    from transformer_lens import ActivationCache, head_detector, patching
-
-    gpt, clean, corrupted = tiny(d_mlp=6, act_fn="gelu"), TOKENS[:1], tiny_tokens(seed=2)[:1]
-
-    def metric(logits):
-        return logits[0, -1, 3]
-
-    with torch.no_grad():
-        _, cache = gpt.run_with_cache(clean)
-        heads = patching.get_act_patch_attn_head_out_all_pos(gpt, corrupted, cache, metric)
-        z = gpt.run_with_hooks(corrupted, fwd_hooks=[("blocks.1.attn.hook_z", _head_2_of(cache))])
-    assert torch.isclose(heads[1, 2].double(), metric(z))
-    results = ActivationCache(dict(cache), gpt).stack_head_results(layer=-1)
-    _, own = gpt.run_with_cache(clean, names_filter="*hook_result")
-    mine = torch.cat([own["result", layer].movedim(2, 0) for layer in range(2)])
-    assert torch.allclose(results, mine)
-    ships = load("attn-only-2l")
-    found = head_detector.detect_head(ships, "He said that he saw", "previous_token_head")
-    assert found.argmax() == int(attention.previous_token(ships).argmax())
-
-
-def _head_2_of(cache):
-    def patch(z, hook):
-        z[:, :, 2] = cache[hook.name][:, :, 2]
-        return z
-
-    return patch

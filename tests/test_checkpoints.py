@@ -54,6 +54,9 @@ def test_a_hooked_transformer_checkpoint_becomes_the_gpt_it_was(kind, tmp_path):
     ({"normalization_type": "RMS", "final_rms": True}, {"normalization_type": "RMS"}),
     ({"use_local_attn": True, "window_size": 16}, {}),
     ({"use_local_attn": True, "window_size": 2, "attn_types": ["global", "global"]}, {}),
+    ({"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"},
+     {"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"}),
+    ({"d_vocab_out": 29}, {"d_vocab_out": None, "attention_dir": "causal"}),
     ({"attn_only": True}, {"d_mlp": None, "act_fn": None})])  # fmt: skip
 def test_its_fields_become_ours(fields, ours):
     cfg = config_of({**SHAPE, "act_fn": "relu", **fields})
@@ -65,8 +68,9 @@ def test_its_fields_become_ours(fields, ours):
     ({"positional_embedding_type": "rotary"}, "positional_embedding_type='rotary' is not supp"),
     ({"use_local_attn": True, "window_size": 4}, "use_local_attn=True cannot be expressed"),
     ({"use_local_attn": True}, "use_local_attn=True cannot be expressed"),
-    ({"num_experts": 4}, "num_experts=4"), ({"d_vocab_out": 3}, "d_vocab_out=3"),
-    ({"act_fn": "solu_ln"}, "act_fn='solu_ln' is not supported"),
+    ({"num_experts": 4}, "num_experts=4"), ({"act_fn": "relu2"}, "act_fn='relu2' is not supp"),
+    ({"d_vocab_out": 0}, "d_vocab_out must be a whole number >= 1"),
+    ({"attention_dir": "both"}, "attention_dir='both' is not supported; choose"),
     ({"n_layer": 3}, "n_layer=3 is no field of HookedTransformerConfig; did you mean 'n_layers'"),
     ({"d_head": None}, "d_head must be a whole number, got None"),
     ({"d_head": 0}, "d_head must be a whole number, got 0"),

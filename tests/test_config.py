@@ -13,6 +13,7 @@ CHANGES = {
     "act_fn": "relu", "normalization_type": "RMS", "positional_embedding_type": "none",
     "sinusoid_base": 50.0, "sinusoid_scale": 2.0, "bias": False, "smeared_keys": True,
     "attn_scale": 3.0, "eps": 0.1, "init_range": 0.5, "seed": 1,
+    "attention_dir": "bidirectional", "d_vocab_out": 4,
 }  # fmt: skip
 
 

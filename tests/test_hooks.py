@@ -4,8 +4,14 @@ import pytest
 import torch
 
 from circuits.hooks import HookPoint
-from tests.conftest import tiny, tiny_tokens
+from tests.conftest import OTHER_TASKS, VARIANTS, tiny, tiny_tokens, variant_name
 from tests.formula import formula
+
+
+@pytest.fixture(params=[*VARIANTS, *OTHER_TASKS], ids=variant_name)
+def variant(request):
+    """A tiny model of each architecture, those that look ahead or answer something else too."""
+    return tiny(**request.param)
 
 
 def same(a, b, tolerance=1e-10):

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from analyses import attention, long_context, patterns, prompts
 from analyses.masks import to_successors
 from circuits import ground_truth
-from circuits.model import causal_scores
+from circuits.attention import masked_scores
 from tests.conftest import tiny
 
 TOLERANCE = {"atol": 1e-10, "rtol": 0}
@@ -51,7 +51,7 @@ def test_blocks_of_any_size_cover_every_destination_once(block_bytes):
     q, k = torch.randn(2, 2, 9, 3, 5, dtype=torch.float64)
     seen = list(long_context.score_blocks(q, k, block_bytes))
     assert [i for part, _ in seen for i in range(part.start, part.stop)] == list(range(9))
-    whole = causal_scores(q, k, 1.0)
+    whole = masked_scores(q, k, 1.0)
     for part, scores in seen:
         assert torch.allclose(scores, whole[:, :, part, : part.stop])
 

@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hooks", "tokens", "products", "factored",
-                 "weights", "layers", "kv_cache", "speech", "model", "folding", "checkpoints",
-                 "hugging_face", "bridge", "pretrained", "parts", "stream", "algebra",
+                 "weights", "layers", "kv_cache", "attention", "speech", "model", "folding",
+                 "checkpoints", "hugging_face", "bridge", "pretrained", "parts", "stream",
+                 "algebra",
                  "composition", "residual",
                  "frozen", "paths", "scores", "ground_truth", "text", "synthetic", "data", "files",
                  "shards", "recipe",

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from circuits.attention import Attention
 from circuits.config import GPTConfig
-from circuits.model import GPT, Attention
+from circuits.model import GPT
 
 Edges = tuple[tuple[str, str], ...]
 'Edges of a circuit, each (sender, receiver) by name: ("L0H0", "L1H0.K").'
