@@ -305,6 +305,42 @@ def test_texts_are_begun_padded_and_cut_as_they_were():
         checked_side("up")
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("position", ["standard", "shortformer"])
+def test_a_padded_text_has_the_logits_and_the_loss_it_has_alone(side, position):
+    model = speaking(positional_embedding_type=position, dtype="float64")
+    texts = ["cat", "the cat sat"]
+    together = model(texts, padding_side=side)
+    tokens = model.to_tokens(texts, padding_side=side)
+    assert model(tokens, padding_side=side).shape == together.shape
+    losses = []
+    for row, text in enumerate(texts):
+        alone = model(text)
+        own = slice(alone.shape[1]) if side == "right" else slice(-alone.shape[1], None)
+        assert torch.allclose(together[row, own], alone[0])
+        assert torch.allclose(model(tokens, padding_side=side)[row, own], alone[0])
+        losses.append(model(text, return_type="loss", loss_per_token=True))
+    loss = model(texts, return_type="loss", padding_side=side)
+    assert torch.allclose(loss, torch.cat(losses, 1).mean())
+    if side == "left":
+        model.default_padding_side = "left"
+        assert torch.allclose(model(tokens), together) and torch.allclose(model(texts), together)
+        unmasked = model(tokens, padding_side="right")
+        assert not torch.allclose(unmasked, together)
+    with pytest.raises(ValueError, match="attention_mask is for tokens"):
+        model(texts, attention_mask=torch.ones_like(tokens))
+
+
+def test_toy_models_of_other_tasks_are_built_from_their_config():
+    fields = {**TINY, "act_fn": "solu_ln", "attention_dir": "bidirectional", "d_vocab_out": 5}
+    model = HookedTransformer({**fields, "seed": 0, "initializer_range": 0.4})
+    assert model(TOKENS).shape == (3, 7, 5) and model.b_U.shape == (5,)
+    assert model.cfg.d_vocab_out == 5 and model.cfg.attention_dir == "bidirectional"
+    assert HookedTransformerConfig.from_dict(model.cfg.to_dict()) == model.cfg
+    _, cache = model.run_with_cache(TOKENS)
+    assert (cache["pattern", 0] > 0).all() and model.cfg.is_layer_norm_activation()
+
+
 def test_tokens_and_text_go_back_and_forth():
     model = speaking()
     tokens = model.to_tokens(["the cat", "the mat"])
@@ -361,6 +397,17 @@ def test_generation_takes_the_arguments_it_took():
     assert model.generate(tokens, seed=3, **options).equal(
         model.generate(tokens, seed=3, **options)
     )
+    texts, greedily = ["cat", "the cat sat"], {"do_sample": False, **options}
+    alone = [model.generate(text, **greedily) for text in texts]
+    padded = model.to_tokens(texts, padding_side="left")
+    said = model.generate(padded, padding_side="left", return_type="str", **greedily)
+    assert (
+        model.generate(texts, **greedily)
+        == alone
+        == [s.removeprefix("<|endoftext|>") for s in said]
+    )
+    with pytest.raises(ValueError, match="padding is on the left here"):
+        model.generate(padded, padding_side="right")
     assert model.generate(max_new_tokens=2, return_type="tokens", stop_at_eos=False).shape == (1, 3)
 
 

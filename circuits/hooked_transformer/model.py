@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from circuits.folding import process_weights
@@ -195,18 +195,21 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         start_at_layer: int | None = None,
         tokens: Any = None,
         shortformer_pos_embed: Any = None,
-        attention_mask: Any = None,
+        attention_mask: Shaped[Tensor, "*batch pos"] | None = None,
         stop_at_layer: int | None = None,
         past_kv_cache: KeyValueCache | None = None,
     ) -> Any:
-        """See GPT.forward. Texts of several lengths are padded and masked."""
+        """See GPT.forward. Texts of several lengths are padded and masked, on either side; so are
+        tokens that <|endoftext|> fills up on the left, where that is the padding side."""
         _refuse(tokens=tokens, shortformer_pos_embed=shortformer_pos_embed)
-        mask = {} if attention_mask is None else {"attention_mask": attention_mask}
+        begun = past_kv_cache is not None and past_kv_cache.n > 0
         if not isinstance(input, Tensor):
-            begun = past_kv_cache is not None and past_kv_cache.n > 0
+            if attention_mask is not None:
+                raise ValueError("attention_mask is for tokens: texts are masked as they need be")
             bos = False if begun and prepend_bos is None else prepend_bos
-            input, real = self.read(input, bos, padding_side)
-            mask = {} if real.all() else {"attention_mask": real}
+            input, attention_mask = self.read(input, bos, padding_side)
+        elif attention_mask is None and start_at_layer is None and not begun:
+            attention_mask = self.mask_on_the_left(input, prepend_bos, padding_side)
         result = super().forward(
             input,
             return_type,
@@ -214,7 +217,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
             start_at_layer=start_at_layer,
             stop_at_layer=stop_at_layer,
             past_kv_cache=past_kv_cache,
-            **mask,
+            attention_mask=attention_mask,
         )
         return Output(*result) if isinstance(result, tuple) else result
 

@@ -117,6 +117,22 @@ class SpeaksAsBefore(Speaks):
             tokens[at, there], real[at, there] = torch.tensor(row), True
         return tokens, real
 
+    def mask_on_the_left(
+        self,
+        tokens: Int[Tensor, "*batch pos"],
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+    ) -> Bool[Tensor, "*batch pos"] | None:
+        """Which tokens are no filling, where they are padded on the left: all but the leading
+        <|endoftext|>, of which the last is BOS where texts begin with one. None on the right, where
+        no token sees what comes after it."""
+        side = padding_side or (self._tokenizer and self.default_padding_side)
+        if side is None or checked_side(side) == "right":
+            return None
+        leading = (tokens == self._vocabulary.bos).long().cumprod(-1).sum(-1, keepdim=True)
+        pads = leading - int(self.begins(prepend_bos))
+        return torch.arange(tokens.shape[-1], device=tokens.device) >= pads
+
     def begins(self, prepend_bos: bool | None) -> bool:
         """Whether BOS goes before a text: as is said, or else as the config says."""
         return self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos  # type: ignore[attr-defined]
@@ -187,8 +203,10 @@ class SpeaksAsBefore(Speaks):
         if freq_penalty != 0:
             raise ValueError(f"freq_penalty={freq_penalty} is not supported: write a hook on, or a "
                              f"loop over, the logits")  # fmt: skip
-        if padding_side == "right" and not isinstance(input, str | Tensor):
-            raise ValueError("texts are padded on the left here: what is said comes after them")
+        if padding_side == "right" and not isinstance(input, str):
+            raise ValueError("padding is on the left here: what is said comes after the tokens")
+        if isinstance(input, Tensor) and "attention_mask" not in rest:
+            rest["attention_mask"] = self.mask_on_the_left(input, prepend_bos, padding_side)
         return super().generate(
             input,
             max_new_tokens,
