@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Int
-from tokenizers import Tokenizer
 from torch import Tensor
 
+from circuits.checkpoints import read_tokenizer
 from circuits.data import Windows, documents, hub_documents, tokenized, train_tokenizer
 from circuits.files import replacing
 from circuits.shards import file_marks, shards
@@ -54,7 +54,7 @@ class Corpus:
         texts, is put there."""
         source = file if file.is_file() or given is None else given
         if source.is_file():
-            vocabulary = Vocabulary(Tokenizer.from_file(str(source)))
+            vocabulary = read_tokenizer(source)
         else:
             vocabulary = train_tokenizer(self.texts(), d_vocab)
         if source != file or not file.is_file():

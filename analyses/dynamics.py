@@ -15,9 +15,9 @@ import numpy as np
 import xarray
 from xarray import DataArray, Dataset
 
-from analyses import ablation
+from analyses import ablation, in_context
 from analyses.labelled import head_coords
-from analyses.recording import FILE, early_and_late, stacked
+from analyses.recording import FILE, stacked
 from circuits.pretrained import folder_of, models
 from circuits.snapshots import Record
 
@@ -76,21 +76,6 @@ def history(name: str | Path) -> Dataset:
     return _labelled(arrays, str(name))
 
 
-def in_context_score(loss_by_index: DataArray) -> DataArray:
-    """Loss late in the context less loss early in it, in nats: the more negative, the more the
-    model learns from its context.
-
-    At tokens 500 and 50 of 512, or the same shares of another context; for the paper's 10,000
-    examples we have some hundred, and average over a 64th of the context to either side.
-    """
-    parts = early_and_late(loss_by_index.sizes["index"])
-    early, late = (loss_by_index.isel(index=part) for part in parts)
-    first, last = (part.index.values[[0, -1]] for part in (early, late))
-    words = f"loss of tokens {last[0]} to {last[1]} less that of {first[0]} to {first[1]}"
-    score = late.mean("index") - early.mean("index")
-    return score.rename("in_context_score").assign_attrs(_nats(words))
-
-
 def phase_change(history: Dataset) -> PhaseChange | None:
     """When in-context learning formed, or None where it did not, or did not at once.
 
@@ -124,31 +109,6 @@ def around(values: DataArray, step: int, near: int = 2) -> DataArray:
     """The mean of the record nearest to a step and `near` to either side: less of the noise."""
     at = int(np.abs(values.step.values - step).argmin())
     return values.isel(step=slice(max(0, at - near), at + near + 1)).mean("step")
-
-
-def by_log_index(loss_by_index: DataArray) -> DataArray:
-    """Mean losses over half octaves of the token index, (..., index), in nats; the index of each is
-    the geometric mean of those in it."""
-    index = loss_by_index.index.values
-    bounds = np.unique(np.round(2 ** np.arange(0, np.log2(index[-1]), 0.5)).astype(int))
-    cells = [(index >= a) & (index < b) for a, b in pairwise([*bounds, index[-1] + 1])]
-    cells = [cell for cell in cells if cell.any()]
-    middle = np.exp([np.log(index[cell]).mean() for cell in cells])
-    means = xarray.concat([loss_by_index[..., cell].mean("index") for cell in cells], "index")
-    return means.transpose(..., "index").assign_coords(index=middle).assign_attrs(_nats("loss"))
-
-
-def slope_by_log_index(loss_by_index: DataArray) -> DataArray:
-    """Derivative of the loss by the logarithm of the token index, (..., index), in nats: how much
-    each e-fold of context costs, below 0 where it helps. Taken between half octaves of the index.
-
-    (Olsson et al. 2022, "Argument 1", d Loss / d ln(index).)
-    """
-    loss = by_log_index(loss_by_index)
-    at = np.log(loss.index.values)
-    by_log = loss.diff("index", label="lower") / np.diff(at)
-    named = by_log.assign_coords(index=np.exp((at[1:] + at[:-1]) / 2)).rename("slope")
-    return named.assign_attrs(_nats("dLoss / dln(index)"))
 
 
 def loss_speed(history: Dataset, half: float = 0.15) -> DataArray:
@@ -214,7 +174,7 @@ def attribution(history: Dataset, start: int, end: int) -> DataArray:
     along = history.ablated_along.sel(at=end) - history.ablated_along.sel(at=start)
     named = (along / np.sqrt((change**2).mean())).drop_vars("at", errors="ignore")
     words = f"rise of the loss without the head, along the change from step {start} to {end}"
-    return named.rename("attribution").assign_attrs(_nats(words))
+    return named.rename("attribution").assign_attrs(units="nats", long_name=words)
 
 
 def formed(history: Dataset, threshold: float = 0.3) -> DataArray:
@@ -262,8 +222,4 @@ def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
         "at": steps,
     }
     data = xarray.Dataset(named, coords, {"source": source})
-    return data.assign(in_context_score=in_context_score(data.loss_by_index))
-
-
-def _nats(words: str) -> dict[str, str]:
-    return {"units": "nats", "long_name": words}
+    return data.assign(in_context_score=in_context.score(data.loss_by_index))

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import Dataset
 
-from analyses.dynamics import in_context_score
+from analyses import in_context
 from analyses.labelled import head_coords
 from analyses.masks import BEHAVIOURS
 from circuits.config import check_predicts
@@ -62,7 +62,7 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
         },
         {"windows": int(n)},
     )
-    return data.assign(in_context_score=in_context_score(data.loss_by_index))
+    return data.assign(in_context_score=in_context.score(data.loss_by_index))
 
 
 def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:

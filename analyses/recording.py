@@ -21,10 +21,11 @@ from torch import Tensor
 
 from analyses import ablation, attention, induction
 from circuits import distributed
+from circuits.checkpoints import load_weights
 from circuits.config import check_predicts
 from circuits.files import PART, replacing
 from circuits.model import GPT
-from circuits.pretrained import load, load_weights
+from circuits.pretrained import load
 from circuits.snapshots import Progress
 
 FILE = "history.npz"

@@ -1,4 +1,4 @@
-"""What others wrote to disk: HookedTransformer's configs and state dicts, into a GPT, strictly.
+"""What others wrote to disk: configs, state dicts and tokenizers, into a GPT, strictly.
 
 The names and shapes of its parameters are ours. A field of its config is one of ours, or says what
 a GPT does anyway, or says nothing of what is computed; every other field is refused by name.
@@ -6,20 +6,20 @@ a GPT does anyway, or says nothing of what is computed; every other field is ref
 """
 
 import difflib
+import json
 import math
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from circuits.config import GPTConfig
 from circuits.model import GPT
 from circuits.tokens import Vocabulary
+from circuits.weight_files import read_weights
 
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
@@ -61,6 +61,10 @@ _SILENT = (
 _SILENT_GROUPS = ("_", "rotary_", "yarn_", "NTK_", "vision_")
 _UNSET = -1
 "What numbers are that were not given."
+_SINUSOIDS = 2**22
+"As many numbers of sinusoidal positions, which no checkpoint holds, may always be made."
+_GROWTH = 100
+"How many times as long as it is a tokenizer may make a text."
 _SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
 
 
@@ -77,10 +81,61 @@ def from_state_dict(
     A pickle is read as weights only and runs nothing. ValueError for a field that cannot be
     expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
     """
-    model = GPT(cfg if isinstance(cfg, GPTConfig) else config_of(cfg), tokenizer).to(dtype)
-    named = read_weights(Path(weights)) if isinstance(weights, str | Path) else weights
-    load_weights(model, named)
+    cfg = cfg if isinstance(cfg, GPTConfig) else config_of(cfg)
+    return built(cfg, Path(weights) if isinstance(weights, str) else weights, tokenizer, dtype)
+
+
+def built(
+    cfg: GPTConfig,
+    weights: Mapping[str, Tensor] | Path,
+    tokenizer: Vocabulary | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> GPT:
+    """The GPT of a config and of its weights by name, or of a file of them; in eval mode, on CPU.
+
+    ValueError where they do not fit, before anything of the config's size is allocated.
+    """
+    if isinstance(weights, Path):
+        named = read_weights(weights)
+        try:
+            return built(cfg, named, tokenizer, dtype)
+        except ValueError as error:
+            raise ValueError(f"{weights}: {error}") from None
+    _check_sizes(cfg, weights)
+    model = GPT(cfg, tokenizer).to(dtype)
+    load_weights(model, weights)
     return model.eval()
+
+
+def _check_sizes(cfg: GPTConfig, weights: Mapping[str, Tensor]) -> None:
+    layers = sum(name.endswith(".attn.W_Q") for name in weights)
+    if layers != cfg.n_layers:
+        raise ValueError(f"{layers} layers are in the checkpoint, and n_layers={cfg.n_layers}")
+    d_vocab_out = getattr(cfg, "d_vocab_out", None) or cfg.d_vocab
+    sizes = {"embed.W_E": (cfg.d_vocab, cfg.d_model), "unembed.W_U": (cfg.d_model, d_vocab_out)}
+    if cfg.n_layers:
+        sizes["blocks.0.attn.W_Q"] = (cfg.n_heads, cfg.d_model, cfg.d_head)
+    if cfg.n_layers and cfg.d_mlp is not None:
+        sizes["blocks.0.mlp.W_in"] = (cfg.d_model, cfg.d_mlp)
+    if cfg.positional_embedding_type in ("standard", "shortformer"):
+        sizes["pos_embed.W_pos"] = (cfg.n_ctx, cfg.d_model)
+    for name, size in sizes.items():
+        if name not in weights:
+            raise ValueError(f"the checkpoint does not fit the config: it lacks {[name]}")
+        _check_shape(name, weights[name], size)
+    held = sum(weight.numel() for weight in weights.values())
+    if cfg.sinusoidal and cfg.n_ctx * cfg.d_model > max(held, _SINUSOIDS):
+        raise ValueError(
+            f"n_ctx={cfg.n_ctx} sinusoidal positions of d_model={cfg.d_model} are more numbers "
+            f"than all the {held} in the checkpoint"
+        )
+
+
+def _check_shape(name: str, weight: Tensor, wanted: Sequence[int]) -> None:
+    if list(weight.shape) != list(wanted):
+        raise ValueError(
+            f"{name} is {list(weight.shape)} in the checkpoint, and {list(wanted)} by the config"
+        )
 
 
 def config_of(fields: Mapping[str, Any]) -> GPTConfig:
@@ -94,7 +149,7 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
     if not str(norm).startswith("RMS"):
         always["final_rms"] = False
     for name, value in always.items():
-        if given.get(name, value) != value:
+        if name in given and given[name] != value:
             raise ValueError(
                 f"{name}={given[name]!r} cannot be expressed: in a GPT it is always {value!r}"
             )
@@ -136,8 +191,12 @@ def _check_known(fields: Mapping[str, Any]) -> None:
 
 def _check_local(given: Mapping[str, Any], n_ctx: int) -> None:
     """Local attention is the whole triangle where the window holds the context."""
-    local = given.get("use_local_attn", False) and "local" in given.get("attn_types", ["local"])
-    window = given.get("window_size", 0)
+    types, window = given.get("attn_types", ["local"]), given.get("window_size", 0)
+    if not isinstance(types, list | tuple) or not isinstance(window, int):
+        raise ValueError(
+            f"attn_types must be a list and window_size a whole number, got {types!r}, {window!r}"
+        )
+    local = given.get("use_local_attn", False) and "local" in types
     if local and window < n_ctx:
         raise ValueError(
             f"use_local_attn=True cannot be expressed: with window_size={window} not every head "
@@ -153,31 +212,35 @@ def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
     return None if scale == usual else scale
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file, or from a pickle (.pth, .pt, .bin) read as weights
-    only, which runs nothing; ValueError for a file that is missing, damaged or something else."""
-    if not file.is_file():
-        raise ValueError(f"{file} is missing")
-    if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
+def read_tokenizer(file: Path) -> Vocabulary:
+    """The vocabulary of a tokenizer.json, which takes in texts whole: it neither cuts nor pads.
+
+    ValueError for a file that is none, or that would make texts too long by what it replaces.
+    """
     try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what unpickling random bytes raises has no end
-        first = str(error).strip().split("\n")[0]
-        refused = isinstance(error, pickle.UnpicklingError)
-        raise ValueError(
-            f"{file} is no checkpoint of plain tensors"
-            + (", and nothing in it was run" if refused else "")
-            + f": {type(error).__name__}: {first}"
-        ) from None
-    if not isinstance(weights, Mapping) or not all(
-        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
-    ):
-        raise ValueError(f"{file} holds {type(weights).__name__}, wanted tensors by name")
-    return dict(weights)
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        for part in ("normalizer", "decoder"):
+            if (growth := _growth(fields.get(part))) > _GROWTH:
+                raise ValueError(f"its {part} makes a text {growth:.0g} times as long")
+        whole = {**fields, "truncation": None, "padding": None}
+        return Vocabulary(Tokenizer.from_str(json.dumps(whole)))
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ValueError(f"{file} is no tokenizer: {error}") from None
+
+
+def _growth(part: Any) -> float:
+    """At most how many characters the steps of a normalizer or decoder make of one."""
+    if isinstance(part, list):
+        return math.prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1.0
+    if part.get("type") == "Precompiled":  # a table of replacements that cannot be looked through
+        return math.inf
+    if part.get("type") == "Replace":
+        return max(1.0, len(str(part.get("content"))))
+    return math.prod(map(_growth, part.values()))
 
 
 def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
@@ -194,16 +257,12 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
             f"and the model has no {sorted(unknown)}"
         )
     for name, weight in weights.items():
-        if weight.shape != own[name].shape:
-            raise ValueError(
-                f"{name} is {list(weight.shape)} in the checkpoint, "
-                f"and {list(own[name].shape)} by the config"
-            )
+        _check_shape(name, weight, own[name].shape)
         if not weight.is_floating_point() or weight.is_meta or weight.layout != torch.strided:
             raise ValueError(
                 f"{name} in the checkpoint is {weight.dtype}, {weight.layout} on {weight.device}: "
                 f"wanted plain floating-point numbers"
             )
-        if not weight.isfinite().all():
+        if not weight.to(own[name].dtype).isfinite().all():
             raise ValueError(f"{name} in the checkpoint holds a number that is not finite")
     model.load_state_dict(weights)

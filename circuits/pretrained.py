@@ -12,14 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 
 from circuits import bridge
-from circuits.checkpoints import load_weights, read_weights
+from circuits.checkpoints import built, read_tokenizer
 from circuits.config import GPTConfig
 from circuits.folding import process_weights
 from circuits.model import GPT
-from circuits.tokens import Vocabulary
 
 HUB = {
     "gpt2": "openai-community/gpt2",
@@ -89,14 +87,11 @@ def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
     folder = folder_of(name)
     try:
         cfg = GPTConfig.from_json((folder / "config.json").read_text())
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None
-    vocabulary = None
-    if (folder / "tokenizer.json").is_file():
-        vocabulary = Vocabulary(Tokenizer.from_file(str(folder / "tokenizer.json")))
-    model = GPT(cfg, vocabulary)
-    load_weights(model, read_weights(folder / "model.safetensors"))
-    return model.to(dtype).eval()
+    text = folder / "tokenizer.json"
+    vocabulary = read_tokenizer(text) if os.path.lexists(text) else None
+    return built(cfg, folder / "model.safetensors", vocabulary, dtype)
 
 
 def save(

@@ -139,6 +139,17 @@ def test_integrated_along_activations_the_edges_of_a_sender_add_up_to_it():
         assert abs(change).max() > 0.1
 
 
+def test_faithfulness_goes_from_none_of_the_task_to_all_of_it_with_the_edges():
+    task = task_of(tiny(**SMALL))
+    scores = {"exact": discovery.exact(task), "EAP": discovery.eap(task)}
+    found = discovery.faithfulness_by_edges(task, scores, [0, 5, int(task.edges.sum())])
+    assert found.dims == ("by", "edges") and found.by.values.tolist() == ["exact", "EAP"]
+    np.testing.assert_allclose(found[:, [0, 2]], [[0, 1], [0, 1]], atol=1e-12)
+    best = discovery.top(scores["EAP"], 5)
+    assert found.sel(by="EAP", edges=5) == discovery.faithfulness(task, best)
+    assert best.sum() == 5 and not np.isclose(found[1, 1], found[1, [0, 2]]).any()
+
+
 def test_the_callers_grad_mode_and_weights_are_left_alone():
     model = tiny(**SMALL)
     with torch.no_grad():

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 import circuits
 from circuits import GPT, FactoredMatrix, GPTConfig, algebra, load, residual, save, synthetic
 from circuits.data import RepeatedTokens, Windows, documents, train_tokenizer
-from circuits.pretrained import load_weights
+from circuits.checkpoints import load_weights
 from circuits.shards import Shards, shards
 from circuits.tokens import Vocabulary
 from circuits.training import Recipe, Snapshots, train

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import ablation, attention, dynamics, prompts, recording
+from analyses import ablation, attention, dynamics, in_context, prompts, recording
 from circuits import GPT, GPTConfig, ground_truth
 from circuits.data import RepeatedTokens
 from circuits.recipe import Recipe
@@ -156,7 +156,7 @@ def test_what_ablation_adds_is_recorded_and_attributed_to_a_change(whole):
 
 def test_the_in_context_score_is_late_less_early_as_in_the_paper():
     loss = dynamics.DataArray(np.arange(1.0, 513), dims="index", coords={"index": range(1, 513)})
-    score = dynamics.in_context_score(loss)
+    score = in_context.score(loss)
     assert float(score) == 450  # token 500 less token 50
     assert score.long_name == "loss of tokens 492 to 508 less that of 42 to 58"
 

@@ -9,16 +9,17 @@ import pytest
 import xarray
 from xarray import DataArray, Dataset
 
-from analyses import dynamics, figures, recording
+from analyses import dynamics, figures, in_context, recording
 from analyses.figures import (
     induction_ablation,
     induction_evaluators,
     induction_heads,
     induction_tokens,
 )
-from analyses.figures.drawing import LeftOut, at_initialisation
+from analyses.figures.drawing import LeftOut
 from analyses.figures.runs import CONTROL, ZOO, runs
 from circuits import load, save
+from circuits.controls import at_initialisation
 from circuits.pretrained import folder_of
 
 STEPS = np.array(recording.history_steps(4000))
@@ -96,7 +97,7 @@ def test_of_the_models_that_ship_all_but_one_plain_layer_have_one():
 def test_slopes_by_log_are_exact_on_logarithms():
     index, tokens = np.arange(1, 257), np.geomspace(1e5, 1e7, 40)
     loss = DataArray(5 - 0.3 * np.log(index), dims="index", coords={"index": index})
-    np.testing.assert_allclose(dynamics.slope_by_log_index(loss), -0.3)
+    np.testing.assert_allclose(in_context.slope(in_context.by_log_index(loss)), -0.3)
     held_out = DataArray(5 - 0.7 * np.log([1.0, *tokens]), dims="step",
                          coords={"tokens": ("step", [0.0, *tokens])})  # fmt: skip
     speed = dynamics.loss_speed(Dataset({"held_out": held_out}))

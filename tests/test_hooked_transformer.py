@@ -244,7 +244,6 @@ def test_what_is_not_there_says_what_to_write_instead(name):
     (lambda m: m(TOKENS, attention_maks=TOKENS), "attention_maks"),
     (lambda m: m.all_composition_scores("q"), "choose Q, K or V"),
     (lambda m: m.accumulated_bias(2, mlp_input=True), "layer 2 does not exist"),
-    (lambda m: m.reset_hooks(direction="up"), "choose fwd, bwd or both"),
     (lambda m: m.tokens_to_residual_directions("cat"), "has no tokenizer"),
     (lambda m: utils.test_prompt, "no 'test_prompt'; write")])  # fmt: skip
 def test_an_argument_that_cannot_act_is_refused_in_words(call, message):

@@ -1,11 +1,18 @@
 """The README's code runs as it stands."""
 
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
+import pytest
 import torch
+import yaml
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+from tests.test_structure import FLOORS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -71,6 +78,62 @@ def test_it_counts_the_figures_there_are():
         f"{len(figures.TOYS)} of small models"
     )
     assert counts in " ".join(README.split())
+
+
+def verdicts() -> dict[str, tuple[int, ...]]:
+    """Of each paper, by its name on the command line: figures, verdicts that hold, others."""
+    rows = re.findall(r"^\| `(\w+)`: .* \| (\d+) \| (\d+) \| (\d+) \|$", README, re.MULTILINE)
+    return {paper: tuple(map(int, counts)) for paper, *counts in rows}
+
+
+def test_its_table_of_verdicts_has_every_figure_of_every_paper():
+    from analyses import figures, report
+
+    there = Counter(name.split("/")[0] for name in figures.every())
+    table = verdicts()
+    assert table.keys() == report.PAPERS.keys() == there.keys()
+    for paper, (drawn, hold, others) in table.items():
+        assert drawn == hold + others == there[paper], paper
+
+
+def test_its_verdicts_are_those_of_the_report_that_its_first_command_made():
+    """CI runs that command first; a report of other figures or another model says nothing here."""
+    from analyses import figures
+
+    made = ROOT / "report" / "results.json"
+    if not made.exists():
+        pytest.skip("no report here: circuits reproduce makes it")
+    found = json.loads(made.read_text())["figures"]
+    usual = {name: ", ".join(figures.drawn_from(name)) or None for name in figures.every()}
+    if {name: figure["model"] for name, figure in found.items()} != usual:
+        pytest.skip("the report here is not that of circuits reproduce")
+    for paper, (_, hold, others) in verdicts().items():
+        holds = [figure["holds"] for name, figure in found.items() if name.startswith(f"{paper}/")]
+        assert (holds.count(True), holds.count(False)) == (hold, others), paper
+
+
+def test_its_map_names_every_room_of_the_house():
+    rooms = README[README.index("## Rooms") : README.index("## Conventions")]
+    circuits, analyses = rooms.split("| `analyses/` | |")
+    for package, part in (("circuits", circuits), ("analyses", analyses)):
+        named = set(re.findall(r"`(\w+)`", part))
+        assert not set(FLOORS[package]) - named, package
+
+
+def test_its_links_lead_somewhere():
+    links = set(re.findall(r"\]\(([^)#]+)\)", README))
+    here = {link for link in links if "://" not in link}
+    assert here and all((ROOT / link).exists() for link in here)
+
+
+def test_how_to_cite_it_is_told_alike_in_both_places():
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    bibtex = blocks("bibtex")[0]
+    for title in (cff["title"], *(paper["title"] for paper in cff["references"])):
+        assert f"title={{{title}}}" in bibtex
+    for place in (cff["references"][0]["url"], cff["references"][1]["url"], str(cff["version"])):
+        assert place in bibtex
+    assert f'version = "{cff["version"]}"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_example_of_the_bridge_runs_and_its_models_agree():

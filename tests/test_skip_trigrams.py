@@ -92,6 +92,22 @@ def test_a_bug_grid_is_a_column_times_a_row_of_the_dense_circuits():
     assert [label.get_text() for label in labels] == ["␣in", "␣at", "␣under"]
 
 
+def test_without_a_tokenizer_tokens_go_by_their_numbers():
+    model = talker()
+    words = [" keep", " in", " at", " mind", " bay"]
+    keep, *at, mind, bay = (VOCABULARY.to_single_token(word) for word in words)
+    named = skip_trigrams.bug_grid(model, "L1H2", " keep", destinations=at, outs=[mind, bay])
+    model.tokenizer = None
+    grid = skip_trigrams.bug_grid(model, "L1H2", keep, destinations=at, outs=[mind, bay])
+    assert np.array_equal(grid, named) and grid.attrs["source"] == str(keep)
+    assert grid.destination.values.tolist() == [str(token) for token in at]
+    right = [(at[0], mind), (at[1], bay)]
+    assert skip_trigrams.bugs(model, "L1H2", keep, right).right.isin([str(mind), str(bay)]).all()
+    assert skip_trigrams.top_entries(model, "L1H2", k=1).source.item().isdecimal()
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        skip_trigrams.bug_grid(model, "L1H2", " keep", destinations=at, outs=[mind])
+
+
 TALKER = talker()
 
 

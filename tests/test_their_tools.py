@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from analyses import attention, patching
-from circuits import load, residual
+from circuits import hooks, load, residual
 from tests.conftest import tiny, tiny_tokens
+from tests.test_hook_semantics import COMMON
 
 MODEL = tiny(d_mlp=6, act_fn="gelu", normalization_type="LNPre", dtype=torch.float32)
 CLEAN, CORRUPTED = (tiny_tokens(batch=1, pos=5, seed=seed) for seed in (1, 2))
@@ -84,3 +85,28 @@ def test_it_finds_the_previous_token_head():
     ships = load("attn-only-2l")
     found = head_detector.detect_head(ships, "He said that he saw", "previous_token_head")
     assert found.argmax() == int(attention.previous_token(ships).values.argmax())
+
+
+def rooted(root, point):
+    """The smallest model with two hook points, on a root and of points of either library."""
+
+    class Rooted(root):
+        def __init__(self):
+            super().__init__()
+            self.hook_embed, self.hook_pos_embed = point(), point()
+            self.setup() if hasattr(self, "setup") else self.name_hooks()
+
+        def forward(self, x):
+            return self.hook_pos_embed(3 * self.hook_embed(2 * x))
+
+    return Rooted()
+
+
+@pytest.mark.parametrize("scenario", COMMON, ids=lambda scenario: scenario.__name__)
+def test_hooks_do_what_hooks_of_a_HookedRootModule_do(scenario):
+    from transformer_lens.hook_points import HookPoint as TheirPoint
+    from transformer_lens.HookedRootModule import HookedRootModule
+
+    x = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    theirs = scenario(rooted(HookedRootModule, TheirPoint), x)
+    assert theirs and theirs == scenario(rooted(hooks.Hooked, hooks.HookPoint), x)

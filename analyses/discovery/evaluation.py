@@ -4,12 +4,13 @@
 Conmy et al. 2023, section 4, https://arxiv.org/abs/2304.14997)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from xarray import DataArray, Dataset
 
 from analyses.discovery import graph
+from analyses.discovery.search import top
 from analyses.discovery.task import Task
 
 
@@ -22,6 +23,16 @@ def faithfulness(task: Task, kept: DataArray) -> float:
         raise ValueError(f"with all edges and with none the metric is {full:.4g}: there is nothing "
                          f"to be faithful to")  # fmt: skip
     return (float(task.value(kept).mean()) - none) / (full - none)
+
+
+def faithfulness_by_edges(
+    task: Task, scores: Mapping[str, DataArray], edges: Sequence[int]
+) -> DataArray:
+    """`faithfulness` of the circuits of the best-scored edges, (by, edges): a row for each of
+    the scores by its name, a column for each number of edges. Errors are those of `top`."""
+    found = [[faithfulness(task, top(one, n)) for n in edges] for one in scores.values()]
+    where = {"by": list(scores), "edges": list(edges)}
+    return DataArray(found, where, tuple(where), "faithfulness", {"long_name": "faithfulness"})
 
 
 def without(kept: DataArray, nodes: Sequence[str]) -> DataArray:

@@ -75,20 +75,14 @@ def few_edges(model: GPT) -> Drawing:
     total = int(task.edges.sum())
     edges = np.unique(np.linspace(0, total, 11).round().astype(int)).tolist()
     scores = {name: method(task) for name, method in METHODS.items()}
-    found = DataArray(
-        [[discovery.faithfulness(task, discovery.top(one, n)) for n in edges]
-         for one in scores.values()],
-        {"method": list(scores), "edges": edges},
-        ("method", "edges"),
-        attrs={"long_name": "faithfulness"},
-    )  # fmt: skip
+    found = discovery.faithfulness_by_edges(task, scores, edges)
     third = discovery.top(scores["exact"], total // 3)
     _, axes = plots.grid(1, 2, (4.8, 3.6))
     plots.sizes(found, axes[0, 0])
     plots.circuit(third, axes[0, 1], f"the {total // 3} edges of largest effect")
     clean = float(task.clean_value.mean())
     half = found.sel(edges=edges[len(edges) // 2])
-    by = {str(line.method.item()): float(line) for line in half}
+    by = {str(line.by.item()): float(line) for line in half}
     says = (
         f"paper: few edges do the task, and EAP-IG finds more faithful circuits than EAP; here the "
         f"{int(half.edges)} best of {total} edges have {by['exact']:.2f} of the task by their "

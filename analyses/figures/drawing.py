@@ -1,7 +1,7 @@
 """What a figure function returns: the picture, what to see in it, and whether it is there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Int
@@ -42,12 +42,6 @@ class Drawing:
     "A table in HTML that the report shows under the picture."
     pages: Mapping[str, str] = field(default_factory=dict)
     "Whole HTML documents that lie beside the report, by file name; `html` may link to them."
-
-
-def at_initialisation(model: GPT, seed: int | None = None) -> GPT:
-    """The same architecture before training, from the config's own seed or another: the control."""
-    cfg = model.cfg if seed is None else replace(model.cfg, seed=seed)
-    return GPT(cfg, model.tokenizer).to(model.W_E.dtype).eval()
 
 
 def figure_of(ax: Axes) -> Figure:

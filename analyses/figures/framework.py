@@ -7,11 +7,11 @@ from analyses.figures.drawing import (
     FRAMEWORK,
     Drawing,
     Verdict,
-    at_initialisation,
     figure_of,
     patterns_by_role,
     require_layers,
 )
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 

@@ -8,9 +8,10 @@ from xarray import DataArray
 from analyses import attention, bandwidth, copying, plots
 from analyses.attention import THRESHOLD
 from analyses.bandwidth import EXCLUSIVE
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of
 from analyses.figures.prompt import prompt, words
 from circuits import residual
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 SMALL = 1e-4

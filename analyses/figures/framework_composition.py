@@ -4,7 +4,8 @@ import numpy as np
 from xarray import DataArray
 
 from analyses import attention, composition, plots
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, figure_of
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 

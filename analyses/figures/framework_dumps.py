@@ -5,9 +5,10 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from analyses import attention, plots, skip_trigrams, tables
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict
 from analyses.figures.framework_tables import READ, control, visible
 from circuits.components import every_head
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 NEAR = 0.05

@@ -9,9 +9,10 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import attention, copying, expansion, passages, plots
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation, require_layers
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, require_layers
 from analyses.figures.prompt import prompt, words
 from circuits import algebra
+from circuits.controls import at_initialisation
 from circuits.factored import FactoredMatrix
 from circuits.model import GPT
 

@@ -1,14 +1,8 @@
 """Framework paper, "Term importance analysis": which terms of the expansion matter (F23, F24)."""
 
 from analyses import importance, passages, plots
-from analyses.figures.drawing import (
-    FRAMEWORK,
-    Drawing,
-    Verdict,
-    at_initialisation,
-    figure_of,
-    require_layers,
-)
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of, require_layers
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 ORDERS = ("direct path", "individual heads", "virtual heads")

@@ -9,8 +9,9 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from analyses import plots, skip_trigrams, tables
-from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, at_initialisation
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict
 from circuits.components import every_head
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 READ = (

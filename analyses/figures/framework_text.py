@@ -10,16 +10,10 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import attention, logit_effects, passages, plots
-from analyses.figures.drawing import (
-    FRAMEWORK,
-    Drawing,
-    Verdict,
-    at_initialisation,
-    patterns_by_role,
-    require_layers,
-)
+from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, patterns_by_role, require_layers
 from circuits import scores
 from circuits.cache import Cache
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 Strip = tuple[str, Tensor, tuple[float, float], tuple[int, ...]]

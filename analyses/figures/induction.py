@@ -7,9 +7,10 @@ from xarray import DataArray
 
 from analyses import attention, logit_effects, passages, plots
 from analyses import induction as scores
-from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation, figure_of
+from analyses.figures.drawing import INDUCTION, Drawing, Verdict, figure_of
 from analyses.patterns import capture
 from circuits.components import Head
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 
 PASSAGE = 44

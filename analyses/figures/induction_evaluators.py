@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from xarray import DataArray
 
 from analyses import attention, copying, induction, plots
-from analyses.figures.drawing import INDUCTION, Drawing, Verdict, at_initialisation
+from analyses.figures.drawing import INDUCTION, Drawing, Verdict
 from analyses.figures.runs import runs
+from circuits.controls import at_initialisation
 from circuits.model import GPT
 from circuits.pretrained import load
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from xarray import DataArray
 
-from analyses import dynamics, plots
+from analyses import dynamics, in_context, plots
 from analyses.dynamics import PhaseChange, around
 from analyses.figures import panels
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict
@@ -30,7 +30,7 @@ def phase_change(names: Sequence[str]) -> Drawing:
         return False, f"no phase change (never below {least:+.2f})"
 
     return Drawing(
-        panels.row(of, panels.in_context),
+        panels.row(of, panels.in_context_score),
         "The phase change of in-context learning",
         f"Induction heads, Argument 1 (O3), {INDUCTION}",
         "Loss late in the context (tokens 246 to 254 of 256) less loss early in it (21 to 29), on "
@@ -48,7 +48,7 @@ def index_derivative(names: Sequence[str]) -> Drawing:
     of = runs(names)
 
     def late(run: Run, step: int) -> float:
-        slope = dynamics.slope_by_log_index(around(run.history.loss_by_index, step))
+        slope = in_context.slope(in_context.by_log_index(around(run.history.loss_by_index, step)))
         return float(slope.where(slope.index > 0.1 * run.cfg.n_ctx).mean())
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
@@ -219,7 +219,7 @@ def smeared_keys(names: Sequence[str]) -> Drawing:
     ]  # fmt: skip
     figure, axes = plots.grid(2, len(of), (2.5, 1.9))
     for run, (above, below) in zip(of, axes.T, strict=True):
-        panels.in_context(run, above)
+        panels.in_context_score(run, above)
         panels.prefix(run, below)
         above.set(title=run.name, xlabel="")
     for line in axes:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from xarray import DataArray
 
-from analyses import dynamics, plots
+from analyses import dynamics, in_context, plots
 from analyses.figures.runs import Run
 
 Panel = Callable[[Run, Axes], None]
@@ -61,20 +61,22 @@ def losses(run: Run, ax: Axes) -> None:
 
 def loss_map(run: Run, ax: Axes) -> None:
     """Loss by tokens seen and token index: of means over half octaves, which are less noisy."""
-    plots.loss_map(dynamics.by_log_index(run.history.loss_by_index), (3.0, 6.0), ax, bar=_last(ax))
+    plots.loss_map(
+        in_context.by_log_index(run.history.loss_by_index), (3.0, 6.0), ax, bar=_last(ax)
+    )
     _edges(run, ax)
 
 
 def slope_map(run: Run, ax: Axes) -> None:
     """Derivative of the loss by the log of the token index, less what it was after a fiftieth of
     the training: the text is not equally hard at every index."""
-    slope = dynamics.slope_by_log_index(run.history.loss_by_index)
+    slope = in_context.slope(in_context.by_log_index(run.history.loss_by_index))
     early = dynamics.around(slope, int(0.02 * run.last))
     plots.loss_map((slope - early).assign_attrs(slope.attrs), (-0.5, 0.5), ax, bar=_last(ax))
     _edges(run, ax)
 
 
-def in_context(run: Run, ax: Axes) -> None:
+def in_context_score(run: Run, ax: Axes) -> None:
     """The in-context score, the records thinly and their running median."""
     score = run.history.in_context_score
     plots.over_training(score, ax, colours=["0.75"], width=0.7)
@@ -142,7 +144,7 @@ ROWS: dict[str, Panel] = {
     "loss": losses,
     "loss by token index": loss_map,
     "its slope by log index": slope_map,
-    "in-context score": in_context,
+    "in-context score": in_context_score,
     "prefix matching": prefix,
     "QK trace": trace,
     "ablation, of the change": along,

@@ -1,5 +1,6 @@
 """Scores of heads: histograms, bars, lines and scatters on fixed bounds."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,8 +30,8 @@ def histogram(
 def bars(
     result: DataArray, control: DataArray | None = None, ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """A score per head (layer, head) in [0, 1] as bars coloured by layer; the control as rings and
-    chance as a dashed line."""
+    """A score per head (layer, head) on its bounds, as bars coloured by layer; the control as rings
+    and, where attrs["chance"] says what it is, chance as a dashed line."""
     ax = axes_of(ax, (9.0, 3.2))
     labels, values = result.label.values.ravel(), result.values.ravel()
     at = np.arange(len(values))
@@ -42,11 +43,13 @@ def bars(
         ax.plot(
             at, control.values.ravel(), "o", mfc="white", mec="0.3", ms=5, label="at initialisation"
         )
-    ax.axhline(result.attrs["chance"], color="0.3", ls="--", lw=0.8, label="uniform attention")
+    if "chance" in result.attrs:
+        chance = float(result.attrs["chance"])
+        ax.axhline(chance, color="0.3", ls="--", lw=0.8, label=f"chance: {chance:.2g}")
     ax.set_xticks(at, labels, rotation=90, fontsize=8)
     ax.set(
-        ylim=result.attrs["bounds"],
-        ylabel=label_of(result),
+        ylim=result.attrs.get("bounds"),
+        ylabel=textwrap.fill(label_of(result), 40),
         title=title,
         xlim=(-0.7, len(at) - 0.3),
     )

@@ -1,5 +1,6 @@
 """Matrices: any 2-D result, attention patterns, and eigenvalues in the plane."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,11 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses.plots.canvas import ROLE_COLOURS, TRAINED, axes_of, grid, label_of, show_token
+
+PANEL, WIDEST = 1.6, 9.0
+"Inches of a panel of attention, and of a row of panels that grow so that every token has room."
+FRAME, LINE, LETTER = 0.3, 0.095, 0.065
+"Inches around what is drawn in a panel; of a token's label across and, for each letter, along."
 
 
 def heatmap(
@@ -50,15 +56,21 @@ def attention(
 ) -> np.ndarray:
     """Patterns [head dest src] in [0, 1] as small multiples, one panel per head, all on one scale.
 
-    Up to 24 tokens are written along the axes of the first panel of the last row.
+    The tokens stand along the axes of the first panel of the last row. Panels grow so that all have
+    room; where they cannot, every second, third, ... token is written. ValueError for another shape
+    and for tokens that are not one for each source.
     """
     values = np.asarray(pattern.detach() if isinstance(pattern, Tensor) else pattern)
     if values.ndim != 3:
         raise ValueError(f"wanted a pattern [head dest src], got {list(values.shape)}")
+    words = None if tokens is None else [show_token(token) for token in tokens]
+    if words is not None and len(words) != values.shape[2]:
+        raise ValueError(f"{len(words)} tokens for a pattern of {values.shape[2]} sources")
     heads = len(values)
     columns = min(columns, heads)
     rows = -(-heads // columns)
-    figure, axes = grid(rows, columns)
+    side = max(PANEL, min(FRAME + LINE * len(words or ()), WIDEST / columns))
+    figure, axes = grid(rows, columns, (side, side))
     image = None
     for i, ax in enumerate(axes.flat):
         if i >= heads:
@@ -71,14 +83,27 @@ def attention(
         for spine in ax.spines.values():
             spine.set_color(colour)
     corner = axes[-1, 0]
-    if tokens is not None and len(tokens) <= 24:
-        words = [show_token(token) for token in tokens]
-        corner.set_xticks(range(len(words)), words, rotation=90, fontsize=6)
-        corner.set_yticks(range(len(words)), words, fontsize=6)
+    if words:
+        _write_tokens(corner, words, every=math.ceil(LINE * len(words) / (side - FRAME)))
     corner.set(xlabel="source", ylabel="destination")
     if image is not None:
         figure.colorbar(image, ax=axes, label="attention", fraction=0.02)
     return axes
+
+
+def _write_tokens(ax: Axes, words: Sequence[str], every: int) -> None:
+    """Each `every`-th of the words along both axes, in a figure that grows by the longest of them;
+    the last words are the destinations."""
+    dests = int(ax.get_ylim()[0] + 0.5)
+    shown = slice(None, None, every)
+    at = range(len(words))
+    ax.set_xticks(at[shown], words[shown], rotation=90, fontsize=6)
+    ax.set_yticks(range(dests)[shown], words[-dests:][shown], fontsize=6)
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        width, height = figure.get_size_inches()
+        more = LETTER * max(map(len, words[shown]))
+        figure.set_size_inches(width + more, height + more)
 
 
 def role_legend(axes: np.ndarray, roles: DataArray) -> None:
@@ -95,10 +120,19 @@ def role_legend(axes: np.ndarray, roles: DataArray) -> None:
 def eigenvalues(
     result: DataArray | Tensor, ax: Axes | None = None, title: str = "", colour: str = TRAINED
 ) -> Axes:
-    """Complex eigenvalues in the plane, as a share of the largest; the radius is logarithmic over
-    three decades, so that the many small ones show beside the few large."""
+    """Complex eigenvalues of one matrix in the plane, as a share of the largest; the radius is
+    logarithmic over three decades, so that the many small ones show beside the few large.
+
+    A head of `copying.eigenvalues` names itself, where there is no title. ValueError for those of
+    many matrices.
+    """
+    values = np.asarray(result.detach() if isinstance(result, Tensor) else result)
+    if values.ndim != 1:
+        raise ValueError(f"wanted the eigenvalues of one matrix, got {list(values.shape)}: draw "
+                         f"each head into its own Axes of plots.grid")  # fmt: skip
     ax = axes_of(ax)
-    values = np.asarray(result.detach() if isinstance(result, Tensor) else result).ravel()
+    if not title and isinstance(result, DataArray) and "label" in result.coords:
+        title = str(result.label.item())
     share = np.abs(values) / max(np.abs(values).max(initial=0), 1e-30)
     radius = np.clip(1 + np.log10(np.maximum(share, 1e-30)) / 3, 0, 1)
     turned = radius * np.exp(1j * np.angle(values))

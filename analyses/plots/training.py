@@ -24,13 +24,19 @@ def over_training(
     title: str = "",
     *,
     colours: Sequence[str] = (),
-    names: Sequence[str] = (),
+    names: str | Sequence[str] | np.ndarray = (),
     width: float = 1.2,
 ) -> Axes:
     """A result (step, ...) against the tokens seen, in millions: a line for each entry, in the
-    colours given or that of its layer. Bounded results keep their bounds."""
-    ax = axes_of(ax)
+    colours given or that of its layer. Bounded results keep their bounds.
+
+    ValueError for names that are not one for each line; the name of a single line may stand alone.
+    """
     values = result.values.reshape(result.sizes["step"], -1)
+    names = [names] if isinstance(names, str) else [str(name) for name in np.ravel(names)]
+    if len(names) not in (0, values.shape[1]):
+        raise ValueError(f"{len(names)} names for {values.shape[1]} lines: {names}")
+    ax = axes_of(ax)
     if not colours:
         per = values.shape[1] // max(result.sizes.get("layer", 1), 1)
         colours = [LAYERS[i // max(per, 1) % len(LAYERS)] for i in range(values.shape[1])]

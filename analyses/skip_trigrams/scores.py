@@ -20,7 +20,7 @@ def circuits(model: GPT) -> tuple[FactoredMatrix, FactoredMatrix]:
     """QK [layer head destination source] and OV [layer head source out] of every head, each row
     less its mean; ValueError for a model without a tokenizer, whose tokens are no words."""
     vocabulary(model)
-    return centred(full_QK(model)), centred(full_OV(model))
+    return _centred(model)
 
 
 def through_first_norm(model: GPT) -> GPT:
@@ -41,10 +41,15 @@ def through_first_norm(model: GPT) -> GPT:
 
 
 def circuits_of(model: GPT, head: AnyHead) -> tuple[FactoredMatrix, FactoredMatrix]:
-    """QK [destination source] and OV [source out] of one head, each row less its mean."""
+    """QK [destination source] and OV [source out] of one head, each row less its mean; of any
+    model, for tokens can be given by their numbers."""
     at = head_of(model.cfg, head)
-    QK, OV = (FactoredMatrix(*circuit[at].pair) for circuit in circuits(model))
+    QK, OV = (FactoredMatrix(*circuit[at].pair) for circuit in _centred(model))
     return QK, OV
+
+
+def _centred(model: GPT) -> tuple[FactoredMatrix, FactoredMatrix]:
+    return centred(full_QK(model)), centred(full_OV(model))
 
 
 def product(qk: Float[Tensor, "*#a"], ov: Float[Tensor, "*#a"]) -> Float[Tensor, "*a"]:
@@ -72,5 +77,7 @@ def tokens_of(model: GPT, words: Iterable[str | int]) -> Int[Tensor, " token"]:
 
 
 def words_of(model: GPT, tokens: Int[Tensor, "*shape"]) -> list[str]:
-    """Each token as a string of its own, in order."""
+    """Each token as a string of its own, in order; its number where there is no tokenizer."""
+    if model.tokenizer is None:
+        return [str(token) for token in tokens.flatten().tolist()]
     return [model.to_string(token) for token in tokens.flatten().tolist()]

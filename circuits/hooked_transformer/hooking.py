@@ -54,22 +54,6 @@ class HooksAsBefore(Hooked):
         for point in self.hook_points():
             point.ctx.clear()
 
-    def reset_hooks(
-        self,
-        clear_contexts: bool = True,
-        direction: str = "both",
-        including_permanent: bool = False,
-    ) -> None:
-        """Detach all hooks of a direction, whoever attached them, permanent ones only if named."""
-        if direction not in ("fwd", "bwd", "both"):
-            raise ValueError(f"direction={direction!r}; choose fwd, bwd or both")
-        for point in self.hook_points():
-            for hooks in (point.fwd, point.bwd):
-                if direction == "both" or hooks is getattr(point, direction):
-                    hooks[:] = [one for one in hooks if one.permanent and not including_permanent]
-        if clear_contexts:
-            self.clear_contexts()
-
     @contextmanager
     def hooks(
         self,

@@ -20,8 +20,8 @@ from rich.table import Table
 from analyses import metrics, patching
 from analyses.path_patching import path_patching
 from circuits import GPT, GPTConfig, interventions
+from circuits.checkpoints import load_weights
 from circuits.components import every_head
-from circuits.pretrained import load_weights
 from tests.benchmarks.bench_model import milliseconds, native_bridge, peak_mebibytes
 from tests.test_model import _bridge_weight
 
