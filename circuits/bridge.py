@@ -1,23 +1,31 @@
 """The door to TransformerLens and Hugging Face: their models into a GPT, and a GPT into theirs.
 
-This file alone imports them, and only when called. Nothing is taken on trust: after a conversion
-both models read the same tokens, and logits that differ are an error.
+This file alone imports transformer_lens, and only when called; hugging_face.py does what concerns
+transformers. Nothing is taken on trust: after a conversion both models read the same tokens, and
+logits that differ are an error.
 """
 
-import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from circuits.checkpoints import config_of, from_state_dict
+from circuits.cache import Cache
+from circuits.checkpoints import config_of
 from circuits.config import GPTConfig
+from circuits.hugging_face import (
+    Weights,
+    check_equal,
+    from_hub,
+    from_hugging_face,
+    made,
+    read_config,
+)
 from circuits.model import GPT
 from circuits.tokens import BOS, Vocabulary
 
-Weights = dict[str, Tensor]
+__all__ = ["activation_cache", "from_hub", "from_hugging_face", "from_transformer_lens",
+           "to_transformer_lens"]  # fmt: skip
 
 
 def from_transformer_lens(model: Any) -> GPT:
@@ -33,15 +41,15 @@ def from_transformer_lens(model: Any) -> GPT:
         cfg, weights = _of_bridge(model)
     else:
         cfg, weights = config_of(vars(model.cfg)), model.state_dict()
-    gpt = _made(cfg, weights, model.tokenizer)
-    _check_equal(gpt, model, model)
+    gpt = made(cfg, weights, model.tokenizer)
+    check_equal(gpt, model, model)
     return gpt.train(model.training)
 
 
 def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
     wrapped = getattr(model.original_model, "config", None)  # a native model has none
     if wrapped is not None:
-        cfg = _config(wrapped)  # the bridge's own lacks GPT-Neo's scale of 1
+        cfg = read_config(wrapped)  # the bridge's own lacks GPT-Neo's scale of 1
     else:
         fields = dict(vars(model.cfg))
         if not fields.get("use_attn_scale", True):  # a native model divides by sqrt(d_head) anyway
@@ -78,172 +86,22 @@ def to_transformer_lens(gpt: GPT) -> Any:
     with torch.no_grad():
         for name, weight in bridge.tl_parameters().items():  # views of what it computes with
             weight.copy_(weights[name]) if name in weights else weight.zero_()
-    _check_equal(gpt, bridge, bridge)
+    check_equal(gpt, bridge, bridge)
     return bridge.train(gpt.training)
 
 
-def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
-    """A GPT2LMHeadModel or GPTNeoForCausalLM of transformers as a GPT with equal logits, weights
-    copied; `tokenizer` is its fast tokenizer.
+def activation_cache(cache: Cache, model: GPT, *, has_batch_dim: bool = True) -> Any:
+    """A run of ours as TransformerLens's ActivationCache, whose decompositions read the weights of
+    `model`; the same tensors, nothing is copied.
 
-    GPT-Neo only where every head sees the whole context. ValueError names the field to blame.
+    Shortformer positions are left out: it takes all that it finds for parts of the stream.
     """
-    if not hasattr(model, "config") or not hasattr(model, "lm_head"):
-        raise ValueError(f"wanted a model of transformers with lm_head, got {type(model).__name__}")
-    cfg = _config(model.config)
-    gpt = _made(cfg, _weights(model, cfg), tokenizer)
-    _check_equal(gpt, model, lambda tokens: model(tokens).logits)
-    return gpt.train(model.training)
+    from transformer_lens import ActivationCache
 
-
-def from_hub(name: str, *, dtype: torch.dtype = torch.float32) -> GPT:
-    """A GPT-2 or GPT-Neo model and its tokenizer, from the Hugging Face Hub or a folder, through
-    transformers with the user's own cache and network; in eval mode, on CPU.
-
-    Only safetensors are read. ValueError for a model that cannot be expressed, before its weights
-    are fetched; OSError if it cannot be fetched.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    _config(AutoConfig.from_pretrained(name))
-    model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
-    return from_hugging_face(model.eval(), AutoTokenizer.from_pretrained(name)).to(dtype)
-
-
-class Family(NamedTuple):
-    """How an architecture of transformers is read."""
-
-    fields: Callable[[Any], dict[str, Any]]
-    "Its config in HookedTransformerConfig's fields."
-    attention: Callable[[Weights], Weights]
-    "A block's tensors -> W_Q ... b_O, all heads side by side; matrices are [in out]."
-    linear: bool
-    "Matrices of its MLPs are [out in], not [in out]."
-
-
-def _gpt2_fields(theirs: Any) -> dict[str, Any]:
-    return {
-        "n_layers": theirs.n_layer,
-        "d_model": theirs.n_embd,
-        "d_head": theirs.n_embd // theirs.n_head,
-        "n_ctx": theirs.n_positions,
-        "d_mlp": theirs.n_inner,
-        "use_attn_scale": theirs.scale_attn_weights,
-        "scale_attn_by_inverse_layer_idx": theirs.scale_attn_by_inverse_layer_idx,
-    }
-
-
-def _gpt_neo_fields(theirs: Any) -> dict[str, Any]:
-    return {
-        "n_layers": theirs.num_layers,
-        "d_model": theirs.hidden_size,
-        "d_head": theirs.hidden_size // theirs.num_heads,
-        "n_ctx": theirs.max_position_embeddings,
-        "d_mlp": theirs.intermediate_size,
-        "use_attn_scale": False,
-        "use_local_attn": True,
-        "attn_types": theirs.attention_layers,
-        "window_size": theirs.window_size,
-    }
-
-
-def _gpt2_attention(w: Weights) -> Weights:
-    matrices, biases = w["attn.c_attn.weight"].chunk(3, 1), w["attn.c_attn.bias"].chunk(3)
-    ours = {"W_O": w["attn.c_proj.weight"], "b_O": w["attn.c_proj.bias"]}
-    for letter, matrix, bias in zip("QKV", matrices, biases, strict=True):
-        ours |= {f"W_{letter}": matrix, f"b_{letter}": bias}
-    return ours
-
-
-def _gpt_neo_attention(w: Weights) -> Weights:
-    ours = {"W_O": w["attn.attention.out_proj.weight"].T, "b_O": w["attn.attention.out_proj.bias"]}
-    for letter in "QKV":
-        matrix = w[f"attn.attention.{letter.lower()}_proj.weight"].T
-        ours |= {f"W_{letter}": matrix, f"b_{letter}": matrix.new_zeros(matrix.shape[1])}
-    return ours
-
-
-FAMILIES = {
-    "gpt2": Family(_gpt2_fields, _gpt2_attention, linear=False),
-    "gpt_neo": Family(_gpt_neo_fields, _gpt_neo_attention, linear=True),
-}
-"By transformers' model_type."
-
-
-def _config(theirs: Any) -> GPTConfig:
-    """The config of a model of transformers; ValueError names its fields that are to blame."""
-    if theirs.model_type not in FAMILIES:
-        suspects = ("rope_parameters", "rotary_dim", "use_parallel_residual", "num_key_value_heads")
-        found = [f"{name}={value!r}" for name in suspects if (value := getattr(theirs, name, None))]
-        raise ValueError(
-            f"model_type={theirs.model_type!r} cannot be expressed"
-            + (f", for its {', '.join(found)}" if found else "")
-            + f"; there are {sorted(FAMILIES)}"
-        )
-    return config_of({
-        **FAMILIES[theirs.model_type].fields(theirs),
-        "d_vocab": theirs.vocab_size,
-        "act_fn": theirs.activation_function,
-        "eps": theirs.layer_norm_epsilon,
-    })  # fmt: skip
-
-
-def _weights(model: Any, cfg: GPTConfig) -> Weights:
-    """Weights of a model of transformers under our names."""
-    family, theirs = FAMILIES[model.config.model_type], model.state_dict()
-    W_U = theirs["lm_head.weight"].T
-    ours = {
-        "embed.W_E": theirs["transformer.wte.weight"],
-        "pos_embed.W_pos": theirs["transformer.wpe.weight"],
-        "ln_final.w": theirs["transformer.ln_f.weight"],
-        "ln_final.b": theirs["transformer.ln_f.bias"],
-        "unembed.W_U": W_U,
-        "unembed.b_U": W_U.new_zeros(cfg.d_vocab),
-    }
-    for layer in range(cfg.n_layers):
-        place = f"transformer.h.{layer}."
-        w = {k.removeprefix(place): v for k, v in theirs.items() if k.startswith(place)}
-        block = {}
-        for name, weight in family.attention(w).items():
-            block[f"attn.{name}"] = _by_head(name, weight, cfg)
-        for mine, name in {"ln1": "ln_1", "ln2": "ln_2"}.items():
-            block |= {f"{mine}.w": w[f"{name}.weight"], f"{mine}.b": w[f"{name}.bias"]}
-        for mine, name in {"in": "mlp.c_fc", "out": "mlp.c_proj"}.items():
-            W = w[f"{name}.weight"]
-            block |= {f"mlp.W_{mine}": W.T if family.linear else W}
-            block |= {f"mlp.b_{mine}": w[f"{name}.bias"]}
-        ours |= {f"blocks.{layer}.{name}": weight for name, weight in block.items()}
-    return ours
-
-
-def _by_head(name: str, weight: Tensor, cfg: GPTConfig) -> Tensor:
-    """All heads side by side -> [head d_model d_head], [head d_head d_model] or [head d_head]."""
-    if name == "b_O":
-        return weight
-    if name in ("W_Q", "W_K", "W_V"):
-        return weight.unflatten(1, (cfg.n_heads, cfg.d_head)).transpose(0, 1)
-    return weight.unflatten(0, (cfg.n_heads, cfg.d_head))
-
-
-def _made(cfg: GPTConfig, weights: Weights, tokenizer: Any) -> GPT:
-    W_E = weights["embed.W_E"]
-    gpt = from_state_dict(cfg, weights, _vocabulary(tokenizer, cfg), dtype=W_E.dtype)
-    return gpt.to(W_E.device)
-
-
-def _vocabulary(tokenizer: Any, cfg: GPTConfig) -> Vocabulary | None:
-    """A copy of a fast tokenizer, or None; with a warning where there is one that a GPT cannot use:
-    not fast, without <|endoftext|>, or with more tokens than the model."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None or fast.token_to_id(BOS) is None or fast.get_vocab_size() > cfg.d_vocab:
-        if tokenizer is not None:
-            warnings.warn(
-                f"the GPT goes without its tokenizer: wanted a fast one with {BOS} and at most "
-                f"{cfg.d_vocab} tokens, got {type(tokenizer).__name__}",
-                stacklevel=2,
-            )
-        return None
-    return Vocabulary(Tokenizer.from_str(fast.to_str()))
+    kept = dict(cache)
+    if model.cfg.shortformer:
+        kept.pop("hook_pos_embed", None)
+    return ActivationCache(kept, model, has_batch_dim=has_batch_dim)  # type: ignore[arg-type]
 
 
 def _native_bridge(gpt: GPT) -> Any:
@@ -276,20 +134,3 @@ def _fast_tokenizer(vocabulary: Vocabulary) -> Any:
         add_bos_token=True,  # else TransformerLens reads it again, from the name
         name_or_path="",
     )
-
-
-@torch.no_grad()
-def _check_equal(gpt: GPT, other: Any, logits_of: Callable[[Tensor], Tensor]) -> None:
-    """ValueError unless both give the same logits for some tokens, up to rounding."""
-    spread = torch.arange(min(gpt.cfg.n_ctx, 16), device=gpt.W_E.device) * 7919
-    tokens, training = spread[None] % gpt.cfg.d_vocab, other.training
-    other.eval()
-    theirs = logits_of(tokens).float()
-    other.train(training)
-    miss = (gpt(tokens).float() - theirs).abs().max().item()
-    tolerance = max(1e-3, 10 * torch.finfo(gpt.W_E.dtype).eps)
-    if not miss <= tolerance * max(1.0, theirs.abs().max().item()):
-        raise ValueError(
-            f"the logits of the two models differ by {miss:.2g}: the other has hooks, or computes "
-            f"what its config does not say"
-        )

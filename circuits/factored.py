@@ -121,7 +121,7 @@ class FactoredMatrix:
     @property
     def T(self) -> "FactoredMatrix":
         """The transpose: the factors transposed, in the other order."""
-        return FactoredMatrix(*(factor.mT for factor in reversed(self.factors)))
+        return type(self)(*(factor.mT for factor in reversed(self.factors)))
 
     def __getitem__(self, index: Any) -> "FactoredMatrix":
         """Index leading dims as in a tensor, `OV[1, 4]`; rows and columns, `OV[..., 5, :]`, each on
@@ -138,7 +138,7 @@ class FactoredMatrix:
             ]
         factors[0] = factors[0][..., rows, :]
         factors[-1] = factors[-1][..., :, columns]
-        return FactoredMatrix(*factors)
+        return type(self)(*factors)
 
     def rows(self, index: Int[Tensor, " n"] | Sequence[int] | slice) -> Factor:
         """These rows of the product, [*lead n columns]."""
@@ -151,15 +151,15 @@ class FactoredMatrix:
     def __matmul__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix | Tensor":
         """The product with a matrix or another product, kept apart; with a vector, a tensor."""
         if isinstance(other, FactoredMatrix):
-            return FactoredMatrix(*self.factors, *other.factors)
+            return type(self)(*self.factors, *other.factors)
         if other.ndim == 1:
             return chain(*self.factors, other[:, None]).squeeze(-1)
-        return FactoredMatrix(*self.factors, other)
+        return type(self)(*self.factors, other)
 
     def __rmatmul__(self, other: Tensor) -> "FactoredMatrix | Tensor":
         if other.ndim == 1:
             return chain(other[None], *self.factors).squeeze(-2)
-        return FactoredMatrix(other, *self.factors)
+        return type(self)(other, *self.factors)
 
     def __mul__(self, scalar: int | float | Tensor) -> "FactoredMatrix":
         """The product times a number, or times one for each leading index, shaped [*lead 1 1]."""
@@ -172,9 +172,7 @@ class FactoredMatrix:
             scalar = scalar.reshape(())
         sizes = [factor.numel() for factor in self.factors]
         smallest = sizes.index(min(sizes))
-        return FactoredMatrix(
-            *(f * scalar if i == smallest else f for i, f in enumerate(self.factors))
-        )
+        return type(self)(*(f * scalar if i == smallest else f for i, f in enumerate(self.factors)))
 
     __rmul__ = __mul__
 
@@ -188,11 +186,11 @@ class FactoredMatrix:
         """The sum with another product, or with a bias: [columns] or [*lead 1 columns] added to
         every row, [*lead rows 1] to every column. The inner dims add up."""
         if not isinstance(other, FactoredMatrix):
-            other = FactoredMatrix(*bias_factors(other, self.ldim, self.rdim))
+            other = type(self)(*bias_factors(other, self.ldim, self.rdim))
         (A, B), (C, D) = self.pair, other.pair
         if A.shape[-2] != C.shape[-2] or B.shape[-1] != D.shape[-1]:
             raise ValueError(f"cannot add {list(self.shape)} and {list(other.shape)}")
-        return FactoredMatrix(joined(A, C, -1), joined(B, D, -2))
+        return type(self)(joined(A, C, -1), joined(B, D, -2))
 
     __radd__ = __add__
 

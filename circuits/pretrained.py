@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from circuits import bridge
 from circuits.checkpoints import built, read_tokenizer
 from circuits.config import GPTConfig
+from circuits.folding import process_weights
 from circuits.model import GPT
 
 HUB = {
@@ -52,14 +53,33 @@ def folder_of(name: str | Path) -> Path:
     )
 
 
-def load(name: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
+def load(
+    name: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    fold_ln: bool = False,
+    center_writing_weights: bool = False,
+    center_unembed: bool = False,
+    fold_value_biases: bool = False,
+) -> GPT:
     """A model that ships, by name, one from a folder that `save` wrote, or a GPT-2 by its name in
     `HUB`, which alone is downloaded; in eval mode, on CPU.
+
+    As it was trained, unless flags ask for plainer weights with the same log-probabilities: they
+    are those of `folding.process_weights`, where TransformerLens has all of them on. ValueError
+    for one that this model does not allow, with the reason.
 
     KeyError for an unknown name; ValueError for a checkpoint that does not fit its config, naming
     the tensor and both shapes, or that holds a number that is not finite, and for a model that a
     GPT cannot express; OSError where the Hub is out of reach.
     """
+    model = _as_trained(name, dtype)
+    steps = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
+             "center_unembed": center_unembed, "fold_value_biases": fold_value_biases}  # fmt: skip
+    return process_weights(model, **steps) if any(steps.values()) else model
+
+
+def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
     if not (Path(name) / "config.json").is_file():
         if str(name) in HUB:
             return _fetched(str(name), dtype)

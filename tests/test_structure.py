@@ -13,12 +13,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hook_points", "hooks", "tokens", "products",
                  "factored", "weights", "layers", "kv_cache", "attention", "speech", "model",
-                 "folding", "weight_files", "checkpoints", "bridge", "pretrained", "controls",
-                 "parts", "stream", "algebra", "composition", "residual", "frozen", "paths",
-                 "scores", "ground_truth", "text", "synthetic", "data", "files", "shards",
+                 "folding", "weight_files", "checkpoints", "hugging_face", "bridge", "pretrained",
+                 "controls", "parts", "stream", "algebra", "composition", "residual", "frozen",
+                 "paths", "scores", "ground_truth", "text", "synthetic", "data", "files", "shards",
                  "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
-                 "sharded", "snapshots", "loss", "training"],
+                 "sharded", "snapshots", "loss", "training", "hooked_transformer"],
     "analyses": ["labelled", "prompts", "passages", "masks", "attention", "patterns",
                  "long_context", "induction", "copying", "detectors",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
@@ -87,16 +87,21 @@ def test_circuits_never_imports_matplotlib_or_the_network():
         assert not names & {"requests", "urllib", "socket", "http", "wandb"}, path
         if path.relative_to(ROOT).parts[0] == "circuits":
             assert not names & {"matplotlib", "xarray"}, path
-            if path != ROOT / "circuits" / "bridge.py":
-                assert not names & {"transformer_lens", "transformers"}, path
+            allowed = DOORS.get(path.stem, set())
+            assert not names & {"transformer_lens", "transformers"} - allowed, path
 
 
-def test_the_bridge_alone_imports_transformer_lens_and_only_inside_functions():
-    tree = ast.parse((ROOT / "circuits" / "bridge.py").read_text())
+DOORS = {"bridge": {"transformer_lens", "transformers"}, "hugging_face": {"transformers"}}
+"What only these modules of circuits import."
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_imports_what_is_behind_it_and_only_inside_functions(door):
+    tree = ast.parse((ROOT / "circuits" / f"{door}.py").read_text())
     outside = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
     reached = {name.split(".")[0] for name in imports_in(ast.Module(outside, []))}
     assert not reached & {"transformer_lens", "transformers", "huggingface_hub"}
-    assert {"transformer_lens", "transformers"} <= {n.split(".")[0] for n in imports_in(tree)}
+    assert DOORS[door] <= {n.split(".")[0] for n in imports_in(tree)}
 
 
 def public_functions():

@@ -1,0 +1,263 @@
+"""HookedTransformer: a GPT with the constructors and arguments of TransformerLens 2 and 3."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from circuits.folding import process_weights
+from circuits.hooked_transformer.config import OURS, HookedTransformerConfig
+from circuits.hooked_transformer.hooking import HooksAsBefore
+from circuits.hooked_transformer.text import Side, SpeaksAsBefore, checked_side, drawn_seed
+from circuits.hooked_transformer.utils import lm_cross_entropy_loss
+from circuits.hooked_transformer.weights import WeightsAsBefore
+from circuits.hugging_face import from_hugging_face
+from circuits.kv_cache import KeyValueCache
+from circuits.layers import Resid
+from circuits.model import GPT
+from circuits.pretrained import load
+
+INSTEAD = {
+    "input_to_embed": "write model(input, stop_at_layer=0)",
+    "add_caching_hooks": "write run_with_cache(tokens, names_filter=...)",
+    "get_caching_hooks": "write run_with_cache(tokens, names_filter=...)",
+    "cache_all": "write run_with_cache(tokens)",
+    "cache_some": "write run_with_cache(tokens, names_filter=...)",
+    "mod_dict": "write dict(model.named_modules()), or hook_dict",
+    "init_weights": "weights are drawn when a model is made: HookedTransformer(cfg)",
+    "generate_stream": "write generate(tokens, max_new_tokens=1), again and again",
+    "load_sample_training_dataset": "write circuits.text.hub_documents(name)",
+    "sample_datapoint": "write next(circuits.text.hub_documents(name))",
+    "move_model_modules_to_device": "write model.to(device)",
+    "fold_layer_norm": "write circuits.folding.fold_layer_norm(model)",
+    "center_writing_weights": "write circuits.folding.center_writing(model)",
+    "center_unembed": "write circuits.folding.center_unembedding(model)",
+    "fold_value_biases": "write circuits.folding.fold_values(model)",
+    "refactor_factored_attn_matrices": "write model.QK.make_even() and model.OV.make_even()",
+    "set_ungroup_grouped_query_attention": "every head has keys and values of its own",
+    "W_gate": "gated MLPs cannot be expressed",
+}
+"What a HookedTransformer of TransformerLens has and this has not."
+_OTHERWISE = {
+    "tokens": "take the logits and write model.loss_fn(logits, tokens)",
+    "shortformer_pos_embed": "the model adds its positions itself",
+    "refactor_factored_attn_matrices": INSTEAD["refactor_factored_attn_matrices"],
+    "checkpoint_index": "models that ship have analyses.dynamics.history(name)",
+    "checkpoint_value": "models that ship have analyses.dynamics.history(name)",
+    "n_devices": "a model lies on one device",
+    "first_n_layers": "write model(tokens, stop_at_layer=n)",
+}
+"Arguments that act in TransformerLens and are refused here."
+
+
+class Output(NamedTuple):
+    """What a run with return_type='both' gives."""
+
+    logits: Float[Tensor, "batch pos d_vocab"]
+    loss: Float[Tensor, "*batch_pos"]
+
+
+class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
+    """A GPT of a HookedTransformerConfig (or a GPTConfig, or a dict of fields), in its dtype and,
+    with `move_to_device`, on its device; by default on the CPU.
+
+    `tokenizer` is a fast one of transformers, or of ours; else that of cfg.tokenizer_name is
+    fetched when text is first wanted. Texts of several lengths are padded on the
+    `default_padding_side`. Without a seed in the config one is drawn, and cfg.seed says which.
+    """
+
+    def __init__(
+        self,
+        cfg: Any,
+        tokenizer: Any = None,
+        move_to_device: bool = True,
+        default_padding_side: Side | None = None,
+    ) -> None:
+        wanted = HookedTransformerConfig.unwrap(cfg)
+        seed = drawn_seed() if wanted.seed is None else wanted.seed
+        super().__init__(wanted.made(seed=seed))
+        self.tokenizer = tokenizer
+        self.default_padding_side = checked_side(default_padding_side or "right")
+        self._follow_flags()
+        self.to(wanted.device if move_to_device else self.W_E.device, wanted.dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name: str,
+        fold_ln: bool = True,
+        center_writing_weights: bool = True,
+        center_unembed: bool = True,
+        refactor_factored_attn_matrices: bool = False,
+        checkpoint_index: int | None = None,
+        checkpoint_value: int | None = None,
+        hf_model: Any = None,
+        device: str | torch.device | None = None,
+        n_devices: int = 1,
+        tokenizer: Any = None,
+        move_to_device: bool = True,
+        fold_value_biases: bool = True,
+        default_prepend_bos: bool | None = None,
+        default_padding_side: Side | None = None,
+        dtype: str | torch.dtype = "float32",
+        first_n_layers: int | None = None,
+    ) -> "HookedTransformer":
+        """A model by name, in eval mode: see circuits.load; or `hf_model`, one of transformers that
+        is there already. Names of models that ship mean ours, not others of that name.
+
+        Flags make the weights plainer with the same log-probabilities, see process_weights_.
+        """
+        _refuse(refactor_factored_attn_matrices=refactor_factored_attn_matrices,
+                checkpoint_index=checkpoint_index, checkpoint_value=checkpoint_value,
+                n_devices=None if n_devices == 1 else n_devices,
+                first_n_layers=first_n_layers)  # fmt: skip
+        known = load(model_name) if hf_model is None else from_hugging_face(hf_model)
+        bos = True if default_prepend_bos is None else default_prepend_bos
+        cfg = HookedTransformerConfig(**vars(known.cfg), model_name=model_name, device=device,
+                                      dtype=dtype, default_prepend_bos=bos)  # fmt: skip
+        speech = known.tokenizer if tokenizer is None else tokenizer
+        model = cls(cfg, speech, move_to_device, default_padding_side)
+        model.load_and_process_state_dict(
+            known.state_dict(), fold_ln, center_writing_weights, center_unembed, fold_value_biases
+        )
+        return model.eval()
+
+    @classmethod
+    def from_pretrained_no_processing(cls, model_name: str, **options: Any) -> "HookedTransformer":
+        """A model by name as it was trained; options as in from_pretrained."""
+        flags = dict.fromkeys(
+            ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"), False
+        )
+        return cls.from_pretrained(model_name, **{**flags, **options})
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take these weights, by name; the masks that TransformerLens keeps among them are passed
+        over. RuntimeError for what is missing, unknown or of another shape."""
+        masks = (".attn.mask", ".attn.IGNORE")
+        weights = {name: w for name, w in state_dict.items() if not name.endswith(masks)}
+        return super().load_state_dict(weights, strict=strict, assign=assign)
+
+    def load_and_process_state_dict(
+        self,
+        state_dict: Mapping[str, Tensor],
+        fold_ln: bool = True,
+        center_writing_weights: bool = True,
+        center_unembed: bool = True,
+        fold_value_biases: bool = True,
+        refactor_factored_attn_matrices: bool = False,
+    ) -> None:
+        """Take these weights, and make them plainer: see process_weights_."""
+        self.load_state_dict(state_dict)
+        self.process_weights_(
+            fold_ln,
+            center_writing_weights,
+            center_unembed,
+            refactor_factored_attn_matrices,
+            fold_value_biases,
+        )
+
+    def process_weights_(
+        self,
+        fold_ln: bool = True,
+        center_writing_weights: bool = True,
+        center_unembed: bool = True,
+        refactor_factored_attn_matrices: bool = False,
+        fold_value_biases: bool = True,
+    ) -> None:
+        """Make the weights plainer with the same log-probabilities, in place, as circuits.folding
+        does: LN becomes LNPre. What this architecture does not allow is left out with a warning,
+        which says why. Hooks stay; parameters and optimizers of before are another model's."""
+        _refuse(refactor_factored_attn_matrices=refactor_factored_attn_matrices)
+        wanted = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
+                  "center_unembed": center_unembed,
+                  "fold_value_biases": fold_value_biases}  # fmt: skip
+        model = GPT(self.cfg).to(self.W_E).train(self.training)
+        model.load_state_dict(self.state_dict())
+        for step in (step for step, on in wanted.items() if on):
+            try:
+                model = process_weights(model, **{name: name == step for name in wanted})
+            except ValueError as error:
+                warnings.warn(f"{step} is left out: {error}", stacklevel=2)
+        self._become(model)
+
+    def forward(
+        self,
+        input: Int[Tensor, "*batch pos"] | Resid | str | Sequence[str],
+        return_type: Literal["logits", "loss", "both"] | None = "logits",
+        loss_per_token: bool = False,
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+        start_at_layer: int | None = None,
+        tokens: Any = None,
+        shortformer_pos_embed: Any = None,
+        attention_mask: Shaped[Tensor, "*batch pos"] | None = None,
+        stop_at_layer: int | None = None,
+        past_kv_cache: KeyValueCache | None = None,
+    ) -> Any:
+        """See GPT.forward. Texts of several lengths are padded and masked, on either side; so are
+        tokens that <|endoftext|> fills up on the left, where that is the padding side."""
+        _refuse(tokens=tokens, shortformer_pos_embed=shortformer_pos_embed)
+        begun = past_kv_cache is not None and past_kv_cache.n > 0
+        if not isinstance(input, Tensor):
+            if attention_mask is not None:
+                raise ValueError("attention_mask is for tokens: texts are masked as they need be")
+            bos = False if begun and prepend_bos is None else prepend_bos
+            input, attention_mask = self.read(input, bos, padding_side)
+        elif attention_mask is None and start_at_layer is None and not begun:
+            attention_mask = self.mask_on_the_left(input, prepend_bos, padding_side)
+        result = super().forward(
+            input,
+            return_type,
+            loss_per_token=loss_per_token,
+            start_at_layer=start_at_layer,
+            stop_at_layer=stop_at_layer,
+            past_kv_cache=past_kv_cache,
+            attention_mask=attention_mask,
+        )
+        return Output(*result) if isinstance(result, tuple) else result
+
+    def loss_fn(
+        self,
+        logits: Float[Tensor, "batch pos d_vocab"],
+        tokens: Int[Tensor, "batch pos"],
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        per_token: bool = False,
+    ) -> Float[Tensor, "*batch_pos"]:
+        """Next-token loss in nats of these logits: see utils.lm_cross_entropy_loss."""
+        return lm_cross_entropy_loss(logits, tokens.to(logits.device), attention_mask, per_token)
+
+    def to(self, *args: Any, print_details: bool = True, **kwargs: Any) -> "HookedTransformer":
+        """The model itself, moved or converted; nothing is printed."""
+        return super().to(*args, **kwargs)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HookedTransformer":
+        super()._apply(fn, recurse)
+        self.cfg = self.cfg.made(device=str(self.W_E.device), dtype=self.W_E.dtype)
+        return self
+
+    def _become(self, model: GPT) -> None:
+        """Take the parts of another model, and let our hooks listen to them."""
+        before = self.hook_dict
+        for name, part in model.named_children():
+            setattr(self, name, part)
+        self.cfg = self.cfg.made(**{name: getattr(model.cfg, name) for name in OURS})
+        self._follow_flags()
+        for name, point in self.hook_dict.items():
+            point.fwd, point.bwd, point.ctx = before[name].fwd, before[name].bwd, before[name].ctx
+
+    def __getattr__(self, name: str) -> Any:
+        if name in INSTEAD:
+            raise AttributeError(f"HookedTransformer has no {name!r} here: {INSTEAD[name]}")
+        return super().__getattr__(name)
+
+
+def _refuse(**given: Any) -> None:
+    """ValueError for arguments that cannot act, with what to do."""
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is not supported: {_OTHERWISE[name]}")

@@ -1,0 +1,236 @@
+"""Text in and out with HookedTransformer's arguments, and what scripts ask of a tokenizer."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from circuits.hugging_face import vocabulary, vocabulary_by_name
+from circuits.speech import Speaks
+from circuits.tokens import BOS, Vocabulary
+
+Side = Literal["left", "right"]
+
+
+class Tokenizer(Vocabulary):
+    """A Vocabulary that also answers to what scripts ask of a tokenizer of transformers. All its
+    special tokens are <|endoftext|>."""
+
+    bos_token = eos_token = pad_token = BOS
+
+    @property
+    def bos_token_id(self) -> int:
+        """The number of <|endoftext|>, as are the next two."""
+        return self.bos
+
+    eos_token_id = pad_token_id = bos_token_id
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, special ones included."""
+        return self.size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token and its number."""
+        return self.tokenizer.get_vocab()
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, no special one added."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
+        """The text of a row of tokens."""
+        return self.to_string(tokens)
+
+    def batch_decode(self, tokens: Int[Tensor, "batch pos"] | Sequence[Any]) -> list[str]:
+        """The text of each row of tokens."""
+        return [self.to_string(row) for row in tokens]
+
+
+class SpeaksAsBefore(Speaks):
+    """What Speaks does, by HookedTransformer's signatures. `prepend_bos` is by default
+    cfg.default_prepend_bos, `padding_side` the model's `default_padding_side`."""
+
+    default_padding_side: Side
+    _tokenizer: Tokenizer | None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:  # type: ignore[override]
+        """The tokenizer that was given, or that of cfg.tokenizer_name, fetched when it is first
+        wanted; OSError if it cannot be."""
+        name = self.cfg.tokenizer_name  # type: ignore[attr-defined]
+        if self._tokenizer is None and name is not None:
+            self.set_tokenizer(vocabulary_by_name(name, self.cfg.d_vocab))
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        made = None if tokenizer is None else vocabulary(tokenizer, self.cfg.d_vocab)
+        self._tokenizer = None if made is None else Tokenizer(made.tokenizer)
+
+    def set_tokenizer(self, tokenizer: Any, default_padding_side: Side | None = None) -> None:
+        """Speak in the tokens of this one: a fast tokenizer of transformers, a Vocabulary of ours,
+        or a Tokenizer of tokenizers; ValueError for another, or one with more tokens than d_vocab.
+        """
+        self.tokenizer = tokenizer
+        if default_padding_side is not None:
+            self.default_padding_side = checked_side(default_padding_side)
+
+    def to_tokens(
+        self,
+        input: str | Sequence[str],
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+        move_to_device: bool = True,
+        truncate: bool = True,
+    ) -> Int[Tensor, "batch pos"]:
+        """Tokens of one text or several, BOS first: shorter ones are filled up with <|endoftext|>
+        on one side, and with `truncate` longer ones are cut to n_ctx."""
+        tokens, _ = self.read(input, prepend_bos, padding_side, truncate)
+        return tokens.to(self.W_E.device) if move_to_device else tokens
+
+    def read(
+        self,
+        input: str | Sequence[str],
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+        truncate: bool = True,
+    ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """The tokens of `to_tokens`, and which of them are no filling."""
+        texts = [input] if isinstance(input, str) else list(input)
+        bos = [self._vocabulary.bos] if self.begins(prepend_bos) else []
+        encode = self._vocabulary.tokenizer.encode
+        rows = [bos + encode(text, add_special_tokens=False).ids for text in texts]
+        rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
+        if not rows or not all(rows):
+            raise ValueError(f"each text must have at least one token, got {texts}")
+        tokens = torch.full((len(rows), max(map(len, rows))), self._vocabulary.bos)
+        real = torch.zeros(tokens.shape, dtype=torch.bool)
+        right = checked_side(padding_side or self.default_padding_side) == "right"
+        for at, row in enumerate(rows):
+            there = slice(len(row)) if right else slice(-len(row), None)
+            tokens[at, there], real[at, there] = torch.tensor(row), True
+        return tokens, real
+
+    def mask_on_the_left(
+        self,
+        tokens: Int[Tensor, "*batch pos"],
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+    ) -> Bool[Tensor, "*batch pos"] | None:
+        """Which tokens are no filling, where they are padded on the left: all but the leading
+        <|endoftext|>, of which the last is BOS where texts begin with one. None on the right, where
+        no token sees what comes after it."""
+        side = padding_side or (self._tokenizer and self.default_padding_side)
+        if side is None or checked_side(side) == "right":
+            return None
+        leading = (tokens == self._vocabulary.bos).long().cumprod(-1).sum(-1, keepdim=True)
+        pads = leading - int(self.begins(prepend_bos))
+        return torch.arange(tokens.shape[-1], device=tokens.device) >= pads
+
+    def begins(self, prepend_bos: bool | None) -> bool:
+        """Whether BOS goes before a text: as is said, or else as the config says."""
+        return self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos  # type: ignore[attr-defined]
+
+    def to_string(self, tokens: Any) -> Any:
+        """The text of a row of tokens, or a list of those of several rows."""
+        ids = torch.as_tensor(tokens)
+        if ids.ndim == 2:
+            return [super(SpeaksAsBefore, self).to_string(row) for row in ids]
+        return super().to_string(ids)
+
+    def to_str_tokens(self, input: Any, prepend_bos: bool | None = None) -> Any:
+        """Each token of a text or a row of tokens as a string; a list of these for a list."""
+        if isinstance(input, list):
+            return [self.to_str_tokens(one, prepend_bos) for one in input]
+        if not isinstance(input, str):
+            return super().to_str_tokens(torch.atleast_1d(torch.as_tensor(input)))
+        return super().to_str_tokens(self.to_tokens(input, prepend_bos))
+
+    def to_single_str_token(self, int_token: int) -> str:
+        """The one token of this number as a string."""
+        return super().to_string(int_token)
+
+    def get_token_position(
+        self,
+        single_token: str | int,
+        input: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"],
+        mode: Literal["first", "last"] = "first",
+        prepend_bos: bool | None = None,
+    ) -> int:
+        """Where a token stands in a text or a row of tokens, first or last; ValueError if it does
+        not."""
+        tokens = self.to_tokens(input, prepend_bos) if isinstance(input, str) else input
+        token = (
+            self.to_single_token(single_token) if isinstance(single_token, str) else single_token
+        )
+        found = (tokens.flatten() == token).nonzero().flatten().tolist()
+        if not found or mode not in ("first", "last") or tokens.numel() != tokens.shape[-1]:
+            raise ValueError(f"wanted the first or last place of {single_token!r} in one row, got "
+                             f"mode={mode!r}, {list(tokens.shape)} and {found}")  # fmt: skip
+        return found[0 if mode == "first" else -1]
+
+    def generate(
+        self,
+        input: Int[Tensor, "*batch pos"] | str | Sequence[str] = "",
+        max_new_tokens: int = 10,
+        stop_at_eos: bool = True,
+        eos_token_id: int | Sequence[int] | None = None,
+        do_sample: bool = True,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        temperature: float = 1.0,
+        freq_penalty: float = 0.0,
+        use_past_kv_cache: bool = True,
+        prepend_bos: bool | None = None,
+        padding_side: Side | None = None,
+        return_type: Literal["input", "str", "tokens"] = "input",
+        verbose: bool = True,
+        *,
+        seed: int | None = None,
+        **rest: Any,
+    ) -> Any:
+        """The input and what the model says next: see GPT.generate. Without a `seed` the global
+        generator of torch gives one; `verbose` has nothing to say, for nothing is printed.
+
+        ValueError for a freq_penalty, and for padding on the right.
+        """
+        if freq_penalty != 0:
+            raise ValueError(f"freq_penalty={freq_penalty} is not supported: write a hook on, or a "
+                             f"loop over, the logits")  # fmt: skip
+        if padding_side == "right" and not isinstance(input, str):
+            raise ValueError("padding is on the left here: what is said comes after the tokens")
+        if isinstance(input, Tensor) and "attention_mask" not in rest:
+            rest["attention_mask"] = self.mask_on_the_left(input, prepend_bos, padding_side)
+        return super().generate(
+            input,
+            max_new_tokens,
+            stop_at_eos=stop_at_eos,
+            eos_token_id=eos_token_id,
+            do_sample=do_sample,
+            top_k=top_k,
+            top_p=top_p,
+            temperature=temperature,
+            use_past_kv_cache=use_past_kv_cache,
+            prepend_bos=self.begins(prepend_bos),
+            return_type=return_type,
+            seed=drawn_seed() if seed is None else seed,
+            **rest,
+        )
+
+
+def checked_side(side: Any) -> Side:
+    """The padding side; ValueError if it is none."""
+    if side not in ("left", "right"):
+        raise ValueError(f"padding_side={side!r}; choose left or right")
+    return side
+
+
+def drawn_seed() -> int:
+    """A seed from the global generator of torch, as torch.manual_seed has set it."""
+    return int(torch.randint(2**31, ()))
