@@ -1,7 +1,7 @@
 """Every detector of heads with the threshold from which it speaks, in one table.
 
 On untrained models all are silent, and on hand-built circuits they say what is there:
-tests/test_detectors.py.
+tests/test_silence.py.
 """
 
 from collections.abc import Callable

@@ -8,9 +8,9 @@ import pytest
 import torch
 import xarray
 
-from analyses import attention, detectors, in_context, induction, masks, patterns, prompts
+from analyses import attention, in_context, induction, masks, patterns, prompts
 from analyses.labelled import interval
-from circuits import GPT, GPTConfig, ground_truth
+from circuits import GPT, ground_truth
 from circuits.ground_truth import AT, BOS, IN, KEEP
 from tests.conftest import tiny
 from tests.test_model import native_bridge
@@ -248,59 +248,6 @@ def test_capture_holds_the_patterns_and_what_they_move():
     assert np.allclose(seen.sel(view="attention")[1], cache["pattern", 1][0])
     moved = attention.value_weighted(cache["pattern", 0], cache["v", 0])[0]
     assert np.allclose(seen.sel(view="moved")[0], moved)
-
-
-# --- in context -----------------------------------------------------------------------------------
-
-
-def test_the_slope_of_a_loss_that_falls_with_the_log_of_the_index_is_that_fall():
-    index = np.arange(1, 200)
-    loss = xarray.DataArray(5 - 0.3 * np.log(index), dims="index", coords={"index": index})
-    slope = in_context.slope(loss)
-    assert slope.values == pytest.approx(-0.3, abs=1e-9) and slope.attrs["units"] == "nats"
-    two = xarray.concat([loss, 2 * loss], "step")
-    assert in_context.slope(two)[1].values == pytest.approx(-0.6, abs=1e-9)
-
-
-def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms():
-    model, answers = ground_truth.induction(), ground_truth.induction_answers()
-    rows = prompts.repeated(model, 19, batch=4)
-    loss = in_context.loss_by_index(model, rows)
-    assert loss.index.values.tolist() == list(range(1, 39))
-    assert loss[:, :20].values == pytest.approx(answers.loss_before_repeat, abs=1e-6)
-    assert loss[:, 20:].values == pytest.approx(answers.loss_after_repeat, abs=1e-6)
-    score = in_context.score(loss)
-    gain = answers.loss_after_repeat - answers.loss_before_repeat
-    assert [float(x) for x in (score, score.low, score.high)] == pytest.approx([gain] * 3, abs=1e-6)
-    untrained = in_context.score(in_context.loss_by_index(GPT(model.cfg), rows))
-    assert abs(float(untrained)) < 0.1
-    whole = model(rows, return_type="loss", loss_per_token=True)
-    assert loss.values == pytest.approx(whole.numpy())
-
-
-# --- silence --------------------------------------------------------------------------------------
-
-
-def test_on_fifty_untrained_models_hardly_a_detector_speaks():
-    """At most 1 in 100 head-score pairs. The vocabulary is twice the longest prompt, so that its
-    tokens are distinct: with few, all are duplicates, and any head would attend to some. Weights
-    are ten times the usual, so that the heads are far from uniform."""
-    spoken = 0
-    for seed in range(50):
-        model = GPT(GPTConfig(n_layers=1, n_heads=8, d_model=32, d_head=16, d_vocab=96, n_ctx=48,
-                              init_range=0.2, seed=seed)).eval()  # fmt: skip
-        spoken += detectors.above(model).values.sum()
-    pairs = 50 * 8 * len(detectors.DETECTORS)
-    assert spoken <= pairs / 100
-
-
-def test_detectors_speak_on_the_circuit_they_are_for_and_say_why():
-    above = detectors.above(ground_truth.induction())
-    assert above.sel(detector="previous token").values.tolist() == [[True], [False]]
-    assert above.sel(detector="induction").values.tolist() == [[False], [True]]
-    assert above.sel(detector="OV copying").values.tolist() == [[False], [True]]
-    again = above.score > above.threshold
-    assert (again == above).all() and all(one.source for one in detectors.DETECTORS.values())
 
 
 def test_what_makes_no_sense_is_refused_in_words():
