@@ -55,7 +55,7 @@ def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
         if not fields.get("use_attn_scale", True):  # a native model divides by sqrt(d_head) anyway
             fields |= {"use_attn_scale": True, "attn_scale": -1.0}
         cfg = config_of(fields)
-    weights = model.tl_parameters()
+    weights = _parameters(model)
     if cfg.attn_only:  # it makes up MLPs of zeros
         weights = {name: weight for name, weight in weights.items() if ".mlp." not in name}
     return cfg, weights
@@ -84,10 +84,21 @@ def to_transformer_lens(gpt: GPT) -> Any:
     if cfg.positional_embedding_type != "none":
         weights["pos_embed.W_pos"] = gpt.W_pos
     with torch.no_grad():
-        for name, weight in bridge.tl_parameters().items():  # views of what it computes with
+        for name, weight in _parameters(bridge).items():  # views of what it computes with
             weight.copy_(weights[name]) if name in weights else weight.zero_()
     check_equal(gpt, bridge, bridge)
     return bridge.train(gpt.training)
+
+
+def _parameters(bridge: Any) -> Weights:
+    """Its weights by our names, as views. `tl_parameters` leaves out the norms of solu_ln."""
+    weights = dict(bridge.tl_parameters())
+    for layer, block in enumerate(bridge.blocks):
+        norm = getattr(getattr(block, "mlp", None), "ln", None)
+        if norm is not None and bridge.cfg.normalization_type == "LN":
+            weights |= {f"blocks.{layer}.mlp.ln.w": norm.weight.data,
+                        f"blocks.{layer}.mlp.ln.b": norm.bias.data}  # fmt: skip
+    return weights
 
 
 def activation_cache(cache: Cache, model: GPT, *, has_batch_dim: bool = True) -> Any:

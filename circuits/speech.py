@@ -25,6 +25,7 @@ class Speaks(nn.Module):
     cfg: GPTConfig
     tokenizer: Vocabulary | None
     W_E: Any
+    W_U: Any
     unembed: Any
     ln_final: Any
 
@@ -62,6 +63,15 @@ class Speaks(nn.Module):
     def to_single_token(self, text: str) -> int:
         """The one token that is this text; ValueError if it is none or several."""
         return self._vocabulary.to_single_token(text)
+
+    def tokens_to_residual_directions(
+        self, tokens: str | int | Int[Tensor, "*batch_pos"]
+    ) -> Float[Tensor, "*lead d_model"]:
+        """What the final normed stream is multiplied by for the logit of a token: its column of
+        W_U, or one for each of several tokens."""
+        ids: Any = self.to_single_token(tokens) if isinstance(tokens, str) else tokens
+        ids = ids.squeeze() if isinstance(ids, Tensor) and ids.numel() == 1 else ids
+        return self.W_U.T[ids]
 
     def generate(
         self,

@@ -125,6 +125,7 @@ def test_processed_weights_come_as_they_are():
     {"positional_embedding_type": "sinusoidal", "d_mlp": 7, "act_fn": "gelu_new"},
     {"attn_scale": 1.5}, {"attention_dir": "bidirectional"},
     pytest.param({"d_vocab_out": 5, "d_mlp": 7, "act_fn": "solu"}, marks=from_4_on),
+    pytest.param({"normalization_type": "LN", "d_mlp": 7, "act_fn": "solu_ln"}, marks=from_4_on),
     pytest.param({"normalization_type": "LNPre", "d_mlp": 7, "act_fn": "solu_ln"}, marks=from_4_on),
 ])  # fmt: skip
 def test_what_a_native_bridge_writes_otherwise_has_the_same_logits(fields):

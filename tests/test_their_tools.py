@@ -79,6 +79,21 @@ def test_its_cache_takes_ours_apart_as_we_do():
     assert lens.shape == ours.shape and torch.allclose(lens, ours, atol=1e-5)
 
 
+def test_its_direct_logit_attribution_says_what_ours_says():
+    from transformer_lens import ActivationCache
+
+    tools = pytest.importorskip("transformer_lens.tools.analysis", reason="3.x has none")
+    theirs = ActivationCache(dict(CACHE), MODEL)
+    with torch.no_grad():
+        ours = residual.logit_attribution(MODEL, CACHE, 3, against=4)
+        found = tools.direct_logit_attribution(MODEL, CLEAN, 3, 4, unit="component", cache=theirs)
+    each = dict(zip(found.labels, found.attribution.flatten().tolist(), strict=True))
+    assert each["embed"] == pytest.approx(float(ours["embed"][0, -1]), abs=1e-5)
+    assert each["0_mlp_out"] == pytest.approx(
+        float(ours["MLP0"][0, -1] + ours["L0 b_out"][0, -1]), abs=1e-5
+    )
+
+
 def test_it_finds_the_previous_token_head():
     from transformer_lens import head_detector
 

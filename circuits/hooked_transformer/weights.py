@@ -1,10 +1,8 @@
 """HookedTransformer's names for what weights are and do."""
 
-from typing import Any
-
 import torch
 from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from circuits.components import Head
@@ -78,15 +76,6 @@ class WeightsAsBefore(Stacked):
         if include_mlp_biases and not self.cfg.attn_only:
             total = total + self.b_out[:layer].sum(0)
         return total
-
-    def tokens_to_residual_directions(
-        self, tokens: str | int | Int[Tensor, "*batch_pos"]
-    ) -> Float[Tensor, "*lead d_model"]:
-        """What the final normed stream is multiplied by for the logit of a token: its column of
-        W_U, or one for each of several tokens."""
-        ids: Any = self.to_single_token(tokens) if isinstance(tokens, str) else tokens  # type: ignore[attr-defined]
-        ids = ids.squeeze() if isinstance(ids, Tensor) and ids.numel() == 1 else ids
-        return self.W_U.T[ids]
 
     def all_head_labels(self) -> list[str]:
         """L0H0, L0H1, ... in the order of layers and heads."""
