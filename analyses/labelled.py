@@ -12,6 +12,7 @@ from xarray import DataArray
 
 from circuits.components import Head
 from circuits.config import check_causal
+from circuits.parts import Parts
 
 Pattern = Float[Tensor, "batch head dest src"]
 RESAMPLES = 1000
@@ -54,6 +55,20 @@ def per_head(
         coords=head_coords(*values.shape[:2]),
         name=name,
         attrs=attrs,
+    )
+
+
+def of_parts(parts: Parts, *dims: str, **attrs: Any) -> DataArray:
+    """Parts as a DataArray (part, *dims), for plots: `of_parts(residual.logit_attribution(...),
+    "batch", "pos")`. attrs["remainder"] is the largest size of what they miss the whole by.
+    ValueError for dims that are not one for each axis of the whole."""
+    if len(dims) != parts.whole.ndim:
+        raise ValueError(f"parts of a whole {list(parts.whole.shape)} want {parts.whole.ndim} dims "
+                         f"after part, got {list(dims)}")  # fmt: skip
+    missed = float(parts.remainder.abs().max()) if parts.whole.numel() else 0.0
+    values = parts.stack.detach().cpu().numpy()
+    return DataArray(
+        values, {"part": list(parts)}, ("part", *dims), attrs={**attrs, "remainder": missed}
     )
 
 

@@ -6,7 +6,8 @@ import torch
 from xarray import DataArray
 
 from analyses import plots
-from analyses.labelled import per_head
+from analyses.labelled import of_parts, per_head
+from circuits.parts import Parts
 
 WORDS = ["<|endoftext|>", *[" pg,"[: 1 + i % 4] * (1 + i % 3) for i in range(127)]]
 EIGENVALUES = per_head(torch.randn(1, 2, 5) + 1j, "eigenvalues", "eigenvalue")
@@ -50,6 +51,18 @@ def test_eigenvalues_are_those_of_one_head_and_have_its_name():
     assert plots.eigenvalues(torch.ones(3)).get_title() == ""
     with pytest.raises(ValueError, match=r"eigenvalues of one matrix, got \[1, 2, 5\]"):
         plots.eigenvalues(EIGENVALUES)
+
+
+def test_parts_are_drawn_by_their_labels_and_say_what_they_miss():
+    stack = torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
+    parts = Parts(["embed", "L0H0"], stack, stack.sum(0) + torch.tensor([0.0, 0.25]))
+    shown = of_parts(parts, "pos", long_name="logit")
+    assert shown.dims == ("part", "pos") and np.array_equal(shown, stack)
+    assert shown.attrs == {"long_name": "logit", "remainder": 0.25}
+    labels = plots.heatmap(shown).get_yticklabels()
+    assert [label.get_text() for label in labels] == ["embed", "L0H0"]
+    with pytest.raises(ValueError, match=r"whole \[2\] want 1 dims after part, got \[\]"):
+        of_parts(parts)
 
 
 def test_lines_over_training_have_a_name_each_or_none():
