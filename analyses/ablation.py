@@ -27,6 +27,7 @@ from analyses.labelled import per_head
 from circuits import components
 from circuits.cache import Cache, CacheKey
 from circuits.components import Writer
+from circuits.config import check_predicts
 from circuits.hooks import HookPoint
 from circuits.interventions import (
     Cell,
@@ -131,6 +132,7 @@ def losses(
     `ablation` is as in KINDS. Rows go through a few at a time, only the tokens asked for are
     unembedded, and what lies before a head is run once for all. Both are on the CPU.
     """
+    check_predicts(model.cfg, "the next-token loss")
     cfg, device = model.cfg, model.W_E.device
     whole = torch.empty(len(example))
     without = torch.empty(cfg.n_layers, cfg.n_heads, len(KINDS), len(example))
@@ -164,11 +166,9 @@ def _losses(
     model: GPT, rows: Rows, at: tuple[Int[Tensor, "token"], Int[Tensor, "token"]]
 ) -> tuple[Float[Tensor, "token"], Float[Tensor, "layer head ablation token"]]:
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    targets = rows[:, 1:][at].long()
+    targets, kept = rows[:, 1:][at].long(), ("hook_pattern", "hook_resid_pre")
     resid, cache = model.run_with_cache(
-        rows[:, :-1],
-        stop_at_layer=n_layers,
-        names_filter=lambda name: name.endswith(("hook_pattern", "hook_resid_pre")),
+        rows[:, :-1], stop_at_layer=n_layers, names_filter=lambda name: name.endswith(kept)
     )
 
     def loss(resid: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ differ in where the values come from: `zeros`, `means`, `resampled`, or a cache 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 
 import torch
 from jaxtyping import Float
@@ -131,8 +132,18 @@ def start(model: GPT, cell: Cell) -> Start:
 def edited(model: GPT, cells: Sequence[Cell], first: int = 0) -> Iterator[None]:
     """Within the `with`, rows are those of the cells, one after the other, from a position on."""
     names = dict.fromkeys(one.name for cell in cells for one in cell)
-    with model.hooks([(name, _editing(cells, name, first)) for name in names]):
+    with model.hooks([(name, _own(_editing(cells, name, first))) for name in names]):
         yield
+
+
+def _own(edit: HookFn) -> HookFn:
+    """The same hook, for runs of this thread: others may use the model meanwhile."""
+    thread = get_ident()
+
+    def own(activation: Tensor, hook: HookPoint) -> Tensor | None:
+        return edit(activation, hook) if get_ident() == thread else None
+
+    return own
 
 
 def check_values(model: GPT, cells: Sequence[Cell], tokens: Tensor) -> None:

@@ -74,7 +74,7 @@ class HookPoint(nn.Module):
             if replaced is not None:
                 activation = self._checked(replaced, activation)
         hooks = hearing(self.bwd)
-        if hooks and activation.is_floating_point():
+        if hooks:
             activation = self._with_gradient_hooks(activation, hooks)
         return activation
 

@@ -102,7 +102,7 @@ def token_loss(
     return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 
-def _mean(
+def mean_loss(
     loss: Float[Tensor, "batch next"], real: Bool[Tensor, "batch src"] | None, per_token: bool
 ) -> Float[Tensor, "*batch_pos"]:
     """The loss of tokens after tokens: its mean, or of each, where it is 0 at pads."""
@@ -110,6 +110,8 @@ def _mean(
         return loss if per_token else loss.mean()
     real = real[:, -loss.shape[1] - 1 :]
     both = real[:, :-1] & real[:, 1:]
+    if not both.any():
+        raise ValueError("attention_mask leaves no token that follows a token: there is no loss")
     loss = loss.where(both, 0)
     return loss if per_token else loss.sum() / both.sum()
 
@@ -174,17 +176,18 @@ class GPT(Hooked, Stacked, Speaks):
         tokens = None if start_at_layer is not None else self._tokens(input, bos=start == 0)
         given = self._entered(input) if tokens is None else tokens
         batch, n = given.shape[:2]
-        real = checked_mask(attention_mask, given)
+        real = checked_mask(attention_mask, given, piece=past_kv_cache is not None)
         pasts: Sequence[LayerPast | None] = [None] * self.cfg.n_layers
         if past_kv_cache is not None:
             past_kv_cache.check(self.cfg, batch, n, layers=stop - first)
             real, pasts = past_kv_cache.joined(real, batch, n), past_kv_cache.layers
         seen = visible(self.cfg, n, start + n, real, given.device)
-        pos = self._positions(n, start, real)
-        if tokens is not None:
-            resid, pos = self._embedded(tokens, pos)
-        else:
-            resid, pos = given, pos if self.cfg.shortformer else None
+        resid = given if tokens is None else self.hook_embed(self.embed(tokens))
+        pos = None
+        if tokens is not None or self.cfg.shortformer:
+            pos = self._positions(batch, n, start, real)
+        if pos is not None and not self.cfg.shortformer:
+            resid, pos = resid + pos, None
         for block, past in zip(self.blocks[first:stop], pasts[first:stop], strict=True):
             resid = block(resid, pos, past, seen)
         if past_kv_cache is not None:
@@ -197,28 +200,24 @@ class GPT(Hooked, Stacked, Speaks):
         logits = self.unembed(normed)
         if return_type == "logits":
             return logits
-        loss = _mean(token_loss(logits, tokens), real, loss_per_token)
+        loss = mean_loss(token_loss(logits, tokens), real, loss_per_token)
         return loss if return_type == "loss" else (logits, loss)
 
     def _tokens(self, input: Any, bos: bool) -> Int[Tensor, "batch pos"]:
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos=bos)
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
-    def _positions(self, n: int, start: int, real: Bool[Tensor, "batch src"] | None) -> Places:
+    def _positions(
+        self, batch: int, n: int, start: int, real: Bool[Tensor, "batch src"] | None
+    ) -> Places:
         """Embeddings of the last `n` positions: a token's place counts the tokens before it."""
         if self.cfg.positional_embedding_type == "none":
             return None
         places = None if real is None else (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
-        return self.pos_embed(n, start, places)
-
-    def _embedded(self, tokens: Int[Tensor, "batch pos"], pos: Places) -> tuple[Resid, Places]:
-        """The stream before block 0, and what shortformer positions add to queries and keys."""
-        embed = self.hook_embed(self.embed(tokens))
-        if pos is None:
-            return embed, None
-        if self.hook_pos_embed.listening:
-            pos = self.hook_pos_embed(pos.expand(len(tokens), -1, -1))
-        return (embed, pos) if self.cfg.shortformer else (embed + pos, None)
+        pos = self.pos_embed(n, start, places)
+        if not self.hook_pos_embed.listening:
+            return pos
+        return self.hook_pos_embed(pos.expand(batch, -1, -1))
 
     def _entered(self, resid: Any) -> Resid:
         if not isinstance(resid, Tensor) or resid.ndim != 3 or resid.shape[2] != self.cfg.d_model:

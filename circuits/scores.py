@@ -6,7 +6,7 @@ heads, heads x heads of the paper, in later layers one group for each pair of or
 2021, "Path expansion of attention scores QK circuit",
 https://transformer-circuits.pub/2021/framework/index.html)
 
-Every term is [batch dest src] and 0 where the source comes after the destination, where the model
+Every term is [batch dest src] and 0 where the destination does not see the source, where the model
 puts -inf. Earlier patterns and the scales of norms are frozen as in the run.
 """
 

@@ -92,7 +92,7 @@ class Speaks(nn.Module):
     ) -> Any:
         """The input and what the model says next: text for text (a list for several, of any
         lengths), tokens [batch pos+new] for tokens, or as `return_type` says; `attention_mask` as
-        in `forward`, best with pads on the left.
+        in `forward`. What is new stands behind all pads.
 
         Each token is drawn from softmax(logits / temperature), of the `top_k` likeliest and of the
         fewest of them that hold `top_p` of the probability; the likeliest is taken at temperature 0
@@ -102,7 +102,7 @@ class Speaks(nn.Module):
 
         With `use_past_kv_cache` attached hooks see the new tokens of each step alone, else all of
         them; the final norm and the unembedding are run at the last position. Gradients are not
-        kept. ValueError for settings that mean nothing, and for more than n_ctx tokens.
+        kept. ValueError for settings out of range, and for more than n_ctx tokens.
         """
         check_predicts(self.cfg, "generate")
         _check(max_new_tokens, temperature, top_k, top_p, return_type)
@@ -144,6 +144,9 @@ class Speaks(nn.Module):
             tokens, mask = self.to_padded_tokens(
                 input, padding_side="left", prepend_bos=prepend_bos
             )
+            if self.cfg.smeared_keys and not mask.all():
+                raise ValueError("with smeared_keys texts are padded on no side: generate from "
+                                 "texts of one length, or one at a time")  # fmt: skip
         tokens = checked_tokens(tokens, self.cfg).to(self.W_E.device)
         return tokens, checked_mask(mask, tokens)
 
@@ -168,7 +171,7 @@ class Speaks(nn.Module):
                 stop_at_layer=self.cfg.n_layers,
                 past_kv_cache=past,
             )
-            new = choose(self.unembed(self.ln_final(resid[:, -1:]))[:, 0])
+            new = choose(self.unembed(self.ln_final(_last(resid, real)))[:, 0])
             new = torch.where(ended, tokens[:, -1], new)  # its end again, once a row has ended
             tokens = torch.cat([tokens, new[:, None]], 1)
             real = None if real is None else torch.cat([real, real.new_ones(len(real), 1)], 1)
@@ -198,6 +201,16 @@ def likeliest(logits: Logits, top_k: int | None = None, top_p: float | None = No
         p = ordered.softmax(-1)
         ordered = ordered.masked_fill(p.cumsum(-1) - p >= top_p, -torch.inf)
     return torch.empty_like(logits).scatter_(-1, tokens, ordered)
+
+
+def _last(
+    resid: Float[Tensor, "batch pos d_model"], real: Bool[Tensor, "batch src"] | None
+) -> Float[Tensor, "batch 1 d_model"]:
+    """The stream at each row's last token, which need not be its last position."""
+    if real is None:
+        return resid[:, -1:]
+    pads = real[:, -resid.shape[1] :].flip(1).long().argmax(1)
+    return resid[torch.arange(len(resid), device=resid.device), -1 - pads][:, None]
 
 
 def _unended(said: Int[Tensor, " pos"], ends: list[int]) -> list[int]:

@@ -63,6 +63,9 @@ class Vocabulary:
 
     def _rows(self, text: str | Sequence[str], prepend_bos: bool) -> list[list[int]]:
         texts = [text] if isinstance(text, str) else list(text)
+        for one in texts:
+            if not isinstance(one, str):
+                raise ValueError(f"wanted text, or a tensor of tokens, got {one!r}")
         bos = [self.bos] if prepend_bos else []
         rows = [bos + self.tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
         if not rows or not all(rows):
@@ -122,10 +125,14 @@ def checked_tokens(tokens: Tensor, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
 
 
 def checked_mask(
-    mask: Shaped[Tensor, "*batch pos"] | None, of: Shaped[Tensor, "batch pos *d_model"]
+    mask: Shaped[Tensor, "*batch pos"] | None,
+    of: Shaped[Tensor, "batch pos *d_model"],
+    *,
+    piece: bool = False,
 ) -> Bool[Tensor, "batch pos"] | None:
     """An attention mask `of` tokens or a stream as True and False, None where it hides nothing;
-    ValueError in words if it does not fit."""
+    ValueError in words if it does not fit, or has a row of pads alone that is no `piece` of more.
+    """
     if mask is None:
         return None
     mask = mask[None] if mask.ndim == 1 else mask
@@ -134,7 +141,7 @@ def checked_mask(
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError("attention_mask must be 1 at tokens and 0 at pads, and nothing else")
     real = mask.bool().to(of.device)
-    if not real.any(1).all():
+    if not piece and not real.any(1).all():
         row = int((~real.any(1)).nonzero()[0])
         raise ValueError(f"attention_mask has no token in row {row}")
     return None if real.all() else real

@@ -1,5 +1,6 @@
 """Tiny random models that tests share. Weights are spread wide, so that no branch is nearly off."""
 
+import os
 from collections.abc import Iterator
 
 import matplotlib
@@ -11,6 +12,7 @@ from circuits import GPT, GPTConfig
 
 matplotlib.use("agg")
 torch.set_num_threads(1)  # tiny tensors: a second thread only gets in the way
+os.environ["OMP_NUM_THREADS"] = "1"  # and in that of what tests start, notebooks and commands
 
 TINY = {"n_layers": 2, "d_model": 12, "n_heads": 3, "d_head": 5, "d_vocab": 29, "n_ctx": 16}
 
@@ -82,6 +84,12 @@ def variant(request: pytest.FixtureRequest) -> GPT:
 def variant_of_any_depth(request: pytest.FixtureRequest) -> GPT:
     """A tiny model of each architecture and of each depth from 0 to 4, in float64."""
     return tiny(**request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that the processes end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

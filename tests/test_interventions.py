@@ -1,5 +1,8 @@
 """Many experiments together give the numbers of one run each, and do what their names say."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 import torch
 
@@ -219,3 +222,34 @@ def test_places_that_do_not_exist_are_refused():
         edit(model, ("zz", 0), source)
     with pytest.raises(ValueError, match="outside of 9 positions"):
         sweep(model, TOKENS, [[]], metric, at=9)
+
+
+def test_a_sweep_hears_a_hook_on_positions_from_whichever_layer_it_starts():
+    model = tiny(positional_embedding_type="shortformer")
+    source, _ = caches(model)
+    cells = [[edit(model, ("z", layer), source, pos=3, head=1)] for layer in (0, 1)]
+    with model.hooks([("hook_pos_embed", lambda pos, hook: 0 * pos)]), torch.no_grad():
+        found = sweep(model, OTHER, cells, metric)
+        runs = [model.run_with_hooks(OTHER, fwd_hooks=as_hooks(cell)) for cell in cells]
+        late = model(model(OTHER, stop_at_layer=1), start_at_layer=1)
+        assert torch.allclose(found, torch.stack([metric(run) for run in runs]))
+        assert torch.allclose(late, model(OTHER))
+    assert not torch.allclose(late, model(OTHER))
+
+
+def test_a_sweep_leaves_what_other_threads_run_alone():
+    model = tiny()
+    source, _ = caches(model)
+    cells = [[edit(model, ("z", layer), source, head=h)] for layer in (0, 1) for h in range(3)]
+    alone, done, heard = model(TOKENS), Event(), []
+
+    def run_on() -> None:
+        while not done.is_set():
+            heard.append(model(TOKENS).detach())
+
+    with torch.no_grad(), ThreadPoolExecutor(1) as other:
+        other.submit(run_on)
+        found = [sweep(model, OTHER, cells, metric) for _ in range(5)]
+        done.set()
+    assert all(torch.allclose(one, alone) for one in heard) and heard
+    assert all(one.equal(found[0]) for one in found)

@@ -105,8 +105,6 @@ def test_a_padded_batch_is_read_on_in_pieces(cut):
         model, (tokens, mask) = tiny(), padded(side)
         whole = model(tokens, attention_mask=mask)
         past = KeyValueCache.init_cache(model.cfg, 3)
-        if not all(piece.any(1).all() for piece in (mask[:, :cut], mask[:, cut:])):
-            continue
         first = model(tokens[:, :cut], attention_mask=mask[:, :cut], past_kv_cache=past)
         second = model(tokens[:, cut:], attention_mask=mask[:, cut:], past_kv_cache=past)
         assert torch.allclose(torch.cat([first, second], 1), whole, rtol=0, atol=1e-10)
@@ -123,7 +121,10 @@ def test_texts_of_several_lengths_go_on_as_each_does_alone():
         how = {"temperature": 0.0, "use_past_kv_cache": cached}
         together = model.generate(texts, 6, **how)
         assert together == [model.generate(text, 6, **how) for text in texts]
+    tokens, mask = model.to_padded_tokens(texts)
+    new = model.generate(tokens, 6, attention_mask=mask, temperature=0.0)[:, -6:]
     tokens, mask = model.to_padded_tokens(texts, padding_side="left")
+    assert new.equal(model.generate(tokens, 6, attention_mask=mask, temperature=0.0)[:, -6:])
     assert tokens[mask.logical_not()].eq(model.tokenizer.bos).all()
     said = model.generate(tokens, 6, attention_mask=mask, temperature=0.0, return_type="str")
     assert [one.replace("<|endoftext|>", "") for one in said] == together
@@ -196,5 +197,9 @@ def test_texts_that_differ_in_length_are_told_where_padding_is():
         model(["one", "one and another"])
     with pytest.raises(ValueError, match="at least one token, got lengths"):
         model.to_padded_tokens(["a", ""], prepend_bos=False)
+    with pytest.raises(ValueError, match="texts of one length, or one at a time"):
+        load("attn-only-1l-smeared").generate(["one", "one and another"], 2)
+    with pytest.raises(ValueError, match="no token that follows a token"):
+        tiny()(tiny_tokens(), "loss", attention_mask=torch.eye(7)[:3])
     with pytest.raises(ValueError, match="attention_mask is for tokens"):
         model.generate("a", 1, attention_mask=torch.ones(1, 2))

@@ -143,3 +143,11 @@ def test_the_example_of_the_bridge_runs_and_its_models_agree():
         expected = names["theirs"].eval()(tokens).logits
         for model in (names["model"], names["lens"], names["again"]):
             assert torch.allclose(model(tokens), expected, atol=1e-5)
+
+
+def test_a_script_is_carried_over_and_padded_text_is_read_in_pieces():
+    ported, padded = blocks("python")[-2:]
+    names = run(ported)
+    assert names["cache"]["result", 0].shape == (4, 20, 4, 64)
+    names = run(padded)
+    assert names["past"].n == names["tokens"].shape[1]

@@ -19,6 +19,7 @@ from xarray import DataArray
 from analyses import metrics, prompts
 from analyses.discovery import graph
 from circuits.cache import Cache
+from circuits.config import check_predicts
 from circuits.hooks import HookFn, HookPoint
 from circuits.interventions import Metric
 from circuits.model import GPT
@@ -127,6 +128,7 @@ def induction_task(
 ) -> Task:
     """Random tokens said twice, up to their last, against others in every place: the logit of the
     token that comes next less that of the one which the others would call for."""
+    check_predicts(model.cfg, "the induction task")
     clean = prompts.random_tokens(model, length, times=2, batch=batch, seed=seed)
     others = model.cfg.d_vocab - 1
     moves = prompts.random_tokens(model, 2 * length - 1, batch=batch, seed=seed + 1) % others

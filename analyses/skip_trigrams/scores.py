@@ -11,6 +11,7 @@ from analyses.copying import centred
 from circuits.algebra import full_OV, full_QK
 from circuits.components import AnyHead
 from circuits.components import head as head_of
+from circuits.config import check_predicts
 from circuits.factored import FactoredMatrix
 from circuits.model import GPT
 from circuits.tokens import Vocabulary
@@ -49,6 +50,7 @@ def circuits_of(model: GPT, head: AnyHead) -> tuple[FactoredMatrix, FactoredMatr
 
 
 def _centred(model: GPT) -> tuple[FactoredMatrix, FactoredMatrix]:
+    check_predicts(model.cfg, "a skip-trigram")
     return centred(full_QK(model)), centred(full_OV(model))
 
 

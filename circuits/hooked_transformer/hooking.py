@@ -87,7 +87,7 @@ class HooksAsBefore(Hooked):
         """What the model returns with these hooks attached, for this run or until reset_hooks().
 
         Backward hooks fire when a result of this run is differentiated, also later. ValueError if
-        a hook was never called.
+        a hook that is for this run was never called.
         """
         if reset_hooks_end:
             result = super().run_with_hooks(

@@ -126,8 +126,7 @@ class SpeaksAsBefore(Speaks):
         """Which tokens are no filling, where they are padded on the left: all but the leading
         <|endoftext|>, of which the last is BOS where texts begin with one. None on the right, where
         no token sees what comes after it."""
-        side = padding_side or (self._tokenizer and self.default_padding_side)
-        if side is None or checked_side(side) == "right":
+        if checked_side(padding_side or self.default_padding_side) == "right" or not self.tokenizer:
             return None
         leading = (tokens == self._vocabulary.bos).long().cumprod(-1).sum(-1, keepdim=True)
         pads = leading - int(self.begins(prepend_bos))

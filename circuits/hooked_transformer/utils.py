@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.cache import act_name
-from circuits.model import token_loss
+from circuits.model import mean_loss, token_loss
 
 _PLACES = {"a": "attn", "attention": "attn", "m": "mlp", "b": "", "block": "", "blocks": ""}
 _NAMES = {"key": "k", "query": "q", "value": "v", "mlp_pre": "pre", "mlp_post": "post"}
@@ -56,12 +56,8 @@ def lm_cross_entropy_loss(
 ) -> Float[Tensor, "*batch_pos"]:
     """Next-token loss in nats, a mean or [batch pos-1]; with a mask, 0 where a token or the next
     is masked out, and the mean of the others."""
-    loss = token_loss(logits, tokens)
-    if attention_mask is None:
-        return loss if per_token else loss.mean()
-    seen = attention_mask.bool()
-    both = seen[:, :-1] & seen[:, 1:]
-    return loss.where(both, 0) if per_token else loss[both].mean()
+    real = None if attention_mask is None else attention_mask.bool()
+    return mean_loss(token_loss(logits, tokens), real, per_token)
 
 
 def lm_accuracy(
