@@ -32,7 +32,7 @@ class Vocabulary:
 
         ValueError if texts differ in length (see `to_padded_tokens`) or come out empty.
         """
-        rows = self._rows(text, prepend_bos)
+        rows = self.rows(text, prepend_bos)
         if len({len(row) for row in rows}) != 1:
             raise ValueError(
                 f"texts must have one common length, got lengths {[len(row) for row in rows]}; "
@@ -50,9 +50,14 @@ class Vocabulary:
         """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
         False at what was filled up: give both to the model. ValueError if a text comes out empty.
         """
+        return self.filled(self.rows(text, prepend_bos), padding_side)
+
+    def filled(
+        self, rows: Sequence[Sequence[int]], padding_side: Literal["left", "right"]
+    ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """Rows of tokens as a batch, filled up with <|endoftext|>, and its attention_mask."""
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side={padding_side!r}; choose left or right")
-        rows = self._rows(text, prepend_bos)
         tokens = torch.full((len(rows), max(map(len, rows))), self.bos)
         mask = torch.zeros(tokens.shape, dtype=torch.bool)
         for row, own in enumerate(rows):
@@ -61,7 +66,8 @@ class Vocabulary:
             mask[row, there] = True
         return tokens, mask
 
-    def _rows(self, text: str | Sequence[str], prepend_bos: bool) -> list[list[int]]:
+    def rows(self, text: str | Sequence[str], prepend_bos: bool = True) -> list[list[int]]:
+        """The tokens of each text; ValueError if one comes out empty, or is no text."""
         texts = [text] if isinstance(text, str) else list(text)
         for one in texts:
             if not isinstance(one, str):

@@ -102,20 +102,10 @@ class SpeaksAsBefore(Speaks):
         truncate: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """The tokens of `to_tokens`, and which of them are no filling."""
-        texts = [input] if isinstance(input, str) else list(input)
-        bos = [self._vocabulary.bos] if self.begins(prepend_bos) else []
-        encode = self._vocabulary.tokenizer.encode
-        rows = [bos + encode(text, add_special_tokens=False).ids for text in texts]
+        rows = self._vocabulary.rows(input, self.begins(prepend_bos))
         rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
-        if not rows or not all(rows):
-            raise ValueError(f"each text must have at least one token, got {texts}")
-        tokens = torch.full((len(rows), max(map(len, rows))), self._vocabulary.bos)
-        real = torch.zeros(tokens.shape, dtype=torch.bool)
-        right = checked_side(padding_side or self.default_padding_side) == "right"
-        for at, row in enumerate(rows):
-            there = slice(len(row)) if right else slice(-len(row), None)
-            tokens[at, there], real[at, there] = torch.tensor(row), True
-        return tokens, real
+        side = checked_side(padding_side or self.default_padding_side)
+        return self._vocabulary.filled(rows, side)
 
     def mask_on_the_left(
         self,
