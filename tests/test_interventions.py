@@ -1,13 +1,13 @@
 """Many experiments together give the numbers of one run each, and do what their names say."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 
 import pytest
 import torch
 
 from circuits import GPT, batches, interventions
 from circuits.batches import Sizes
+from circuits.edits import edited
 from circuits.interventions import as_hooks, edit, sweep
 from tests.conftest import tiny, tiny_tokens
 
@@ -237,19 +237,10 @@ def test_a_sweep_hears_a_hook_on_positions_from_whichever_layer_it_starts():
     assert not torch.allclose(late, model(OTHER))
 
 
-def test_a_sweep_leaves_what_other_threads_run_alone():
+def test_edits_leave_what_other_threads_run_alone():
     model = tiny()
     source, _ = caches(model)
-    cells = [[edit(model, ("z", layer), source, head=h)] for layer in (0, 1) for h in range(3)]
-    alone, done, heard = model(TOKENS), Event(), []
-
-    def run_on() -> None:
-        while not done.is_set():
-            heard.append(model(TOKENS).detach())
-
-    with torch.no_grad(), ThreadPoolExecutor(1) as other:
-        other.submit(run_on)
-        found = [sweep(model, OTHER, cells, metric) for _ in range(5)]
-        done.set()
-    assert all(torch.allclose(one, alone) for one in heard) and heard
-    assert all(one.equal(found[0]) for one in found)
+    cell = [edit(model, ("z", 0), source)]
+    with torch.no_grad(), ThreadPoolExecutor(1) as other, edited(model, [cell]):
+        elsewhere, here = other.submit(model, OTHER).result(), model(OTHER)
+    assert torch.allclose(elsewhere, model(OTHER)) and not torch.allclose(here, model(OTHER))
