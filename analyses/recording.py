@@ -70,10 +70,14 @@ def losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch p
 def record(
     model: GPT, progress: Progress, rows: Int[Tensor, "batch pos"], folder: Path | str
 ) -> None:
-    """Measure the model where it stands on evaluation rows, see `measured`, into `folder`."""
+    """Measure the model where it stands on evaluation rows, see `measured`, into `folder`.
+
+    Without any rows only the losses of the steps are kept, for a run that is measured later.
+    """
     earlier = [step for step in _recorded(Path(folder)) if step < progress.step]
     since = progress.losses[max(earlier, default=0) :]
-    _write(Path(folder), progress.step, progress.tokens, since, measured(model, rows))
+    seen = measured(model, rows) if len(rows) else {}
+    _write(Path(folder), progress.step, progress.tokens, since, seen)
 
 
 def measured(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray]:
@@ -165,12 +169,13 @@ def stacked(folder: Path | str) -> dict[str, np.ndarray]:
             parts.append({key: file[key] for key in file.files})
     apart = ("step_loss", "ablated_token_loss")
     arrays = {key: np.stack([p[key] for p in parts]) for key in parts[0] if key not in apart}
-    loss = arrays["token_loss"].astype(np.float32)
-    change = (loss - loss[-1]).T / loss.shape[1]  # token step
-    along = [part["ablated_token_loss"].astype(np.float32) @ change for part in parts]
+    if "token_loss" in arrays:
+        loss = arrays["token_loss"].astype(np.float32)
+        change = (loss - loss[-1]).T / loss.shape[1]  # token step
+        along = [part["ablated_token_loss"].astype(np.float32) @ change for part in parts]
+        arrays["ablated_along"] = np.stack(along).astype(np.float16)
     return {
         **arrays,
-        "ablated_along": np.stack(along).astype(np.float16),
         "step": np.array(steps),
         "step_loss": np.concatenate([part["step_loss"] for part in parts]),
     }

@@ -54,7 +54,7 @@ class Plan:
     until: int | None = None
     "Stop after so many steps; without it the run goes on from there."
     examples: int = 128
-    "Rows that the history is measured on; 0: no history."
+    "Rows that the history is measured on; 0: none, `circuits measure` can do it later."
     keep_weights: bool = False
     "Keep the weights of every step of the history, in half precision."
     device: str = "cpu"
@@ -126,7 +126,8 @@ def _run(
     plan: Plan,
     about: dict[str, Any],
 ) -> GPT:
-    steps = frozenset(recording.history_steps(recipe.steps) if plan.examples else ())
+    wanted = plan.examples or plan.keep_weights
+    steps = frozenset(recording.history_steps(recipe.steps) if wanted else ())
     kept = steps if plan.keep_weights else frozenset()
     snapshots = Snapshots(folder=plan.out / "snapshots", every=plan.every, weights_at=kept)
     first, console, records = distributed.rank() == 0, _console(), []

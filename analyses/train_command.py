@@ -30,6 +30,7 @@ def train(
     layers: int = 2,
     heads: int = 8,
     d_head: int = 32,
+    width: Annotated[int, typer.Option(help="d_model; 0: heads * d-head")] = 0,
     mlp: Annotated[int, typer.Option(help="neurons of each MLP; 0: attention-only")] = 0,
     context: Annotated[int, typer.Option(help="tokens per window, n_ctx")] = 256,
     vocab: Annotated[int, typer.Option(help="size of the byte-pair vocabulary")] = 2048,
@@ -38,6 +39,10 @@ def train(
     batch_size: Annotated[int, typer.Option(help="rows per step, of all processes")] = 16,
     lr: float = 2e-3,
     muon_lr: float = 0.01,
+    muon_decay: Annotated[float, typer.Option(help="weight decay of Muon's matrices")] = 0.0,
+    embed_init: Annotated[
+        float, typer.Option(help="standard deviation of W_E at first; 0: that of all weights")
+    ] = 0.0,
     warmup: Annotated[int, typer.Option(help="steps")] = 100,
     accumulate: Annotated[int, typer.Option(help="micro-batches per step")] = 1,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, for a GPU")] = False,
@@ -73,13 +78,15 @@ def train(
         how, shape, repeats = _as_it_was(options)
     else:
         how = Recipe(
-            steps=steps, batch_size=batch_size, lr=lr, muon_lr=muon_lr, warmup=warmup,
+            steps=steps, batch_size=batch_size, lr=lr, muon_lr=muon_lr,
+            muon_decay=muon_decay, warmup=warmup,
             evaluate_every=every, accumulate=accumulate, bf16=bf16, compile=compile,
         )  # fmt: skip
         shape = {
-            "n_layers": layers, "n_heads": heads, "d_head": d_head, "d_model": heads * d_head,
+            "n_layers": layers, "n_heads": heads, "d_head": d_head, "d_model": width or heads * d_head,
             "n_ctx": context, "d_vocab": vocab, "smeared_keys": smeared_keys, "seed": seed,
             **({"d_mlp": mlp, "act_fn": "gelu"} if mlp else {}),
+            **({"embed_init_range": embed_init} if embed_init else {}),
         }  # fmt: skip
     like = folder_of(recipe) if recipe else None
     words = folder_of(tokenizer) if tokenizer else like
@@ -100,7 +107,7 @@ def train(
 
 
 RECORDED = ("layers", "heads", "d_head", "mlp", "context", "vocab", "steps", "batch_size", "lr",
-            "muon_lr", "warmup", "accumulate", "bf16", "compile", "smeared_keys", "seed",
+            "muon_lr", "muon_decay", "embed_init", "width", "warmup", "accumulate", "bf16", "compile", "smeared_keys", "seed",
             "tokenizer")  # fmt: skip
 "Options that a recorded recipe answers."
 

@@ -56,6 +56,8 @@ class GPTConfig:
     "Added to the variance in every norm."
     init_range: float = 0.02
     "Standard deviation of every weight matrix at initialisation; biases start at 0, gains at 1."
+    embed_init_range: float | None = None
+    "Standard deviation of W_E at initialisation; None means init_range."
     seed: int = 0
     "Of the initialisation, drawn from a generator of its own."
 
@@ -78,7 +80,9 @@ class GPTConfig:
         for name in ("bias", "smeared_keys"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        for name in ("attn_scale", "eps", "init_range", "sinusoid_base", "sinusoid_scale"):
+        for name in (
+            "attn_scale", "eps", "init_range", "embed_init_range", "sinusoid_base", "sinusoid_scale",
+        ):  # fmt: skip
             value = getattr(self, name)
             may_be_none = name not in ("eps", "init_range")
             if not (_is_positive(value) or (value is None and may_be_none)):

@@ -19,6 +19,9 @@ def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor,
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
     check_predicts(model.cfg, "the next-token loss")
     resid = model(rows[:, :-1], stop_at_layer=model.cfg.n_layers)
+    if torch.is_autocast_enabled(rows.device.type):  # linear_cross_entropy stays in float32 there
+        logits = model.unembed(model.ln_final(resid))
+        return F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
     return F.linear_cross_entropy(
         model.ln_final(resid).flatten(0, 1),
         model.unembed.W_U.mT,

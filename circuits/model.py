@@ -139,7 +139,9 @@ class GPT(Hooked, Stacked, Speaks):
         generator = torch.Generator().manual_seed(self.cfg.seed)
         for name, weight in self.named_parameters():
             if name.rpartition(".")[2].startswith("W_"):
-                weight.copy_(torch.randn(weight.shape, generator=generator) * self.cfg.init_range)
+                own = self.cfg.embed_init_range if name == "embed.W_E" else None
+                deviation = own or self.cfg.init_range
+                weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
 
     def forward(
         self,
