@@ -23,7 +23,7 @@ from torch import Tensor
 from xarray import DataArray, concat
 
 from analyses import metrics, path_patching
-from analyses.labelled import per_head
+from analyses.labelled import per_head, to_numpy
 from circuits import components
 from circuits.cache import Cache, CacheKey
 from circuits.components import Writer
@@ -98,10 +98,10 @@ def ablated(
         rows.append(sweep(model, tokens, cells, metric, at=at, **how))
     base, *values = torch.cat(rows).cpu()
     return DataArray(
-        torch.stack(values).numpy(),
+        to_numpy(torch.stack(values)),
         dims=("component", "example"),
         coords={"component": [one.label for one in experiments],
-                "example": list(range(len(tokens))), "base": ("example", base.numpy())},
+                "example": list(range(len(tokens))), "base": ("example", to_numpy(base))},
         name="ablated",
         attrs={"long_name": f"metric with {by} for a component", "by": by, "kind": kind},
     )  # fmt: skip

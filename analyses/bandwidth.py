@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses.labelled import to_numpy
 from circuits import algebra, components, residual
 from circuits.model import GPT
 
@@ -26,7 +27,7 @@ def written(model: GPT, tokens: Int[Tensor, "1 pos"]) -> DataArray:
         _, cache = model.run_with_cache(tokens)
         parts = residual.components(model, cache)
     return DataArray(
-        parts.stack[:, 0].norm(dim=-1).cpu().numpy(),
+        to_numpy(parts.stack[:, 0].norm(dim=-1)),
         dims=("component", "pos"),
         coords={"component": list(parts)},
         name="written",
@@ -63,7 +64,7 @@ def virtual_weights(model: GPT) -> DataArray:
         if by_depth[writers[i]] >= by_depth[readers[j]] or not values[i, j].isfinite():
             values[i, j] = torch.nan
     return DataArray(
-        values.cpu().numpy(),
+        to_numpy(values),
         dims=("writer", "reader"),
         coords={"writer": writers, "reader": readers},
         name="virtual weights",
@@ -83,7 +84,7 @@ def spectra(model: GPT) -> DataArray:
     variance over tokens in each principal direction, largest first; each row sums to 1."""
     values = [_eigen(_covariance(W))[0].flip(0) for W in _token_matrices(model)]
     return DataArray(
-        torch.stack(values).cpu().numpy(),
+        to_numpy(torch.stack(values)),
         dims=("matrix", "direction"),
         coords={"matrix": ["W_E", "W_U"], "direction": np.arange(model.cfg.d_model)},
         name="spectra",
@@ -103,7 +104,7 @@ def joint_share(model: GPT) -> DataArray:
     share = ((directions.T @ ours) * directions.T).sum(1) / together
     share = share[together > 1e-9].clamp(0, 1).sort().values
     return DataArray(
-        share.cpu().numpy(),
+        to_numpy(share),
         dims="direction",
         name="joint share",
         attrs={"long_name": "share of the embedding", "bounds": (0.0, 1.0), "chance": 0.5},
@@ -123,7 +124,7 @@ def neuron_cosines(model: GPT) -> DataArray:
     with torch.no_grad():
         cosine = torch.cosine_similarity(model.W_in.mT, model.W_out, dim=-1)
     return DataArray(
-        cosine.cpu().numpy(),
+        to_numpy(cosine),
         dims=("layer", "neuron"),
         name="neuron cosines",
         attrs={"long_name": "cos(w_in, w_out)", "bounds": (-1.0, 1.0), "chance": 0.0},

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
+from analyses.labelled import to_numpy
 from circuits import composition
 from circuits.components import every_head
 from circuits.config import GPTConfig
@@ -107,6 +108,6 @@ def _labelled(
         coords[end] = [str(head) for head in heads]
         coords[f"{end}_layer"] = (end, np.array([head.layer for head in heads]))
         coords[f"{end}_head"] = (end, np.array([head.head for head in heads]))
-    square = values.flatten(3, 4).flatten(1, 2).cpu().numpy()
+    square = to_numpy(values.flatten(3, 4).flatten(1, 2))
     dims = ("via", "writer", "reader")
     return DataArray(square, coords, dims, name="composition", attrs=attrs)

@@ -15,7 +15,7 @@ from torch import Tensor
 from xarray import Dataset
 
 from analyses import in_context
-from analyses.labelled import head_coords
+from analyses.labelled import head_coords, to_numpy
 from analyses.masks import BEHAVIOURS
 from circuits.config import check_predicts
 from circuits.distributed import rank, share, total
@@ -50,10 +50,10 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
         {
             "held_out": ((), float(mean), nats),
             "held_out_error": ((), float(error), {"units": "nats"}),
-            "loss_by_index": ("index", (loss / n).cpu().numpy(), nats),
-            "attention": (heads, attention.cpu().numpy(), words),
-            "attention_error": (heads, attention_error.cpu().numpy()),
-            "chance": ("behaviour", (sums["chance"] / sums["matched"]).cpu().numpy()),
+            "loss_by_index": ("index", to_numpy(loss / n), nats),
+            "attention": (heads, to_numpy(attention), words),
+            "attention_error": (heads, to_numpy(attention_error)),
+            "chance": ("behaviour", to_numpy(sums["chance"] / sums["matched"])),
         },
         {
             "index": range(1, len(loss) + 1),

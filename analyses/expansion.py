@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses.labelled import to_numpy
 from circuits import components, paths, scores
 from circuits.cache import Cache
 from circuits.components import AnyHead
@@ -75,7 +76,7 @@ def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
     with torch.no_grad():
         parts = scores.grouped(model, cache, head)
     return DataArray(
-        parts.stack[:, 0].cpu().numpy(),
+        to_numpy(parts.stack[:, 0]),
         dims=("term", "dest", "src"),
         coords={"term": list(parts)},
         name="score terms",
@@ -104,7 +105,7 @@ def _sizes(parts: Parts, *, centred: bool = True) -> DataArray:
     if centred:
         stack = stack - stack.mean(-1, keepdim=True)
     return DataArray(
-        stack.square().mean(-1).sqrt().cpu().numpy(),
+        to_numpy(stack.square().mean(-1).sqrt()),
         dims=("term", "pos"),
         coords={"term": list(parts)},
         name="terms",

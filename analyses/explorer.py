@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from analyses import attention, logit_effects, patterns, plots
+from analyses.labelled import to_numpy
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
 
@@ -124,14 +125,14 @@ def _row(model: GPT, given: str | Tensor) -> Int[Tensor, "1 pos"]:
 
 
 def _attention_bytes(values: Float[Tensor, "head dest src"]) -> UInt8[np.ndarray, "head dest src"]:
-    return (values.float() * STEPS).round().clamp(0, STEPS).to(torch.uint8).cpu().numpy()
+    return to_numpy((values.float() * STEPS).round().clamp(0, STEPS).to(torch.uint8))
 
 
 def _signed_bytes(
     values: Float[Tensor, "head dest src"], largest: Float[Tensor, " head"]
 ) -> UInt8[np.ndarray, "head dest src"]:
     share = values / largest.clamp(min=1e-30)[:, None, None]
-    return ((share * SIGNED_STEPS).round() + 128).to(torch.uint8).numpy()
+    return to_numpy(((share * SIGNED_STEPS).round() + 128).to(torch.uint8))
 
 
 def _words(model: GPT, tokens: Int[Tensor, "1 pos"]) -> list[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from xarray import DataArray, Dataset
 
 from analyses import ablation, attention, metrics
+from analyses.labelled import to_numpy
 from circuits import components
 from circuits.interventions import Cell, Metric, edit, sweep
 from circuits.model import GPT
@@ -92,7 +93,7 @@ def substituted(
     cells = [_cell(model, tokens, one, pattern) for one in sets for pattern in patterns.values()]
     values = sweep(model, tokens, cells, metric, **how)
     return DataArray(
-        values.unflatten(0, (len(sets), len(patterns))).cpu().numpy(),
+        to_numpy(values.unflatten(0, (len(sets), len(patterns)))),
         dims=("component", "pattern", "example"),
         coords={"component": without.component.values, "pattern": list(patterns),
                 "example": without.example.values, "source": ("example", without.base.values),

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.labelled import Model, interval
+from analyses.labelled import Model, interval, to_numpy
 from analyses.recording import early_and_late
 from circuits.config import check_predicts
 
@@ -32,7 +32,7 @@ def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
             logits = model(part[:, :-1]).to(part.device)
             done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none"))
     return DataArray(
-        torch.cat(done).cpu().numpy(),
+        to_numpy(torch.cat(done)),
         dims=("example", "index"),
         coords={"index": np.arange(1, rows.shape[1])},
         name="loss_by_index",
@@ -55,7 +55,7 @@ def score(loss: DataArray) -> DataArray:
     found = late.mean("index") - early.mean("index")
     if "example" in found.dims:
         each = torch.from_numpy(found.transpose("example", ...).values)
-        low, high = interval(each, torch.ones_like(each)).numpy()
+        low, high = to_numpy(interval(each, torch.ones_like(each)))
         found = found.mean("example")
         found = found.assign_coords(low=(found.dims, low), high=(found.dims, high))
     return found.rename("in_context_score").assign_attrs(units="nats", long_name=words, chance=0.0)

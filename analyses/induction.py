@@ -13,7 +13,7 @@ from xarray import DataArray
 
 from analyses import prompts
 from analyses.attention import attention_on, pattern_or_value, prefix_matching, previous_token
-from analyses.labelled import Model, Weighted, mean_per_head, per_head
+from analyses.labelled import Model, Weighted, mean_per_head, per_head, to_numpy
 from analyses.masks import to_offset
 from circuits.algebra import K_composed_QK, unembedding
 from circuits.config import check_predicts
@@ -170,7 +170,7 @@ def loss_by_position(
         losses: Float[Tensor, "batch pos"] = model(tokens, return_type="loss", loss_per_token=True)
     n = (tokens.shape[1] - 1) // 2
     return DataArray(
-        losses.cpu().numpy(),
+        to_numpy(losses),
         dims=("sequence", "position"),
         coords={"position": range(1, 2 * n + 1)},
         name="loss",

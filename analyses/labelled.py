@@ -6,13 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 from xarray import DataArray
 
 from circuits.components import Head
 from circuits.config import check_causal
 from circuits.parts import Parts
+from circuits.products import at_least_single
 
 Pattern = Float[Tensor, "batch head dest src"]
 RESAMPLES = 1000
@@ -44,13 +45,20 @@ class Weighted(Model, Protocol):
     def ln_final(self) -> Any: ...
 
 
+def to_numpy(values: Shaped[Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """A tensor as an array, half precision in float32: numpy has no bfloat16, and means of float16
+    lose what was measured. The only way from torch to numpy in analyses."""
+    raised = at_least_single(values) if values.is_floating_point() else values
+    return raised.detach().cpu().numpy()
+
+
 def per_head(
     values: Num[Tensor, "layer head *rest"], name: str, *dims: str, **attrs: Any
 ) -> DataArray:
     """A DataArray (layer, head, ...) with labels L1H4 as a coordinate and `attrs` for long_name,
     bounds, chance and source."""
     return DataArray(
-        values.detach().cpu().numpy(),
+        to_numpy(values),
         dims=("layer", "head", *dims),
         coords=head_coords(*values.shape[:2]),
         name=name,
@@ -66,7 +74,7 @@ def of_parts(parts: Parts, *dims: str, **attrs: Any) -> DataArray:
         raise ValueError(f"parts of a whole {list(parts.whole.shape)} want {parts.whole.ndim} dims "
                          f"after part, got {list(dims)}")  # fmt: skip
     missed = float(parts.remainder.abs().max()) if parts.whole.numel() else 0.0
-    values = parts.stack.detach().cpu().numpy()
+    values = to_numpy(parts.stack)
     return DataArray(
         values, {"part": list(parts)}, ("part", *dims), attrs={**attrs, "remainder": missed}
     )
@@ -83,7 +91,7 @@ def mean_per_head(
     are its `interval` over examples."""
     every = ("layer", "head", *dims)
     values = sums.sum(0) / counts.sum(0)
-    low, high = interval(sums, counts).cpu().numpy()
+    low, high = to_numpy(interval(sums, counts))
     scores = per_head(values, name, *dims, **attrs)
     return scores.assign_coords(low=(every, low), high=(every, high))
 
@@ -140,4 +148,4 @@ def _keep(
     pattern: Pattern,
     hook: Any,
 ) -> None:
-    found.append(of(pattern.to(device)))
+    found.append(of(at_least_single(pattern.to(device))))

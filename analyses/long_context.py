@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.labelled import Model, mean_per_head
+from analyses.labelled import Model, mean_per_head, to_numpy
 from analyses.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
 from circuits.config import check_causal
 
@@ -63,7 +63,7 @@ def behaviours(
         bounds=(0.0, 1.0),
     )
     chance = expected.sum(-1) / counts.sum(-1)
-    return found.assign_coords(behaviour=list(masks), chance=("behaviour", chance.numpy()))
+    return found.assign_coords(behaviour=list(masks), chance=("behaviour", to_numpy(chance)))
 
 
 def entropy(model: Model, tokens: Tokens, *, block_bytes: int = BLOCK) -> DataArray:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from torch import Tensor
 from xarray import DataArray, Dataset
 
-from analyses.labelled import head_coords
+from analyses.labelled import head_coords, to_numpy
 from circuits import distributed
 from circuits.cache import Cache
 from circuits.interventions import Cell, Metric, edit, sweep
@@ -118,9 +118,9 @@ def named(
     the metric of both runs beside it."""
     dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
     shape = [len(coords[dim]) for dim in dims]
-    ends = {"base": ("example", base.cpu().numpy()), "source": ("example", source.cpu().numpy())}
+    ends = {"base": ("example", to_numpy(base)), "source": ("example", to_numpy(source))}
     return DataArray(
-        values.reshape(*shape, -1).cpu().numpy(),
+        to_numpy(values.reshape(*shape, -1)),
         dims=(*dims, "example"),
         coords={**coords, "example": list(range(len(base))), **ends},
         name=name,

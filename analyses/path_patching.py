@@ -21,6 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses.labelled import to_numpy
 from analyses.patching import progress_bar
 from circuits import components
 from circuits.cache import Cache
@@ -66,9 +67,9 @@ def path_patching(
     with progress_bar(len(cells) + 1, words, how) as how:
         *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
     return DataArray(
-        torch.stack(values).cpu().numpy(),
+        to_numpy(torch.stack(values)),
         dims=("sender", "example"),
-        coords={"sender": list(senders), "base": ("example", base.cpu().numpy())},
+        coords={"sender": list(senders), "base": ("example", to_numpy(base))},
         name="path_patched",
         attrs={"long_name": words},
     )

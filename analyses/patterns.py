@@ -13,7 +13,7 @@ from xarray import DataArray
 
 from analyses import prompts
 from analyses.attention import pattern_or_value, value_weighted
-from analyses.labelled import Model, Pattern, head_coords, mean_per_head, of_patterns
+from analyses.labelled import Model, Pattern, head_coords, mean_per_head, of_patterns, to_numpy
 from analyses.masks import Tokens
 
 PerRow = Float[Tensor, "batch head"]
@@ -124,7 +124,7 @@ def fixed_offset(model: Model, tokens: Tokens | None = None) -> DataArray:
         bounds=(0.0, 1.0),
         chance=(1 / visible).mean().item(),
     )
-    return score.assign_coords(offset=(("layer", "head"), usual.long().numpy()))
+    return score.assign_coords(offset=(("layer", "head"), to_numpy(usual.long())))
 
 
 def _strongest(pattern: Tensor) -> Float[Tensor, "batch head after_first"]:
@@ -146,7 +146,7 @@ def capture(model: Model, tokens: Int[Tensor, "1 pos"]) -> DataArray:
     empty = torch.empty(2, 0, heads, n, n)
     seen = torch.stack([torch.cat(attended), torch.cat(moved)]) if attended else empty
     return DataArray(
-        seen.cpu().numpy(),
+        to_numpy(seen),
         dims=("view", "layer", "head", "dest", "src"),
         coords={"view": ["attention", "moved"], **head_coords(len(attended), heads)},
         name="patterns",

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analyses import ablation, attention, induction
+from analyses.labelled import to_numpy
 from circuits import distributed
 from circuits.checkpoints import load_weights
 from circuits.config import check_predicts
@@ -91,8 +92,8 @@ def measured(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray
     beside = on_cpu(model)
     return {
         "held_out": np.array(loss.mean().item(), dtype=np.float32),
-        "loss_by_index": loss.mean(0).numpy().astype(np.float32),
-        "token_loss": loss[example, index].numpy().astype(np.float16),
+        "loss_by_index": to_numpy(loss.mean(0)).astype(np.float32),
+        "token_loss": to_numpy(loss[example, index]).astype(np.float16),
         "prefix_matching": attention.prefix_matching(beside).values.astype(np.float16),
         "copying": induction.copying(beside).values.astype(np.float16),
         "previous_token": attention.previous_token(beside).values.astype(np.float16),
@@ -113,9 +114,9 @@ def _ablated(
     whole, without = ablation.losses(model, rows, *asked.unbind(-1))
     kept, begun, ended = (without - whole).split([len(example), len(early), len(late)], -1)
     return {
-        "ablated_loss": kept.mean(-1).numpy().astype(np.float16),
-        "ablated_in_context": (ended.mean(-1) - begun.mean(-1)).numpy().astype(np.float16),
-        "ablated_token_loss": kept.numpy().astype(np.float16),
+        "ablated_loss": to_numpy(kept.mean(-1)).astype(np.float16),
+        "ablated_in_context": to_numpy(ended.mean(-1) - begun.mean(-1)).astype(np.float16),
+        "ablated_token_loss": to_numpy(kept).astype(np.float16),
     }
 
 

@@ -91,6 +91,17 @@ def test_circuits_never_imports_matplotlib_or_the_network():
             assert not names & {"transformer_lens", "transformers"} - allowed, path
 
 
+def test_one_place_of_analyses_makes_arrays_of_tensors():
+    """Half precision is raised there: numpy has no bfloat16, and rounding would be float16's."""
+    for path in (ROOT / "analyses").rglob("*.py"):
+        made = [
+            node.lineno for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute) and node.attr == "numpy"
+        ]  # fmt: skip
+        allowed = 1 if path == ROOT / "analyses" / "labelled.py" else 0
+        assert len(made) <= allowed, f"{path} lines {made}: write labelled.to_numpy(tensor)"
+
+
 DOORS = {"bridge": {"transformer_lens", "transformers"}, "hugging_face": {"transformers"}}
 "What only these modules of circuits import."
 

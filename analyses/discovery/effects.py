@@ -24,6 +24,7 @@ from xarray import DataArray
 
 from analyses.discovery import graph
 from analyses.discovery.task import Task
+from analyses.labelled import to_numpy
 from circuits.interventions import Edit, sweep
 from circuits.slopes import slopes
 
@@ -42,7 +43,7 @@ def exact(task: Task, **how: Any) -> DataArray:
         cells.append([Edit(name, moved, head=head, add=True)])
     values = sweep(task.model, task.clean, cells, task.metric, at=task.at, **how)
     scores = np.full((*there_are.shape, len(task.clean)), np.nan)
-    scores[there_are] = values.cpu().numpy() - task.clean_value.values
+    scores[there_are] = to_numpy(values) - task.clean_value.values
     return graph.on_edges(task.model, scores, "effect", "example", long_name="effect of the edge")
 
 
@@ -106,5 +107,5 @@ def _writing(sender: str) -> str:
 def _estimate(task: Task, slope: Slopes, words: str) -> DataArray:
     values = einsum(task.there - task.here, slope, "s b p d, r b p d -> s r b")
     there_are = task.edges.values[..., None]
-    scores = np.where(there_are, values.cpu().numpy(), np.nan)
+    scores = np.where(there_are, to_numpy(values), np.nan)
     return graph.on_edges(task.model, scores, "effect", "example", long_name=words)

@@ -18,6 +18,7 @@ from xarray import DataArray
 
 from analyses import metrics, prompts
 from analyses.discovery import graph
+from analyses.labelled import to_numpy
 from circuits.cache import Cache
 from circuits.config import check_predicts
 from circuits.hooks import HookFn, HookPoint
@@ -119,7 +120,7 @@ class Task:
 
     def value(self, kept: DataArray) -> DataArray:
         """The metric of the run of a circuit, (example)."""
-        values = self.metric(self.logits(kept)).cpu().numpy()
+        values = to_numpy(self.metric(self.logits(kept)))
         return DataArray(values, dims="example", name="metric")
 
 

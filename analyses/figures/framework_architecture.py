@@ -10,6 +10,7 @@ from analyses.attention import THRESHOLD
 from analyses.bandwidth import EXCLUSIVE
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of
 from analyses.figures.prompt import prompt, words
+from analyses.labelled import to_numpy
 from circuits import residual
 from circuits.controls import at_initialisation
 from circuits.model import GPT
@@ -77,7 +78,7 @@ def residual_stream(model: GPT) -> Drawing:
     kept = torch.cosine_similarity(streams, streams[:1], dim=-1)
     places = residual.places(model, mid=between)
     cosine = DataArray(
-        kept.numpy(), dims=("place", "pos"), coords={"place": places},
+        to_numpy(kept), dims=("place", "pos"), coords={"place": places},
         attrs={"bounds": (-1.0, 1.0), "long_name": "cosine"},
     )  # fmt: skip
     rows = [len(written), len(places)]
@@ -221,7 +222,7 @@ def moves(model: GPT) -> Drawing:
     dest, src = divmod(int(moved.argmax()), moved.shape[1])
     shown = words(model, tokens)
     ax = plots.arrows(
-        DataArray(pattern.numpy(), dims=("dest", "src")), shown, strongest=(dest, src),
+        DataArray(to_numpy(pattern), dims=("dest", "src")), shown, strongest=(dest, src),
         title=f"{label}: {'no role' if role == '-' else role}",
     )  # fmt: skip
     masks = {"induction": attention.to_successors, "duplicate token": attention.to_duplicates,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from analyses import plots
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict
+from analyses.labelled import to_numpy
 from circuits import GPTConfig, algebra, composition
 from circuits.components import every_head
 from circuits.factored import FactoredMatrix
@@ -52,7 +53,7 @@ def erratum(model: GPT) -> Drawing:
     ax.legend(frameon=False, fontsize=8)
     gaps = {name: float((pair[1] / pair[0] - 1).abs().median())
             for name, pair in (("this model", ours), ("random factors", random))}  # fmt: skip
-    alike = float(np.corrcoef(ours.numpy())[0, 1])
+    alike = float(np.corrcoef(to_numpy(ours))[0, 1])
     says = (
         f"paper: the norm was taken of a rotated product, which is valid for traces and not for "
         f"norms; here traces agree within {off:.0e}, and the rotated norm misses the true one by "

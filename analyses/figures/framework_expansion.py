@@ -11,6 +11,7 @@ from xarray import DataArray
 from analyses import attention, copying, expansion, passages, plots
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, require_layers
 from analyses.figures.prompt import prompt, words
+from analyses.labelled import to_numpy
 from circuits import algebra
 from circuits.controls import at_initialisation
 from circuits.factored import FactoredMatrix
@@ -47,7 +48,7 @@ def one_layer(model: GPT) -> Drawing:
          r"$T = (Id \otimes W_U)$", rf"$\quad\;\cdot\;{middle}$",
          r"$\quad\;\cdot\;(Id \otimes W_E)$"], axes[0, 0],
     )  # fmt: skip
-    ours, theirs = product[0].numpy().ravel(), logits[0].numpy().ravel()
+    ours, theirs = to_numpy(product[0]).ravel(), to_numpy(logits[0]).ravel()
     ax = axes[0, 1]
     ax.hexbin(theirs, ours, gridsize=60, bins="log", cmap="Blues", mincnt=1, lw=0.1)
     ends = [float(theirs.min()), float(theirs.max())]
@@ -106,7 +107,7 @@ def token_circuits(model: GPT) -> Drawing:
     ):
         shown = [plots.show_token(label) for label in labels]
         unit = "score" if "query" in dims[0] else "logit"
-        result = DataArray(values.numpy(), dims=dims, attrs={
+        result = DataArray(to_numpy(values), dims=dims, attrs={
             "bounds": (-float(values.abs().max()), float(values.abs().max())),
             "long_name": f"{unit}, less the mean of its row"})  # fmt: skip
         plots.heatmap(result, ax, f"L{layer}H{head}  {name}")

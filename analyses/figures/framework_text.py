@@ -11,6 +11,7 @@ from xarray import DataArray
 
 from analyses import attention, logit_effects, passages, plots
 from analyses.figures.drawing import FRAMEWORK, Drawing, Verdict, patterns_by_role, require_layers
+from analyses.labelled import to_numpy
 from circuits import scores
 from circuits.cache import Cache
 from circuits.controls import at_initialisation
@@ -183,7 +184,7 @@ def _strips(read: _Reading, strips: Sequence[Strip]) -> Figure:
     """Strips of the story, one above the other: (title, values, bounds, framed)."""
     figure, axes = plots.grid(len(strips), 1, (9.4, 1.15))
     for ax, (title, values, bounds, framed) in zip(axes[:, 0], strips, strict=True):
-        named = DataArray(values.detach().numpy(), dims="token", attrs={"bounds": bounds})
+        named = DataArray(to_numpy(values), dims="token", attrs={"bounds": bounds})
         plots.text(read.words, named, ax, title, framed=framed)
     return figure
 

@@ -8,6 +8,7 @@ from xarray import DataArray
 from analyses import attention, logit_effects, passages, plots
 from analyses import induction as scores
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict, figure_of
+from analyses.labelled import to_numpy
 from analyses.patterns import capture
 from circuits.components import Head
 from circuits.controls import at_initialisation
@@ -86,7 +87,7 @@ def literal_copying(model: GPT) -> Drawing:
         (axes[1, 0], adds, (-high, high),
          f"What {name} adds to each token's logit (red: lowers, blue: raises, up to {high:.1f})"),
     ):  # fmt: skip
-        plots.text(words, DataArray(values.numpy(), dims="token", attrs={"bounds": bounds}), ax,
+        plots.text(words, DataArray(to_numpy(values), dims="token", attrs={"bounds": bounds}), ax,
                    title, framed=(length + 1,))  # fmt: skip
     means = [float(values[second].mean()) for values in (looks, adds)]
     first = float(adds[1 : length + 1].mean())

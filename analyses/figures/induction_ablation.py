@@ -15,6 +15,7 @@ from analyses.figures import panels
 from analyses.figures.drawing import INDUCTION, Drawing, LeftOut, Verdict
 from analyses.figures.induction_tokens import matches
 from analyses.figures.runs import Run, judged, runs
+from analyses.labelled import to_numpy
 from circuits.pretrained import load
 
 AFTER = 30
@@ -171,7 +172,7 @@ def rise_on_repeats(name: str) -> DataArray:
     right = matches(rows)[0]
     on, off = ((rise * kind).sum(-1) / kind.sum(-1).clamp(min=1) for kind in (right, ~right))
     dims = ("layer", "head", "ablation", "passage")
-    return DataArray((on - off).numpy(), dims=dims, coords={"ablation": list(ablation.KINDS)})
+    return DataArray(to_numpy(on - off), dims=dims, coords={"ablation": list(ablation.KINDS)})
 
 
 def intervals(

@@ -13,6 +13,7 @@ from analyses.dynamics import PhaseChange, around
 from analyses.figures import panels
 from analyses.figures.drawing import INDUCTION, Drawing, LeftOut, Verdict
 from analyses.figures.runs import Run, judged, runs
+from analyses.labelled import to_numpy
 from circuits.model import GPT
 from circuits.pretrained import load, models
 
@@ -105,7 +106,7 @@ def before_and_after(names: Sequence[str]) -> Drawing:
     shown = gains or [torch.zeros_like(without)]
     for ax, gain, run in zip(axes[:, 0], shown, able or of, strict=False):
         first = torch.nn.functional.pad(gain[0, : SHOWN - 1], (1, 0))
-        bounded = DataArray(first.numpy(), dims="token", attrs={"bounds": (-5.0, 5.0)})
+        bounded = DataArray(to_numpy(first), dims="token", attrs={"bounds": (-5.0, 5.0)})
         title = f"{run.name} against {control.name} (framed: induction is right)"
         plots.text(words, bounded, ax, title, framed=framed)
     return Drawing(

@@ -4,6 +4,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.figures.drawing import Drawing, Verdict
+from analyses.labelled import to_numpy
 from analyses.toys import edelman
 from circuits.synthetic import MarkovChains
 
@@ -43,7 +44,7 @@ def markov_chains(seed: int = 0, *, steps: int = 400, n_ctx: int = 48) -> Drawin
     ax.legend(frameon=False, fontsize=8)
     ax = axes[0, 2]
     shown = min(n_ctx, 16)
-    ax.bar(range(shown), lags[:shown].numpy(), color=RUNS["minimal model"])
+    ax.bar(range(shown), to_numpy(lags[:shown]), color=RUNS["minimal model"])
     ax.axhline(1 / n_ctx, color="0.3", ls="--", lw=0.8, label="before training")
     ax.set(title="minimal model: softmax(v)", xlabel="lag", ylabel="weight", ylim=(0, 1),
            xticks=range(0, shown, 2))  # fmt: skip

@@ -6,6 +6,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.figures.drawing import Drawing, Verdict
+from analyses.labelled import to_numpy
 from analyses.toys import nichani
 from circuits.synthetic import CausalGraph, random_parents
 
@@ -58,7 +59,7 @@ def causal_graph(seed: int = 0, *, steps: int = 1200, n_ctx: int = 10) -> Drawin
 
 
 def _graph(pattern: Tensor, data: CausalGraph, ax: Axes) -> None:
-    seen = DataArray(pattern.detach().numpy(), dims=("position", "attends_to"),
+    seen = DataArray(to_numpy(pattern), dims=("position", "attends_to"),
                      attrs={"bounds": (0.0, 1.0), "long_name": "attention"})  # fmt: skip
     plots.heatmap(seen, ax, "layer 1 by position")
     edges = [(parent, i) for i, parent in enumerate(data.parents[:-1]) if parent is not None]
@@ -66,7 +67,7 @@ def _graph(pattern: Tensor, data: CausalGraph, ax: Axes) -> None:
 
 
 def _block(block: Tensor, dims: tuple[str, str], name: str, ax: Axes) -> None:
-    result = DataArray(block.detach().numpy(), dims=dims, attrs={"long_name": "weight"})
+    result = DataArray(to_numpy(block), dims=dims, attrs={"long_name": "weight"})
     limit = float(abs(result).max())
     result.attrs["bounds"] = (-limit, limit)
     plots.heatmap(result, ax, name)

@@ -6,6 +6,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.figures.drawing import INDUCTION, Drawing, Verdict
+from analyses.labelled import to_numpy
 from analyses.toys import pattern_matching as toy
 from circuits.model import GPT
 from circuits.synthetic import CategoryLines
@@ -78,11 +79,11 @@ def _lines_attended(
     lines = [f"{words[i]} {words[i + 1]}:" for i in range(0, len(words), each)]
     pattern = toy.label_patterns(model, data, rows)[layer][0, head]
     same = toy.same_category(data.categories(0, 1))[0]
-    seen = DataArray(pattern.numpy(), dims=("line", "label_of_line"),
+    seen = DataArray(to_numpy(pattern), dims=("line", "label_of_line"),
                      attrs={"bounds": (0.0, 1.0), "long_name": "attention"})  # fmt: skip
     plots.heatmap(seen, ax, f'{name}, from ":" to labels')
     ax.set_yticks(range(len(lines)), lines, fontsize=8)
     ax.set_xticks(range(len(lines)), words[data.COLON_AT + 1 :: each])
     ax.set(xlabel="label of earlier line", ylabel="")
     at, to = same.nonzero(as_tuple=True)
-    ax.scatter(to.numpy(), at.numpy(), s=80, facecolors="none", edgecolors="#D55E00", lw=1.4)
+    ax.scatter(to_numpy(to), to_numpy(at), s=80, facecolors="none", edgecolors="#D55E00", lw=1.4)

@@ -13,6 +13,7 @@ import torch
 from pandas import DataFrame
 from xarray import DataArray
 
+from analyses.labelled import to_numpy
 from analyses.skip_trigrams.scores import (
     circuits_of,
     product,
@@ -48,13 +49,13 @@ def bug_grid(
         ov = OV.rows(token)[0, raised]
     label, word = head_of(model.cfg, head), words_of(model, token)[0]
     return DataArray(
-        product(qk[:, None], ov[None]).cpu().numpy(),
+        to_numpy(product(qk[:, None], ov[None])),
         dims=("destination", "out"),
         coords={
             "destination": words_of(model, at),
             "out": words_of(model, raised),
-            "qk": ("destination", qk.cpu().numpy()),
-            "ov": ("out", ov.cpu().numpy()),
+            "qk": ("destination", to_numpy(qk)),
+            "ov": ("out", to_numpy(ov)),
         },
         name="bug_grid",
         attrs={

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.labelled import Model, head_coords
+from analyses.labelled import Model, head_coords, to_numpy
 from analyses.toys.descent import descend
 from circuits.config import GPTConfig
 from circuits.model import GPT
@@ -99,9 +99,9 @@ def category_attention(model: Model, data: CategoryLines, *, batch: int = 128) -
         looks.append(total)
     chance = same.sum(-1)[known] / earlier.sum(-1)[known]
     coords = head_coords(model.cfg.n_layers, model.cfg.n_heads)
-    coords["looks"] = (("layer", "head"), torch.stack(looks).numpy())
+    coords["looks"] = (("layer", "head"), to_numpy(torch.stack(looks)))
     return DataArray(
-        torch.stack(shares).numpy(), dims=("layer", "head"), coords=coords, name="category",
+        to_numpy(torch.stack(shares)), dims=("layer", "head"), coords=coords, name="category",
         attrs={"long_name": "share on the right category", "bounds": (0.0, 1.0),
                "chance": float(chance.mean())},
     )  # fmt: skip
