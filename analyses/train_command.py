@@ -83,7 +83,8 @@ def train(
             evaluate_every=every, accumulate=accumulate, bf16=bf16, compile=compile,
         )  # fmt: skip
         shape = {
-            "n_layers": layers, "n_heads": heads, "d_head": d_head, "d_model": width or heads * d_head,
+            "n_layers": layers, "n_heads": heads, "d_head": d_head,
+            "d_model": width or heads * d_head,
             "n_ctx": context, "d_vocab": vocab, "smeared_keys": smeared_keys, "seed": seed,
             **({"d_mlp": mlp, "act_fn": "gelu"} if mlp else {}),
             **({"embed_init_range": embed_init} if embed_init else {}),
@@ -106,9 +107,9 @@ def train(
             runs.on_text(shape, how, corpus, plan)
 
 
-RECORDED = ("layers", "heads", "d_head", "mlp", "context", "vocab", "steps", "batch_size", "lr",
-            "muon_lr", "muon_decay", "embed_init", "width", "warmup", "accumulate", "bf16", "compile", "smeared_keys", "seed",
-            "tokenizer")  # fmt: skip
+RECORDED = ("layers", "heads", "d_head", "width", "mlp", "context", "vocab", "steps", "batch_size",
+            "lr", "muon_lr", "muon_decay", "embed_init", "warmup", "accumulate", "bf16", "compile",
+            "smeared_keys", "seed", "tokenizer")  # fmt: skip
 "Options that a recorded recipe answers."
 
 

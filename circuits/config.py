@@ -9,6 +9,7 @@ from typing import Any
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu", "solu", "solu_ln")
 DIRECTIONS = ("causal", "bidirectional")
 NORMALIZATIONS = (None, "LN", "LNPre", "RMS", "RMSPre")
+SINUSOIDS = ("sinusoid_base", "sinusoid_scale")
 POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
 
 
@@ -80,9 +81,7 @@ class GPTConfig:
         for name in ("bias", "smeared_keys"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        for name in (
-            "attn_scale", "eps", "init_range", "embed_init_range", "sinusoid_base", "sinusoid_scale",
-        ):  # fmt: skip
+        for name in ("attn_scale", "eps", "init_range", "embed_init_range", *SINUSOIDS):
             value = getattr(self, name)
             may_be_none = name not in ("eps", "init_range")
             if not (_is_positive(value) or (value is None and may_be_none)):
@@ -107,7 +106,7 @@ class GPTConfig:
                 )
             self._check_choice("act_fn", ACTIVATIONS)
         if not self.sinusoidal:
-            for name in ("sinusoid_base", "sinusoid_scale"):
+            for name in SINUSOIDS:
                 if getattr(self, name) is not None:
                     raise ValueError(
                         f"{name}={getattr(self, name)!r} would do nothing: positional_embedding_"

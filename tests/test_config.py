@@ -12,7 +12,7 @@ CHANGES = {
     "n_layers": 3, "d_model": 14, "n_heads": 2, "d_head": 4, "d_vocab": 31, "n_ctx": 9, "d_mlp": 9,
     "act_fn": "relu", "normalization_type": "RMS", "positional_embedding_type": "none",
     "sinusoid_base": 50.0, "sinusoid_scale": 2.0, "bias": False, "smeared_keys": True,
-    "attn_scale": 3.0, "eps": 0.1, "init_range": 0.5, "seed": 1,
+    "attn_scale": 3.0, "eps": 0.1, "init_range": 0.5, "embed_init_range": 2.0, "seed": 1,
     "attention_dir": "bidirectional", "d_vocab_out": 4,
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from analyses import induction
 from circuits import GPT, GPTConfig
 from circuits.data import RepeatedTokens
 from circuits.training import Muon, Recipe, next_token_loss, optimizers, orthogonalised, train
-from tests.conftest import tiny
+from tests.conftest import TINY, tiny
 
 DATA = RepeatedTokens(29, shortest=5, longest=7)
 
@@ -47,6 +47,25 @@ def test_muon_takes_each_head_apart():
         Muon([weight], lr=0.1).step()
         steps.append(weight.detach())
     assert torch.allclose(*steps, atol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.5, 2.0])
+def test_decay_bounds_what_a_matrix_can_grow_to_under_one_gradient(decay):
+    """W <- (1 - lr decay) W - lr s U V^T with s within 0.7 to 1.2 ends on norms of s / decay."""
+    weight = torch.nn.Parameter(torch.zeros(2, 8, 4))
+    opt = Muon([weight], lr=0.1, decay=decay)
+    weight.grad = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    for _ in range(200):
+        opt.step()
+    norms = torch.linalg.matrix_norm(weight.detach(), 2) * decay
+    assert norms.min() > 0.6 and norms.max() < 1.3
+
+
+def test_an_init_of_its_own_changes_the_embedding_alone():
+    usual = GPT(GPTConfig(**TINY))
+    louder = GPT(GPTConfig(**TINY, embed_init_range=0.2)).state_dict()
+    for name, weight in usual.state_dict().items():
+        assert torch.allclose(louder[name], weight * (10 if name == "embed.W_E" else 1)), name
 
 
 def test_every_parameter_is_in_exactly_one_optimizer():
