@@ -29,6 +29,7 @@ from analyses.masks import (
     to_successors,
     uniform,
 )
+from circuits.products import at_least_single
 
 __all__ = [
     "BEHAVIOURS",
@@ -221,7 +222,7 @@ def value_weighted(
 
     Each head is scaled so that its largest entry is 1: value norms do not compare across heads.
     """
-    weighted = pattern * v.norm(dim=-1).mT[:, :, None]
+    weighted = at_least_single(pattern) * at_least_single(v).norm(dim=-1).mT[:, :, None]
     return weighted / weighted.amax((-2, -1), keepdim=True).clamp(min=1e-12)
 
 

@@ -22,7 +22,7 @@ from circuits.components import head as head_of
 from circuits.config import check_predicts
 from circuits.factored import FactoredMatrix
 from circuits.model import GPT
-from circuits.products import Progress, blocks
+from circuits.products import Progress, at_least_single, blocks
 
 
 def eigenvalues(model: GPT) -> DataArray:
@@ -36,7 +36,7 @@ def positivity(circuit: FactoredMatrix) -> Float[Tensor, "*lead"]:
     """sum(eig) / sum(|eig|) in [-1, 1] for each leading index: 1 where every eigenvalue is
     positive, around 0 for random matrices; 0 for a circuit that is zero up to rounding."""
     values = circuit.eigenvalues
-    total, rounding = values.abs().sum(-1), 10 * torch.finfo(circuit.factors[0].dtype).eps
+    total, rounding = values.abs().sum(-1), 10 * torch.finfo(values.dtype).eps
     score = values.sum(-1).real / total.clamp(min=1e-30)
     return torch.where(total > rounding * circuit.size(), score, 0.0)
 
@@ -139,7 +139,7 @@ def _own_ranks(
     steps = [(at, part) for at in every_head(cfg) for part in parts]
     found = []
     for at, steps_of_one in groupby(steps if progress is None else progress(steps), itemgetter(0)):
-        circuit = FactoredMatrix(*OV[at].pair)
+        circuit = FactoredMatrix(*map(at_least_single, OV[at].pair))
         for _, part in steps_of_one:
             raised = circuit.rows(part)  # source out
             sources = torch.arange(part.start, part.stop, device=raised.device)[:, None]

@@ -20,6 +20,7 @@ from analyses.masks import BEHAVIOURS
 from circuits.config import check_predicts
 from circuits.distributed import rank, share, total
 from circuits.model import GPT
+from circuits.products import at_least_single
 
 Rows = Int[Tensor, "batch pos"]
 
@@ -83,8 +84,10 @@ def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
         scores = torch.zeros(0, model.cfg.n_heads, *there.shape, device=tokens.device)
         if model.cfg.n_layers:
             on = [
-                torch.einsum("bhds,bwds->hbw", cache["pattern", layer], masks.to(logits.dtype))
-                for layer in range(model.cfg.n_layers)
+                torch.einsum("bhds,bwds->hbw", pattern, masks.to(pattern.dtype))
+                for pattern in (
+                    at_least_single(cache["pattern", layer]) for layer in range(model.cfg.n_layers)
+                )
             ]
             scores = torch.stack(on) / dests.clamp(min=1)
     scores = scores.double()

@@ -17,6 +17,7 @@ from xarray import DataArray
 from analyses.labelled import Model, interval, to_numpy
 from analyses.recording import early_and_late
 from circuits.config import check_predicts
+from circuits.products import at_least_single
 
 LOGITS = 2**24
 "How many are held in memory at a time."
@@ -29,7 +30,7 @@ def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
     done, at_once = [], max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
     with torch.no_grad():
         for part in rows.split(at_once):
-            logits = model(part[:, :-1]).to(part.device)
+            logits = at_least_single(model(part[:, :-1]).to(part.device))
             done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none"))
     return DataArray(
         to_numpy(torch.cat(done)),

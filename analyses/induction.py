@@ -18,6 +18,7 @@ from analyses.masks import to_offset
 from circuits.algebra import K_composed_QK, unembedding
 from circuits.config import check_predicts
 from circuits.model import GPT
+from circuits.products import at_least_single
 
 __all__ = [
     "copying",
@@ -65,8 +66,9 @@ def copying(model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0
         W_U = _centred_unembedding(model, tokens[:, 1:])
         same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
         found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
-        for layer, W_O in enumerate(model.W_O):
-            pattern, v = cache["pattern", layer][:, :, 1:, 1:], cache["v", layer][:, 1:]
+        for layer, W_O in enumerate(at_least_single(model.W_O)):
+            pattern, v = (at_least_single(cache[what, layer]) for what in ("pattern", "v"))
+            pattern, v = pattern[:, :, 1:, 1:], v[:, 1:]
             raised = torch.einsum("bshe,hed,bod->bhso", v, W_O, W_U).relu()
             total = raised.sum(-1)
             own = (raised * same[:, None]).sum(-1) / total.clamp(min=1e-30)
@@ -99,8 +101,8 @@ def output_copying(
         W_U = _centred_unembedding(model, tokens)
         same = tokens[:, :, None] == tokens[:, None, :]  # batch src out
         found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
-        for layer, W_O in enumerate(model.W_O):
-            pattern, z = cache["pattern", layer], cache["z", layer]
+        for layer, W_O in enumerate(at_least_single(model.W_O)):
+            pattern, z = (at_least_single(cache[what, layer]) for what in ("pattern", "z"))
             raised = torch.einsum("bihe,hed,bod->bhio", z, W_O, W_U).relu()
             total = raised.sum(-1, keepdim=True)
             own = raised @ same.mT[:, None].to(raised.dtype)  # batch head dest src
@@ -117,10 +119,10 @@ def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batc
     """Rows of W_U for these tokens, behind the gain and the centring of the final norm, less the
     mean over all tokens."""
     if isinstance(model, GPT):
-        W_U = unembedding(model)
+        W_U = at_least_single(unembedding(model))
     else:
         gain = getattr(model.ln_final, "w", None)
-        W_U = model.W_U if gain is None else gain[:, None] * model.W_U
+        W_U = at_least_single(model.W_U if gain is None else gain[:, None] * model.W_U)
         if str(model.cfg.normalization_type).startswith("LN"):
             W_U = W_U - W_U.mean(0)
     return (W_U - W_U.mean(-1, keepdim=True)).T[tokens]

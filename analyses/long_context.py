@@ -19,6 +19,7 @@ from xarray import DataArray
 from analyses.labelled import Model, mean_per_head, to_numpy
 from analyses.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
 from circuits.config import check_causal
+from circuits.products import at_least_single
 
 BLOCK = 2**26
 "Bytes of the scores that are held at a time, 64 MiB; their exponentials are as many again."
@@ -103,7 +104,7 @@ def queries_and_keys(
     names = [f"blocks.{layer}.attn.hook_{what}" for what in "qk"]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names)
-    q, k = (cache[name].to(tokens.device) for name in names)
+    q, k = (at_least_single(cache[name].to(tokens.device)) for name in names)
     if q.shape != k.shape:
         raise ValueError(f"wanted a key for every query, got {list(q.shape)}, {list(k.shape)}")
     given = getattr(model.cfg, "attn_scale", None)  # TransformerLens has -1 for sqrt(d_head)

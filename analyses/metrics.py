@@ -13,6 +13,7 @@ from torch import Tensor
 from analyses.labelled import Model
 from circuits.config import check_predicts
 from circuits.interventions import Metric
+from circuits.products import at_least_single
 
 Logits = Float[Tensor, "batch *pos d_vocab"]
 Tokens = Int[Tensor, " batch"]
@@ -56,7 +57,8 @@ def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
             raise ValueError(f"the loss of {list(tokens.shape)} tokens wants all their logits, "
                              f"got {list(logits.shape)}; it takes no `at`")  # fmt: skip
         targets = tokens[:, first:].long().to(logits.device)
-        losses = F.cross_entropy(logits[:, first - 1 : -1].mT, targets, reduction="none")
+        predicted = at_least_single(logits[:, first - 1 : -1])
+        losses = F.cross_entropy(predicted.mT, targets, reduction="none")
         return losses.mean(-1)
 
     return metric
@@ -73,7 +75,7 @@ def probability(right: Tokens) -> Metric:
 
 def divergence(reference: Float[Tensor, "batch d_vocab"]) -> Metric:
     """KL(reference || here) in nats, of the distributions that the logits stand for."""
-    expected = reference.log_softmax(-1)
+    expected = at_least_single(reference).log_softmax(-1)
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
         here, there = _last(logits).log_softmax(-1), expected.to(logits.device)
@@ -83,7 +85,7 @@ def divergence(reference: Float[Tensor, "batch d_vocab"]) -> Metric:
 
 
 def _last(logits: Logits) -> Float[Tensor, "batch d_vocab"]:
-    return logits if logits.ndim == 2 else logits[:, -1]
+    return at_least_single(logits if logits.ndim == 2 else logits[:, -1])
 
 
 def _of(values: Float[Tensor, "batch d_vocab"], tokens: Tokens) -> Float[Tensor, " batch"]:

@@ -15,6 +15,7 @@ from analyses import prompts
 from analyses.attention import pattern_or_value, value_weighted
 from analyses.labelled import Model, Pattern, head_coords, mean_per_head, of_patterns, to_numpy
 from analyses.masks import Tokens
+from circuits.products import at_least_single
 
 PerRow = Float[Tensor, "batch head"]
 SINK = 0.3
@@ -98,7 +99,7 @@ def _moved(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "2 batch h
     names = [f"blocks.{layer}.attn.hook_{what}" for what in ("pattern", "v")]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=names)
-    pattern, v = (cache[name].to(tokens.device) for name in names)
+    pattern, v = (at_least_single(cache[name].to(tokens.device)) for name in names)
     moved = pattern[..., 1:, :].sum(-2) * v.norm(dim=-1).mT  # batch head src
     return torch.stack([moved[..., 0], moved.sum(-1)])
 

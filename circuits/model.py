@@ -24,6 +24,7 @@ from circuits.config import GPTConfig, check_predicts
 from circuits.hooks import Hooked, HookPoint
 from circuits.kv_cache import KeyValueCache, LayerPast
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, norm
+from circuits.products import at_least_single
 from circuits.speech import Speaks
 from circuits.tokens import Vocabulary, check_length, checked_mask, checked_tokens
 from circuits.weights import Stacked
@@ -98,7 +99,7 @@ def token_loss(
     """Next-token loss in nats at each position but the last: -log softmax(logits)[next token]."""
     if tokens is None or tokens.shape[1] < 2:
         raise ValueError("the loss needs at least two tokens, and no residual stream as input")
-    log_probs = logits[:, :-1].log_softmax(-1)
+    log_probs = at_least_single(logits[:, :-1]).log_softmax(-1)
     return -log_probs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
 
 

@@ -12,7 +12,8 @@ from circuits.checkpoints import config_of
 from circuits.config import GPTConfig
 
 OURS = tuple(field.name for field in fields(GPTConfig))
-ONLY_OURS = ("bias", "smeared_keys", "sinusoid_base", "sinusoid_scale", "init_range")
+ONLY_OURS = ("bias", "smeared_keys", "sinusoid_base", "sinusoid_scale", "init_range",
+             "embed_init_range")  # fmt: skip
 "Fields that TransformerLens never had, understood here too."
 THEIRS: dict[str, Any] = {
     "model_name": "custom", "device": "cpu", "dtype": torch.float32, "n_devices": 1,

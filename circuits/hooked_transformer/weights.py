@@ -7,6 +7,7 @@ from torch import Tensor
 
 from circuits.components import Head
 from circuits.hooked_transformer.matrices import FactoredMatrix
+from circuits.products import at_least_single
 from circuits.weights import Stacked
 
 
@@ -91,7 +92,7 @@ class WeightsAsBefore(Stacked):
         From the matrices alone: `circuits.composition.scores` folds norms into them and has a
         baseline. Of an outer factor only R of its QR decomposition matters for the norm.
         """
-        W_Q, W_K, W_V, W_O = self.W_Q, self.W_K, self.W_V, self.W_O
+        W_Q, W_K, W_V, W_O = map(at_least_single, (self.W_Q, self.W_K, self.W_V, self.W_O))
         ways = {"Q": (W_Q, W_K.mT), "K": (W_K, W_Q.mT), "V": (W_V, W_O)}
         if mode not in ways:
             raise ValueError(f"mode={mode!r}; choose Q, K or V")
