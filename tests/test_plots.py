@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.cbook import is_math_text
+from matplotlib.text import Text
+from pandas import DataFrame
 from xarray import DataArray
 
 from analyses import plots
@@ -73,3 +76,32 @@ def test_lines_over_training_have_a_name_each_or_none():
     assert plots.over_training(STEPS).get_legend_handles_labels()[1] == []
     with pytest.raises(ValueError, match=r"1 names for 2 lines: \['alone'\]"):
         plots.over_training(STEPS, names="alone")
+
+
+DOLLARS = ["$$", "$x_1$", r"$\frac$", r"\$", "a$"]
+N = len(DOLLARS)
+DRAWN = {
+    "attention": lambda: plots.attention(torch.full((1, N, N), 0.2), DOLLARS)[0, 0],
+    "text": lambda: plots.text(DOLLARS, DataArray(np.ones(N), attrs={"bounds": (0.0, 1.0)})),
+    "arrows": lambda: plots.arrows(DataArray(np.eye(N)), DOLLARS),
+    "terms": lambda: plots.terms(DataArray(np.ones((2, N)), dims=("term", "pos"),
+                                           coords={"term": ["embed", "L0H0"]}), DOLLARS),
+    "heatmap": lambda: plots.heatmap(DataArray(np.eye(N), {"out": DOLLARS}, ("out", "source"))),
+    "token_table": lambda: plots.token_table(
+        DataFrame({"source": DOLLARS, "out": [[(word, 1.0)] for word in DOLLARS]}),
+        {"source": 12, "out": 12}).axes[0],
+    "spelling_grid": lambda: plots.spelling_grid(DataArray(
+        np.eye(N), {"destination": DOLLARS, "out": DOLLARS,
+                    "spells": (("destination", "out"), np.eye(N) > 0),
+                    "forced": (("destination", "out"), np.eye(N) > 0)}, ("destination", "out"))),
+}  # fmt: skip
+"Every plot that writes tokens."
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_dollars_of_tokens_are_drawn_and_make_no_formula(name):
+    figure = DRAWN[name]().figure
+    figure.draw_without_rendering()
+    written = [text.get_text() for text in figure.findobj(Text)]
+    assert not any(map(is_math_text, written))
+    assert {text.replace(r"\$", "$") for text in written} >= set(DOLLARS)

@@ -153,7 +153,7 @@ def bugs(model: GPT, heads: int = 3) -> Drawing:
     fragments = []
     for ax, grid in zip(axes[0], grids, strict=True):
         title = f"{plots.show_token(grid.attrs['source'])} ...  at {grid.attrs['head']}"
-        plots.spelling_grid(grid, ax, title)
+        plots.spelling_grid(grid, ax, plots.literal(title))
         fragments.append(tables.grid(grid, marked=grid.forced, caption=f"{title}: QK score x OV "
                                      "effect. Framed: forced, and no word."))  # fmt: skip
     return Drawing(

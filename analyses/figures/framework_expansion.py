@@ -105,7 +105,7 @@ def token_circuits(model: GPT) -> Drawing:
         (axes[0, 0], qk, ("query token", "key token"), "QK: who is looked at"),
         (axes[0, 1], ov, ("source token", "out token"), "OV: what attending to it does"),
     ):
-        shown = [plots.show_token(label) for label in labels]
+        shown = [plots.literal(plots.show_token(label)) for label in labels]
         unit = "score" if "query" in dims[0] else "logit"
         result = DataArray(to_numpy(values), dims=dims, attrs={
             "bounds": (-float(values.abs().max()), float(values.abs().max())),
@@ -185,7 +185,7 @@ def qk_expansion(model: GPT) -> Drawing:
         plots.heatmap(shown, ax, title, bar=i == len(found))
         ax.set(xlabel="source", ylabel="destination" if i == 0 else "", xticks=[], yticks=[])
         ax.title.set_fontsize(9)
-    labels = [plots.show_token(word) for word in words(model, tokens)]
+    labels = [plots.literal(plots.show_token(word)) for word in words(model, tokens)]
     axes[0, 0].set_yticks(range(len(labels)), labels, fontsize=6)
     centred = {str(p.term.values): _spread(p.values) for p in found}
     said = ", ".join(f"{under[term]} {size:.1f}" for term, size in centred.items())

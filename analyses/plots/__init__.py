@@ -4,7 +4,7 @@ Attention and scores keep the limits in `attrs["bounds"]`, signed quantities a d
 on 0. Every function draws into the Axes it is given, or makes one, and returns it.
 """
 
-from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, show_token
+from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, literal, show_token
 from analyses.plots.circuits import agreement, circuit, roc, sizes
 from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter, shares
@@ -45,6 +45,7 @@ __all__ = [
     "heatmap",
     "histogram",
     "lines",
+    "literal",
     "loss_map",
     "over_training",
     "paired_bars",

@@ -29,6 +29,12 @@ def show_token(token: str) -> str:
     )
 
 
+def literal(words: str) -> str:
+    """Words that matplotlib draws as they are: what stands between two dollars it would take for a
+    formula. For every label that holds a token."""
+    return words.replace("$", r"\$")
+
+
 def grid(
     rows: int, columns: int, size: tuple[float, float] = (1.6, 1.6)
 ) -> tuple[Figure, np.ndarray]:

@@ -9,7 +9,16 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.plots.canvas import ROLE_COLOURS, TRAINED, axes_of, grid, label_of, show_token
+from analyses.labelled import to_numpy
+from analyses.plots.canvas import (
+    ROLE_COLOURS,
+    TRAINED,
+    axes_of,
+    grid,
+    label_of,
+    literal,
+    show_token,
+)
 
 PANEL, WIDEST = 1.6, 9.0
 "Inches of a panel of attention, and of a row of panels that grow so that every token has room."
@@ -60,10 +69,10 @@ def attention(
     room; where they cannot, every second, third, ... token is written. ValueError for another shape
     and for tokens that are not one for each source.
     """
-    values = np.asarray(pattern.detach() if isinstance(pattern, Tensor) else pattern)
+    values = to_numpy(pattern) if isinstance(pattern, Tensor) else np.asarray(pattern)
     if values.ndim != 3:
         raise ValueError(f"wanted a pattern [head dest src], got {list(values.shape)}")
-    words = None if tokens is None else [show_token(token) for token in tokens]
+    words = None if tokens is None else [literal(show_token(token)) for token in tokens]
     if words is not None and len(words) != values.shape[2]:
         raise ValueError(f"{len(words)} tokens for a pattern of {values.shape[2]} sources")
     heads = len(values)
@@ -126,7 +135,7 @@ def eigenvalues(
     A head of `copying.eigenvalues` names itself, where there is no title. ValueError for those of
     many matrices.
     """
-    values = np.asarray(result.detach() if isinstance(result, Tensor) else result)
+    values = to_numpy(result) if isinstance(result, Tensor) else np.asarray(result)
     if values.ndim != 1:
         raise ValueError(f"wanted the eigenvalues of one matrix, got {list(values.shape)}: draw "
                          f"each head into its own Axes of plots.grid")  # fmt: skip
@@ -148,4 +157,4 @@ def eigenvalues(
 def _tick(value: object) -> str:
     """The words of a tick; a token that begins or ends with whitespace shows it."""
     words = str(value)
-    return words if words == words.strip() else show_token(words)
+    return literal(words if words == words.strip() else show_token(words))

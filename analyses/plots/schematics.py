@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from xarray import DataArray
 
-from analyses.plots.canvas import TRAINED, axes_of, show_token
+from analyses.plots.canvas import TRAINED, axes_of, literal, show_token
 from analyses.plots.matrices import heatmap
 
 STREAM = "#8C8C8C"
@@ -106,7 +106,8 @@ def arrows(
     for x, token in enumerate(tokens):
         ax.plot([x, x], [-0.02, 1.02], color=STREAM, lw=4, alpha=0.25, zorder=0)
         for y, side in ((-0.08, "top"), (1.08, "bottom")):
-            ax.text(x, y, show_token(token), rotation=90, ha="center", va=side, fontsize=8)
+            said = literal(show_token(token))
+            ax.text(x, y, said, rotation=90, ha="center", va=side, fontsize=8)
     ax.set(xlim=(-0.7, len(tokens) - 0.3), ylim=(-0.5, 1.45), title=title, xticks=[], yticks=[])
     for y, words in ((0.0, "reads from"), (1.0, "writes to")):
         ax.text(-0.75, y, words, ha="right", va="center", fontsize=8, color="0.35")
@@ -133,7 +134,8 @@ def terms(
     ax.set_title(title, pad=10)
     dim = str(result.dims[0])
     ax.set_yticks(range(result.sizes[dim]), [str(label) for label in result[dim].values])
-    ax.set_xticks(range(len(tokens)), [show_token(t) for t in tokens], rotation=90, fontsize=8)
+    words = [literal(show_token(token)) for token in tokens]
+    ax.set_xticks(range(len(tokens)), words, rotation=90, fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
     ax.set(xlabel="", ylabel="")
     return ax

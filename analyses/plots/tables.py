@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from pandas import DataFrame
 from xarray import DataArray
 
-from analyses.plots.canvas import axes_of, show_token
+from analyses.plots.canvas import axes_of, literal, show_token
 
 CHARACTER, LINE = 0.072, 0.25
 "Inches of a character in monospace, and of a row."
@@ -67,13 +67,14 @@ def spelling_grid(grid: DataArray, ax: Axes | None = None, title: str = "") -> A
         for j, rest in enumerate(grid.out.values):
             word = bool(grid.spells[i, j])
             said = _short(f"{first}{rest}".replace("\n", "⏎"))
-            ax.text(j, i, said, ha="center", va="center", fontsize=8,
+            ax.text(j, i, literal(said), ha="center", va="center", fontsize=8,
                     weight="bold" if word else "normal")  # fmt: skip
             if bool(grid.forced[i, j]):
                 box = Rectangle((j - 0.46, i - 0.43), 0.92, 0.86, fill=False, linewidth=1.4)
                 ax.add_patch(box)
-    ax.set_xticks(range(columns), [show_token(str(name)) for name in grid.out.values])
-    ax.set_yticks(range(rows), [show_token(str(name)) for name in grid.destination.values])
+    ax.set_xticks(range(columns), [literal(show_token(str(name))) for name in grid.out.values])
+    destinations = [literal(show_token(str(name))) for name in grid.destination.values]
+    ax.set_yticks(range(rows), destinations)
     ax.set(xlabel="out", ylabel="destination", title=title)
     return ax
 
@@ -94,8 +95,7 @@ def _tokens(
 
 
 def _write(ax: Axes, x: float, y: float, said: str, weight: str = "normal") -> None:
-    said = said.replace("$", r"\$")
-    ax.text(x, y, said, fontsize=8, family="monospace", va="center", weight=weight)
+    ax.text(x, y, literal(said), fontsize=8, family="monospace", va="center", weight=weight)
 
 
 def _short(said: str, longest: int = LONGEST) -> str:

@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from xarray import DataArray
 
-from analyses.plots.canvas import axes_of, show_token
+from analyses.plots.canvas import axes_of, literal, show_token
 
 WIDE = 112
 "Letters in a line."
@@ -48,7 +48,7 @@ def text(
                 Rectangle((column, row - 0.45), len(word), 0.9, fc=(r, g, b), ec=edge, lw=1.2,
                           zorder=2 if edge != "none" else 1)
             )  # fmt: skip
-            ax.text(column + len(word) / 2, row, word, family="monospace", fontsize=8.5,
+            ax.text(column + len(word) / 2, row, literal(word), family="monospace", fontsize=8.5,
                     color=ink, ha="center", va="center_baseline", zorder=3)  # fmt: skip
     ax.set(xlim=(-0.5, WIDE + 0.5), ylim=(len(lines) - 0.4, -0.6))
     ax.set_title(title, fontsize=9, loc="left")
