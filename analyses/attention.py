@@ -167,7 +167,7 @@ def positional(model: Model, tokens: Tokens | None = None, reach: int = 16) -> D
     return best.assign_attrs(long_name="attention to the distance back that a head prefers")
 
 
-BEHAVIOURS: dict[str, Callable[[Model], DataArray]] = {
+BEHAVIOURS: dict[str, Callable[..., DataArray]] = {
     "previous token": previous_token,
     "current token": current_token,
     "first token": first_token,
@@ -176,10 +176,10 @@ BEHAVIOURS: dict[str, Callable[[Model], DataArray]] = {
 }
 
 
-def taxonomy(model: Model, threshold: float = THRESHOLD) -> DataArray:
+def taxonomy(model: Model, threshold: float = THRESHOLD, *, bos: int | None = None) -> DataArray:
     """Every behaviour's score, (layer, head, behaviour), in [0, 1], and what they make of a head:
-    see `decided`. `chance` (behaviour) is a uniform head's."""
-    found = [score(model) for score in BEHAVIOURS.values()]
+    see `decided`. `chance` (behaviour) is a uniform head's; `bos` as in prompts.bos_of."""
+    found = [score(model, _prompt(name, model, bos)) for name, score in BEHAVIOURS.items()]
     scores = xarray.concat(found, "behaviour", combine_attrs="drop", coords="different",
                            compat="equals", join="exact")  # fmt: skip
     scores = scores.transpose("layer", "head", "behaviour").assign_coords(
@@ -187,6 +187,15 @@ def taxonomy(model: Model, threshold: float = THRESHOLD) -> DataArray:
         chance=("behaviour", [score.attrs["chance"] for score in found]),
     )
     return decided(scores.rename("taxonomy"), threshold)
+
+
+def _prompt(name: str, model: Model, bos: int | None) -> Tokens:
+    """What a behaviour is scored on where no tokens are given."""
+    if name == "induction":
+        return prompts.repeated_often(model, bos=bos)
+    if name == "duplicate token":
+        return prompts.repeated(model, bos=bos)
+    return prompts.random_tokens(model, _fits(model), bos=bos)
 
 
 def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:

@@ -31,36 +31,54 @@ __all__ = [
 ]
 
 
-def stripe(model: Model, length: int | None = None, *, batch: int = 8, seed: int = 0) -> DataArray:
+def stripe(
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 8,
+    bos: int | None = None,
+    seed: int = 0,
+) -> DataArray:
     """Mean of a pattern's diagonal `length` - 1 back on BOS + R + R, (layer, head), in [0, 1]: the
     induction score of TransformerLens's demos and of ARENA; `length` is 50 there, and here unless
-    less fits.
+    less fits into the context, or fewer tokens are in the vocabulary: all of R are distinct, so
+    that each has one match.
 
     The diagonal has length + 2 entries, and two of them no induction head can match, the first of
     which is on BOS. attrs["perfect"] is what a head scores that always finds the match, and rests
     on BOS where there is none: (length + 1) / (length + 2). `prefix_matching` has no such misses.
-    ValueError for fewer than 2 tokens.
+    ValueError for fewer than 2 tokens, and for more than there are beside BOS.
     """
-    n = min(50, (model.cfg.n_ctx - 1) // 2) if length is None else length
-    if n < 2:
-        raise ValueError(f"the stripe wants 2 tokens or more that are said twice, got {n}")
-    tokens = prompts.repeated(model, n, batch=batch, seed=seed)
+    others = model.cfg.d_vocab - 1
+    n = min(50, (model.cfg.n_ctx - 1) // 2, others) if length is None else length
+    if not 2 <= n <= others:
+        raise ValueError(f"the stripe wants 2 tokens or more that are said twice, got {n} of the "
+                         f"{others} beside BOS")  # fmt: skip
+    tokens = prompts.repeated(model, n, batch=batch, bos=bos, seed=seed)
     mask = to_offset(tokens, n - 1)
     score = attention_on(model, tokens, mask, "stripe", f"attention {n - 1} tokens back")
     return score.assign_attrs(perfect=(n + 1) / (n + 2))
 
 
-def copying(model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0) -> DataArray:
+def copying(
+    model: Weighted,
+    length: int = 25,
+    *,
+    batch: int = 10,
+    bos: int | None = None,
+    seed: int = 0,
+) -> DataArray:
     """How far a head raises the logit of the token it attends to, (layer, head), in [0, 1].
 
     On `length` random tokens: each source's value goes through W_O and W_U, the mean logit is
     subtracted and falls are cut off; of the raise that the tokens of the sample get, the share that
     the attended token gets is averaged over sources by attention. attrs["chance"] is that share if
-    all are raised alike. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
+    all are raised alike. NaN for a head that attends to nothing but BOS, as an ideal induction head
+    does where no token comes twice. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
     """
     check_predicts(model.cfg, "copying")
     length = min(length, model.cfg.n_ctx - 1)
-    tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)
+    tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
         W_U = _centred_unembedding(model, tokens[:, 1:])
@@ -75,13 +93,19 @@ def copying(model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0
             size = torch.einsum("bsh,h->bhs", v.norm(dim=-1), W_O.norm(dim=(-2, -1)))
             own = own.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
             attended, whole = (pattern * own[:, :, None]).sum((2, 3)), pattern.sum((2, 3))
-            found.append(torch.stack([attended, whole.clamp(min=1e-12)]))
+            seen = whole > torch.finfo(whole.dtype).tiny  # below it, attention is rounding
+            found.append(torch.stack([attended, whole]).where(seen, 0))
     words = "raise of the attended token, of all in the sample"
     return _of_sample(found, model, batch, "copying", words, same)
 
 
 def output_copying(
-    model: Weighted, length: int = 25, *, batch: int = 10, seed: int = 0
+    model: Weighted,
+    length: int = 25,
+    *,
+    batch: int = 10,
+    bos: int | None = None,
+    seed: int = 0,
 ) -> DataArray:
     """How far the head's whole output raises the tokens that it attends to, (layer, head), in
     [0, 1]: Olsson et al.'s copying score as they define it, not scaled.
@@ -95,7 +119,7 @@ def output_copying(
     """
     check_predicts(model.cfg, "copying")
     length = min(length, model.cfg.n_ctx - 1)
-    tokens = prompts.random_tokens(model, length, batch=batch, seed=seed)[:, 1:]
+    tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)[:, 1:]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=_pattern_or_z)
         W_U = _centred_unembedding(model, tokens)
@@ -161,13 +185,18 @@ def qk_trace(model: GPT) -> DataArray:
 
 
 def loss_by_position(
-    model: Model, length: int | None = None, *, batch: int = 32, seed: int = 0
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 32,
+    bos: int | None = None,
+    seed: int = 0,
 ) -> DataArray:
     """Loss in nats of each token of BOS + R + R, (sequence, position); positions 1 to 2 length.
 
     attrs["repeat"] is the first position that can be predicted from the first copy.
     """
-    tokens = prompts.repeated(model, length, batch=batch, seed=seed)
+    tokens = prompts.repeated(model, length, batch=batch, bos=bos, seed=seed)
     with torch.no_grad():
         losses: Float[Tensor, "batch pos"] = model(tokens, return_type="loss", loss_per_token=True)
     n = (tokens.shape[1] - 1) // 2
@@ -181,9 +210,14 @@ def loss_by_position(
 
 
 def repeat_gain(
-    model: Model, length: int | None = None, *, batch: int = 32, seed: int = 0
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 32,
+    bos: int | None = None,
+    seed: int = 0,
 ) -> float:
     """Mean loss of the first copy less that of the second, in nats: 0 where nothing is recalled."""
-    loss = loss_by_position(model, length, batch=batch, seed=seed).mean("sequence")
+    loss = loss_by_position(model, length, batch=batch, bos=bos, seed=seed).mean("sequence")
     second = loss.position >= loss.attrs["repeat"]
     return float(loss[~second].mean() - loss[second].mean())

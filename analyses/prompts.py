@@ -8,14 +8,35 @@ from torch import Tensor
 from analyses.labelled import Model
 
 
+def bos_of(model: Model, given: int | None = None) -> int:
+    """The token that begins a prompt for this model: `given`, or what model.bos says, or the
+    model's tokenizer; 0 where nothing says it. ValueError for one outside of the vocabulary."""
+    d_vocab = model.cfg.d_vocab
+    if given is not None and not 0 <= given < d_vocab:
+        raise ValueError(f"bos={given} must be a token of the vocabulary, 0 to {d_vocab - 1}")
+    try:
+        tokenizer = getattr(model, "tokenizer", None)
+        known = (given, getattr(model, "bos", None), getattr(tokenizer, "bos_token_id", None))
+    except OSError:  # a tokenizer that would have to be fetched, and cannot be
+        known = (given,)
+    return next((bos for bos in known if bos is not None and bos < d_vocab), 0)
+
+
 def random_tokens(
-    model: Model, length: int = 64, *, batch: int = 8, times: int = 1, bos: int = 0, seed: int = 0
+    model: Model,
+    length: int = 64,
+    *,
+    batch: int = 8,
+    times: int = 1,
+    bos: int | None = None,
+    seed: int = 0,
 ) -> Int[Tensor, "batch pos"]:
-    """BOS, then `length` random tokens said `times` times: [batch 1+times*length].
+    """BOS (see `bos_of`), then `length` random tokens said `times` times: [batch 1+times*length].
 
     Uniform over the vocabulary without BOS, and distinct within a row where the vocabulary is large
     enough, so that only the repeat can be matched. ValueError if they do not fit into n_ctx.
     """
+    bos = bos_of(model, bos)
     d_vocab, n_ctx = model.cfg.d_vocab, model.cfg.n_ctx
     if length < 1 or times < 1 or 1 + times * length > n_ctx:
         raise ValueError(
@@ -29,17 +50,24 @@ def random_tokens(
 
 
 def repeated(
-    model: Model, length: int | None = None, *, batch: int = 8, seed: int = 0
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 8,
+    bos: int | None = None,
+    seed: int = 0,
 ) -> Int[Tensor, "batch pos"]:
     """BOS + R + R, R random tokens: only a model that looks back can predict the second R.
 
     Without a length, as many tokens as fit, up to 64.
     """
     fits = min(64, (model.cfg.n_ctx - 1) // 2)
-    return random_tokens(model, length or fits, batch=batch, times=2, seed=seed)
+    return random_tokens(model, length or fits, batch=batch, times=2, bos=bos, seed=seed)
 
 
-def repeated_often(model: Model, *, batch: int = 10, seed: int = 0) -> Int[Tensor, "batch pos"]:
+def repeated_often(
+    model: Model, *, batch: int = 10, bos: int | None = None, seed: int = 0
+) -> Int[Tensor, "batch pos"]:
     """BOS and 25 random tokens said four times: the prompt of Olsson et al.'s prefix matching.
 
     They leave out the most and least common tokens, which this does not: it knows no frequencies.
@@ -47,4 +75,4 @@ def repeated_often(model: Model, *, batch: int = 10, seed: int = 0) -> Int[Tenso
     """
     length = min(25, (model.cfg.n_ctx - 1) // 2)
     times = min(4, (model.cfg.n_ctx - 1) // max(length, 1))
-    return random_tokens(model, length, times=times, batch=batch, seed=seed)
+    return random_tokens(model, length, times=times, batch=batch, bos=bos, seed=seed)

@@ -41,7 +41,8 @@ def from_transformer_lens(model: Any) -> GPT:
         cfg, weights = _of_bridge(model)
     else:
         cfg, weights = config_of(vars(model.cfg)), model.state_dict()
-    gpt = made(cfg, weights, model.tokenizer)
+    wrapped = getattr(getattr(model, "original_model", None), "config", None)
+    gpt = made(cfg, weights, model.tokenizer, getattr(wrapped, "bos_token_id", None))
     check_equal(gpt, model, model)
     return gpt.train(model.training)
 

@@ -8,4 +8,6 @@ from circuits.model import GPT
 def at_initialisation(model: GPT, seed: int | None = None) -> GPT:
     """The same architecture before training, from the config's own seed or another."""
     cfg = model.cfg if seed is None else replace(model.cfg, seed=seed)
-    return GPT(cfg, model.tokenizer).to(model.W_E).eval()
+    control = GPT(cfg, model.tokenizer).to(model.W_E).eval()
+    control._bos = model._bos
+    return control

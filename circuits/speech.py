@@ -28,6 +28,21 @@ class Speaks(nn.Module):
     W_U: Any
     unembed: Any
     ln_final: Any
+    _bos: int | None = None
+
+    @property
+    def bos(self) -> int:
+        """The token that begins a prompt: that which was set, else the tokenizer's <|endoftext|>,
+        else 0. Set it for a model without a tokenizer; ValueError outside of the vocabulary."""
+        if self._bos is not None:
+            return self._bos
+        return 0 if self.tokenizer is None else self.tokenizer.bos
+
+    @bos.setter
+    def bos(self, bos: int | None) -> None:
+        if bos is not None and not 0 <= bos < self.cfg.d_vocab:
+            raise ValueError(f"bos={bos} must be a token, 0 to {self.cfg.d_vocab - 1}")
+        self._bos = bos
 
     @property
     def _vocabulary(self) -> Vocabulary:

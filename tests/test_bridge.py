@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from analyses import attention, induction
+from analyses import attention, induction, prompts
 from circuits import GPT, GPTConfig, bridge, load
+from circuits.controls import at_initialisation
 from circuits.data import train_tokenizer
+from circuits.folding import process_weights
 from tests.conftest import TINY, tiny, tiny_tokens
 from tests.test_checkpoints import THEIRS, checkpoint
 from tests.test_model import BRIDGES, DTYPES, close, native_bridge
@@ -237,6 +239,14 @@ def test_text_goes_along_both_ways():
     assert theirs.to_tokens("the cat").equal(tokens)
     back = bridge.from_transformer_lens(theirs)
     assert back.to_tokens("the cat").equal(tokens) and back.to_string(tokens[0, 1:]) == "the cat"
+
+
+def test_prompts_of_a_gpt2_without_a_tokenizer_begin_with_its_own_bos():
+    theirs = hugging_face("gpt2", vocab_size=40, bos_token_id=39)
+    for gpt in (bridge.from_hugging_face(theirs), bridge.from_transformer_lens(wrapped(theirs))):
+        for model in (gpt, at_initialisation(gpt), process_weights(gpt, fold_ln=True)):
+            assert (prompts.repeated(model)[:, 0] == 39).all()
+    assert bridge.from_hugging_face(hugging_face("gpt2")).bos == 0  # theirs is no token of it
 
 
 def test_a_tokenizer_that_does_not_fit_is_left_out_aloud():

@@ -8,7 +8,7 @@ import pytest
 import torch
 import xarray
 
-from analyses import attention, in_context, induction, masks, patterns, prompts
+from analyses import attention, discovery, in_context, induction, masks, patterns, prompts
 from analyses.labelled import interval
 from circuits import GPT, ground_truth
 from circuits.ground_truth import AT, BOS, IN, KEEP
@@ -253,6 +253,8 @@ def test_capture_holds_the_patterns_and_what_they_move():
 def test_what_makes_no_sense_is_refused_in_words():
     with pytest.raises(ValueError, match="2 tokens or more that are said twice, got 1"):
         induction.stripe(tiny(), 1)
+    with pytest.raises(ValueError, match="got 29 of the 28 beside BOS"):
+        induction.stripe(tiny(n_ctx=99), 29)
     with pytest.raises(ValueError, match=r"from 0 to below 1; got 1\.5"):
         patterns.sink(tiny(), epsilon=1.5)
     with pytest.raises(ValueError, match="losses at two indices or more"):
@@ -265,3 +267,51 @@ def test_masks_of_some_destinations_are_rows_of_the_whole():
         whole = mask(tokens)
         assert whole.equal(torch.cat([mask(tokens, dests=slice(0, 4)), whole[:, 4:]], 1))
         assert whole[:, 4:7].equal(mask(tokens, dests=slice(4, 7)))
+
+
+# --- models made elsewhere ------------------------------------------------------------------------
+
+
+def bos_last(model: GPT) -> GPT:
+    """The model with its tokens renamed: BOS comes last, as in GPT-2, and all others one before."""
+    with torch.no_grad():
+        model.embed.W_E.copy_(model.W_E.roll(-1, 0))
+        model.unembed.W_U.copy_(model.W_U.roll(-1, 1))
+    return model
+
+
+@pytest.mark.parametrize("d_vocab", [6, 12, 20])
+def test_an_ideal_induction_head_has_the_perfect_stripe_in_a_small_vocabulary(d_vocab):
+    stripe = induction.stripe(ground_truth.induction(d_vocab))
+    assert stripe.values[:, 0] == pytest.approx([0, stripe.attrs["perfect"]], **EXACT)
+    assert stripe.attrs["perfect"] == d_vocab / (d_vocab + 1)
+
+
+@pytest.mark.parametrize("d_vocab", [25, 26, 40])
+def test_an_ideal_induction_head_copies_all_of_the_little_that_it_sees_or_has_no_score(d_vocab):
+    found = induction.copying(ground_truth.induction(d_vocab))
+    assert found.values[1, 0] == pytest.approx(1, **EXACT)
+    rounded = induction.copying(ground_truth.induction(d_vocab, sharpness=1000.0).float())
+    assert np.isnan(rounded[1, 0]) if d_vocab > 25 else rounded[1, 0] == pytest.approx(1)
+
+
+def test_prompts_begin_with_the_bos_that_the_model_has_or_that_is_said():
+    model = bos_last(ground_truth.induction())
+    bos = model.cfg.d_vocab - 1
+    said, roles = {"bos": bos}, np.array([["previous token"], ["induction"]])
+    wrong = induction.copying(model)
+    for given in (said, {}):  # first as an argument, then by the model
+        assert (attention.taxonomy(model, **given).role == roles).all()
+        stripe = induction.stripe(model, **given)
+        assert stripe.values[1, 0] == pytest.approx(stripe.attrs["perfect"], **EXACT)
+        assert induction.copying(model, **given).values[1, 0] == pytest.approx(1, **EXACT)
+        assert (prompts.repeated_often(model, **given)[:, 0] == bos).all()
+        task = discovery.induction_task(model, 6, **given)
+        for rows in (task.clean, task.corrupted):
+            assert (rows[:, 0] == bos).all() and (rows[:, 1:] < bos).all()
+        assert (task.clean[:, 1:] != task.corrupted[:, 1:]).all()
+        model.bos = bos
+    assert wrong.values[1, 0] < 0.9
+    for words in (lambda: prompts.bos_of(model, 99), lambda: setattr(model, "bos", -1)):
+        with pytest.raises(ValueError, match=r"bos=.*must be a token"):
+            words()

@@ -125,16 +125,25 @@ class Task:
 
 
 def induction_task(
-    model: GPT, length: int = 12, *, batch: int = 12, by: By = "run", seed: int = 0
+    model: GPT,
+    length: int = 12,
+    *,
+    batch: int = 12,
+    by: By = "run",
+    bos: int | None = None,
+    seed: int = 0,
 ) -> Task:
-    """Random tokens said twice, up to their last, against others in every place: the logit of the
-    token that comes next less that of the one which the others would call for."""
+    """BOS (see prompts.bos_of) and random tokens said twice, up to their last, against others in
+    every place: the logit of the token that comes next less that of the one which the others would
+    call for."""
     check_predicts(model.cfg, "the induction task")
-    clean = prompts.random_tokens(model, length, times=2, batch=batch, seed=seed)
-    others = model.cfg.d_vocab - 1
-    moves = prompts.random_tokens(model, 2 * length - 1, batch=batch, seed=seed + 1) % others
-    other = clean[:, :-1].clone()
-    other[:, 1:] = (other[:, 1:] - 1 + moves[:, 1:].clamp(min=1)) % others + 1  # never the same
+    bos, others = prompts.bos_of(model, bos), model.cfg.d_vocab - 1
+    clean = prompts.random_tokens(model, length, times=2, batch=batch, bos=bos, seed=seed)
+    moves = prompts.random_tokens(model, 2 * length - 1, batch=batch, bos=bos, seed=seed + 1)
+    other, places = clean[:, :-1].clone(), (moves[:, 1:] % others).clamp(min=1)  # never the same
+    without_bos = other[:, 1:] - (other[:, 1:] > bos).long()
+    moved = (without_bos + places) % others
+    other[:, 1:] = moved + (moved >= bos).long()
     metric = metrics.logit_difference(clean[:, -1], other[:, length])
     return Task(model, clean[:, :-1], other, metric, by=by)
 
