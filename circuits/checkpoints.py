@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from circuits import misfits
 from circuits.config import GPTConfig
 from circuits.model import GPT
 from circuits.tokens import Vocabulary
@@ -74,15 +75,19 @@ def from_state_dict(
     tokenizer: Vocabulary | None = None,
     *,
     dtype: torch.dtype = torch.float32,
+    zero_biases: bool = False,
 ) -> GPT:
     """The GPT of a HookedTransformer's config (ours, or a dict of its fields) and state dict (a
     mapping, or a .safetensors or .pth file); in eval mode, on CPU.
 
-    A pickle is read as weights only and runs nothing. ValueError for a field that cannot be
-    expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
+    Prefixes of torch.compile and DistributedDataParallel are taken off its names. With
+    `zero_biases` a bias that is not there is 0, as that of attention is in models whose MLPs alone
+    have biases. A pickle is read as weights only and runs nothing. ValueError for a field that
+    cannot be expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
     """
     cfg = cfg if isinstance(cfg, GPTConfig) else config_of(cfg)
-    return built(cfg, Path(weights) if isinstance(weights, str) else weights, tokenizer, dtype)
+    weights = Path(weights) if isinstance(weights, str) else weights
+    return built(cfg, weights, tokenizer, dtype, zero_biases)
 
 
 def built(
@@ -90,6 +95,7 @@ def built(
     weights: Mapping[str, Tensor] | Path,
     tokenizer: Vocabulary | None = None,
     dtype: torch.dtype = torch.float32,
+    zero_biases: bool = False,
 ) -> GPT:
     """The GPT of a config and of its weights by name, or of a file of them; in eval mode, on CPU.
 
@@ -98,11 +104,15 @@ def built(
     if isinstance(weights, Path):
         named = read_weights(weights)
         try:
-            return built(cfg, named, tokenizer, dtype)
+            return built(cfg, named, tokenizer, dtype, zero_biases)
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
+    weights = misfits.unwrapped(weights)
     _check_sizes(cfg, weights)
     model = GPT(cfg, tokenizer).to(dtype)
+    if zero_biases:
+        zeros = {name: w for name, w in model.state_dict().items() if misfits.is_bias(name)}
+        weights = {**{name: w.new_zeros(w.shape) for name, w in zeros.items()}, **weights}
     load_weights(model, weights)
     return model.eval()
 
@@ -252,12 +262,8 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
     """
     weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
     own = model.state_dict()
-    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
-    if missing or unknown:
-        raise ValueError(
-            f"the checkpoint does not fit the config: it lacks {sorted(missing)} "
-            f"and the model has no {sorted(unknown)}"
-        )
+    if wrong := misfits.words(model.cfg, own, weights):
+        raise ValueError(f"the checkpoint does not fit the config: {wrong}")
     for name, weight in weights.items():
         _check_shape(name, weight, own[name].shape)
         if not weight.is_floating_point() or weight.is_meta or weight.layout != torch.strided:

@@ -11,7 +11,7 @@ Every HookPoint below is the identity until somebody listens. What is only there
 patterns, per-head results and inputs) is computed when it is listened to and else fused away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from circuits import misfits
 from circuits.attention import Attention, Seen, visible
 from circuits.config import GPTConfig, check_predicts
 from circuits.hooks import Hooked, HookPoint
@@ -143,6 +144,17 @@ class GPT(Hooked, Stacked, Speaks):
                 own = self.cfg.embed_init_range if name == "embed.W_E" else None
                 deviation = own or self.cfg.init_range
                 weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take these weights, by name; RuntimeError for what is missing, unknown or of another
+        shape, with the likely reason."""
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            why = misfits.words(self.cfg, self.state_dict(), state_dict)
+            raise RuntimeError(f"{error}\n{why}".rstrip()) from None
 
     def forward(
         self,

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -43,11 +44,23 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not isinstance(weights, Mapping) or not all(
         isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
     ):
-        raise ValueError(f"{file} holds {type(weights).__name__}, wanted tensors by name")
+        raise ValueError(
+            f"{file} holds {type(weights).__name__}, wanted tensors by name{_inside(weights)}"
+        )
     for name, weight in weights.items():
         if weight.numel() * weight.element_size() > file.stat().st_size:
             raise ValueError(f"{name} is {list(weight.shape)}, which is more than all of {file}")
     return dict(weights)
+
+
+def _inside(held: Any) -> str:
+    """Where in a checkpoint of a training the tensors by name are, if they are there."""
+    parts = held.items() if isinstance(held, Mapping) else ()
+    for name, part in parts:
+        if isinstance(part, Mapping) and any(isinstance(w, Tensor) for w in part.values()):
+            return (f": they seem to be in {name!r}, so give "
+                    f"torch.load(file, weights_only=True)[{name!r}]")  # fmt: skip
+    return ""
 
 
 def _check_pth(file: Path) -> None:

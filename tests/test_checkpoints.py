@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,3 +154,77 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(weight, message, tmp_path
     torch.save(weights, tmp_path / "model.pth")
     with pytest.raises(ValueError, match=message):
         from_state_dict(tiny().cfg, tmp_path / "model.pth")
+
+
+def named(weights: dict, *prefixes: str) -> dict:
+    return {"".join(prefixes) + name: weight for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize("prefixes", [("_orig_mod.",), ("module.",), ("module.", "_orig_mod."),
+                                      ("_orig_mod.", "module.")])  # fmt: skip
+def test_prefixes_of_wrappers_are_taken_off_or_named(prefixes):
+    model = tiny()
+    again = from_state_dict(model.cfg, named(model.state_dict(), *prefixes), dtype=torch.float64)
+    assert again(tiny_tokens()).equal(model(tiny_tokens()))
+    with pytest.raises(RuntimeError, match=r"of torch\.compile or DistributedDataParallel: take"):
+        again.load_state_dict(named(model.state_dict(), *prefixes))
+
+
+def test_a_block_that_was_compiled_alone_loads_too():
+    model = tiny()
+    weights = {name.replace("blocks.1.", "blocks.1._orig_mod."): weight
+               for name, weight in model.state_dict().items()}  # fmt: skip
+    assert from_state_dict(model.cfg, weights, dtype=torch.float64)(tiny_tokens()).equal(
+        model(tiny_tokens())
+    )
+
+
+def test_biases_of_mlps_alone_load_where_the_others_are_said_to_be_zero():
+    model = tiny(d_mlp=7, act_fn="relu", normalization_type=None)
+    absent = [name for name in model.state_dict() if ".b_" in name and ".mlp." not in name]
+    with torch.no_grad():
+        for name in absent:
+            model.get_parameter(name).zero_()
+    weights = {name: w for name, w in model.state_dict().items() if name not in absent}
+    again = from_state_dict(model.cfg, weights, dtype=torch.float64, zero_biases=True)
+    assert again(tiny_tokens()).equal(model(tiny_tokens()))
+    for bias in (True, False):
+        with pytest.raises(ValueError, match=r"from_state_dict\(..., zero_biases=True\)"):
+            from_state_dict(replace(model.cfg, bias=bias), weights)
+    lacking = {name: weight for name, weight in weights.items() if "W_in" not in name}
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.W_in"):
+        from_state_dict(model.cfg, lacking, zero_biases=True)
+
+
+FOLDED = {"normalization_type": "LNPre"}
+REASONS = [
+    (FOLDED, {"normalization_type": "LN"}, "the config wants normalization_type='LNPre'"),
+    ({"normalization_type": "RMSPre"}, {"normalization_type": "RMS"}, "type='RMSPre'"),
+    ({"bias": False}, {"bias": True}, "it has no biases: the config wants bias=False"),
+    ({"bias": True}, {"bias": False}, "it has biases: the config wants bias=True"),
+]
+
+
+@pytest.mark.parametrize(("held", "wanted", "words"), REASONS)
+def test_names_that_do_not_fit_are_refused_with_the_reason_and_what_to_do(held, wanted, words):
+    weights, model = tiny(**held).state_dict(), tiny(**{**held, **wanted})
+    with pytest.raises(ValueError, match=words) as refused:
+        from_state_dict(model.cfg, weights)
+    assert "[]" not in str(refused.value)
+    with pytest.raises(RuntimeError, match=words):
+        model.load_state_dict(weights)
+
+
+def test_surplus_tensors_are_named_and_nothing_else():
+    weights = {**tiny().state_dict(), "x_embed": torch.ones(2)}
+    with pytest.raises(ValueError, match=r"config: the model has no \['x_embed'\]; take out what"):
+        from_state_dict(tiny().cfg, weights)
+
+
+def test_a_checkpoint_of_a_training_says_where_its_weights_are(tmp_path):
+    file = tmp_path / "run.pth"
+    torch.save({"step": 3, "model": tiny().state_dict()}, file)
+    with pytest.raises(ValueError, match=r"weights_only=True\)\['model'\]"):
+        from_state_dict(tiny().cfg, file)
+    inside = torch.load(file, weights_only=True)["model"]
+    assert from_state_dict(tiny().cfg, inside).cfg == tiny().cfg
