@@ -76,6 +76,7 @@ def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name:
         chance=(uniform(mask, rows).sum() / rows.sum()).item(),
         bounds=(0.0, 1.0),
         counted=rows.double().mean().item(),
+        **prompts.judged(model, tokens),
     )
 
 
@@ -145,6 +146,7 @@ def positional_preference(model: Model, tokens: Tokens | None = None, reach: int
         long_name="mean attention",
         bounds=(0.0, 1.0),
         chance=(1 / torch.arange(2, n + 1, dtype=torch.float64)).mean().item(),
+        **prompts.judged(model, tokens),
     )
     return preference.assign_coords(offset=range(reach + 1))
 
@@ -178,13 +180,15 @@ BEHAVIOURS: dict[str, Callable[..., DataArray]] = {
 
 def taxonomy(model: Model, threshold: float = THRESHOLD, *, bos: int | None = None) -> DataArray:
     """Every behaviour's score, (layer, head, behaviour), in [0, 1], and what they make of a head:
-    see `decided`. `chance` (behaviour) is a uniform head's; `bos` as in prompts.bos_of."""
+    see `decided`. `chance` (behaviour) is a uniform head's, `positions` (behaviour) how many each
+    was judged on; `bos` as in prompts.bos_of."""
     found = [score(model, _prompt(name, model, bos)) for name, score in BEHAVIOURS.items()]
     scores = xarray.concat(found, "behaviour", combine_attrs="drop", coords="different",
                            compat="equals", join="exact")  # fmt: skip
     scores = scores.transpose("layer", "head", "behaviour").assign_coords(
         behaviour=list(BEHAVIOURS),
         chance=("behaviour", [score.attrs["chance"] for score in found]),
+        positions=("behaviour", [score.attrs["positions"] for score in found]),
     )
     return decided(scores.rename("taxonomy"), threshold)
 
@@ -236,4 +240,4 @@ def value_weighted(
 
 
 def _fits(model: Model) -> int:
-    return min(64, model.cfg.n_ctx - 1)
+    return min(64, prompts.reach(model) - 1)

@@ -44,7 +44,9 @@ DETECTORS: dict[str, Detector] = {
 def above(model: GPT) -> DataArray:
     """Which detector speaks for which head, (detector, layer, head), true or false.
 
-    The coordinate `score` of the same dims is what each says, `threshold` (detector) from where on.
+    The coordinate `score` of the same dims is what each says, `threshold` (detector) from where on,
+    and `positions` (detector) how many positions it was judged on, 0 for one of weights alone. Set
+    model.trained_ctx where the model was trained on fewer than n_ctx.
     """
     found = [one.score(model) for one in DETECTORS.values()]
     scores = np.stack([score.values for score in found])
@@ -56,6 +58,7 @@ def above(model: GPT) -> DataArray:
         coords={
             "detector": list(DETECTORS),
             "threshold": ("detector", thresholds),
+            "positions": ("detector", [score.attrs.get("positions", 0) for score in found]),
             "score": (dims, scores),
             "label": found[0].label,
         },

@@ -50,7 +50,7 @@ def stripe(
     ValueError for fewer than 2 tokens, and for more than there are beside BOS.
     """
     others = model.cfg.d_vocab - 1
-    n = min(50, (model.cfg.n_ctx - 1) // 2, others) if length is None else length
+    n = min(50, (prompts.reach(model) - 1) // 2, others) if length is None else length
     if not 2 <= n <= others:
         raise ValueError(f"the stripe wants 2 tokens or more that are said twice, got {n} of the "
                          f"{others} beside BOS")  # fmt: skip
@@ -77,7 +77,7 @@ def copying(
     does where no token comes twice. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
     """
     check_predicts(model.cfg, "copying")
-    length = min(length, model.cfg.n_ctx - 1)
+    length = min(length, prompts.reach(model) - 1)
     tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
@@ -96,7 +96,7 @@ def copying(
             seen = whole > torch.finfo(whole.dtype).tiny  # below it, attention is rounding
             found.append(torch.stack([attended, whole]).where(seen, 0))
     words = "raise of the attended token, of all in the sample"
-    return _of_sample(found, model, batch, "copying", words, same)
+    return _of_sample(found, model, tokens, "copying", words, same)
 
 
 def output_copying(
@@ -118,7 +118,7 @@ def output_copying(
     attends to one token has 1, so the bound is not this definition's.
     """
     check_predicts(model.cfg, "copying")
-    length = min(length, model.cfg.n_ctx - 1)
+    length = min(length, prompts.reach(model) - 1)
     tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)[:, 1:]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=_pattern_or_z)
@@ -136,7 +136,7 @@ def output_copying(
             attended = (pattern * share).sum((2, 3))
             found.append(torch.stack([attended, torch.full_like(attended, length)]))
     words = "raise of the attended tokens by the output, of all in the sample"
-    return _of_sample(found, model, batch, "output_copying", words, same)
+    return _of_sample(found, model, tokens, "output_copying", words, same)
 
 
 def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batch out d_model"]:
@@ -153,13 +153,14 @@ def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batc
 
 
 def _of_sample(
-    found: list[Tensor], model: Model, batch: int, name: str, words: str, same: Tensor
+    found: list[Tensor], model: Model, tokens: Tensor, name: str, words: str, same: Tensor
 ) -> DataArray:
     """Sums over what there is, [2 batch head] for each layer, as a score."""
-    empty = torch.empty(2, batch, 0, model.cfg.n_heads)
+    empty = torch.empty(2, len(tokens), 0, model.cfg.n_heads)
     sums, counts = torch.stack(found, 2) if found else empty
     chance = same.float().mean().item()
-    return mean_per_head(sums, counts, name, long_name=words, chance=chance, bounds=(0.0, 1.0))
+    attrs = {"chance": chance, "bounds": (0.0, 1.0), **prompts.judged(model, tokens)}
+    return mean_per_head(sums, counts, name, long_name=words, **attrs)
 
 
 def _pattern_or_z(name: str) -> bool:

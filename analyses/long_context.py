@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
+from analyses import prompts
 from analyses.labelled import Model, mean_per_head, to_numpy
 from analyses.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
 from circuits.config import check_causal
@@ -62,6 +63,7 @@ def behaviours(
         "behaviour",
         long_name="mean attention",
         bounds=(0.0, 1.0),
+        **prompts.judged(model, tokens),
     )
     chance = expected.sum(-1) / counts.sum(-1)
     return found.assign_coords(behaviour=list(masks), chance=("behaviour", to_numpy(chance)))
@@ -90,6 +92,7 @@ def entropy(model: Model, tokens: Tokens, *, block_bytes: int = BLOCK) -> DataAr
         units="nats",
         bounds=(0.0, most),
         chance=most,
+        **prompts.judged(model, tokens),
     )
 
 

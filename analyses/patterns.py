@@ -39,6 +39,7 @@ def entropy(model: Model, tokens: Tokens | None = None) -> DataArray:
         units="nats",
         bounds=(0.0, most),
         chance=most,
+        **prompts.judged(model, tokens),
     )
 
 
@@ -65,6 +66,7 @@ def sink(model: Model, tokens: Tokens | None = None, *, epsilon: float = SINK) -
         long_name=f"prompts whose first token takes over {epsilon:g} of the attention",
         bounds=(0.0, 1.0),
         chance=float(uniform > epsilon),
+        **prompts.judged(model, tokens),
     )
 
 
@@ -91,6 +93,7 @@ def moved_from_first(model: Model, tokens: Tokens | None = None) -> DataArray:
         long_name="share of what is moved that comes from position 0",
         bounds=(0.0, 1.0),
         chance=uniform.mean().item(),
+        **prompts.judged(model, tokens),
     )
 
 
@@ -124,6 +127,7 @@ def fixed_offset(model: Model, tokens: Tokens | None = None) -> DataArray:
         long_name="destinations whose strongest source is at the usual distance",
         bounds=(0.0, 1.0),
         chance=(1 / visible).mean().item(),
+        **prompts.judged(model, tokens),
     )
     return score.assign_coords(offset=(("layer", "head"), to_numpy(usual.long())))
 
@@ -161,4 +165,4 @@ def _each(tokens: Tokens, count: int = 1) -> Int[Tensor, "batch 1 1"]:
 
 
 def _random(model: Model) -> Tokens:
-    return prompts.random_tokens(model, min(64, model.cfg.n_ctx - 1))
+    return prompts.random_tokens(model, min(64, prompts.reach(model) - 1))

@@ -22,6 +22,20 @@ def bos_of(model: Model, given: int | None = None) -> int:
     return next((bos for bos in known if bos is not None and bos < d_vocab), 0)
 
 
+def reach(model: Model) -> int:
+    """How many positions a prompt may have by default: those that the model was trained on, by
+    model.trained_ctx, or all n_ctx where nothing says it."""
+    return min(getattr(model, "trained_ctx", None) or model.cfg.n_ctx, model.cfg.n_ctx)
+
+
+def judged(model: Model, tokens: Int[Tensor, "batch pos"]) -> dict[str, int]:
+    """What a score says of the prompts that it was judged on, for its attrs: their positions, and
+    those of them that the model was not trained on, where it has told (see `reach`)."""
+    positions = tokens.shape[1]
+    untrained = positions - reach(model)
+    return {"positions": positions, **({"untrained_positions": untrained} if untrained > 0 else {})}
+
+
 def random_tokens(
     model: Model,
     length: int = 64,
@@ -61,7 +75,7 @@ def repeated(
 
     Without a length, as many tokens as fit, up to 64.
     """
-    fits = min(64, (model.cfg.n_ctx - 1) // 2)
+    fits = min(64, (reach(model) - 1) // 2)
     return random_tokens(model, length or fits, batch=batch, times=2, bos=bos, seed=seed)
 
 
@@ -73,6 +87,6 @@ def repeated_often(
     They leave out the most and least common tokens, which this does not: it knows no frequencies.
     Where the context is too short for it, as many copies as fit, at least two.
     """
-    length = min(25, (model.cfg.n_ctx - 1) // 2)
-    times = min(4, (model.cfg.n_ctx - 1) // max(length, 1))
+    length = min(25, (reach(model) - 1) // 2)
+    times = min(4, (reach(model) - 1) // max(length, 1))
     return random_tokens(model, length, times=times, batch=batch, bos=bos, seed=seed)

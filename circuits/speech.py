@@ -29,6 +29,7 @@ class Speaks(nn.Module):
     unembed: Any
     ln_final: Any
     _bos: int | None = None
+    _trained_ctx: int | None = None
 
     @property
     def bos(self) -> int:
@@ -43,6 +44,19 @@ class Speaks(nn.Module):
         if bos is not None and not 0 <= bos < self.cfg.d_vocab:
             raise ValueError(f"bos={bos} must be a token, 0 to {self.cfg.d_vocab - 1}")
         self._bos = bos
+
+    @property
+    def trained_ctx(self) -> int:
+        """How many positions the model was trained on: what was set, else n_ctx. Set it where
+        training saw shorter rows, or sinusoidal positions were made longer; ValueError unless it is
+        1 to n_ctx."""
+        return self._trained_ctx or self.cfg.n_ctx
+
+    @trained_ctx.setter
+    def trained_ctx(self, positions: int) -> None:
+        if not 1 <= positions <= self.cfg.n_ctx:
+            raise ValueError(f"trained_ctx={positions} must be 1 to n_ctx={self.cfg.n_ctx}")
+        self._trained_ctx = positions
 
     @property
     def _vocabulary(self) -> Vocabulary:

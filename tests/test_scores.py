@@ -8,7 +8,16 @@ import pytest
 import torch
 import xarray
 
-from analyses import attention, discovery, in_context, induction, masks, patterns, prompts
+from analyses import (
+    attention,
+    discovery,
+    in_context,
+    induction,
+    long_context,
+    masks,
+    patterns,
+    prompts,
+)
 from analyses.labelled import interval
 from circuits import GPT, ground_truth
 from circuits.ground_truth import AT, BOS, IN, KEEP
@@ -315,3 +324,21 @@ def test_prompts_begin_with_the_bos_that_the_model_has_or_that_is_said():
     for words in (lambda: prompts.bos_of(model, 99), lambda: setattr(model, "bos", -1)):
         with pytest.raises(ValueError, match=r"bos=.*must be a token"):
             words()
+
+
+def test_prompts_end_where_training_did_and_scores_say_on_how_many_positions_they_were_judged():
+    model = tiny(n_ctx=200, n_layers=1, positional_embedding_type="shortformer_sinusoidal")
+    long = prompts.random_tokens(model, 149, batch=2)
+    assert attention.taxonomy(model).positions.values.tolist() == [65, 65, 65, 129, 101]
+    assert "untrained_positions" not in attention.previous_token(model, long).attrs
+    model.trained_ctx = 21
+    assert attention.taxonomy(model).positions.values.tolist() == [21] * 5
+    for score in (patterns.entropy, patterns.sink, patterns.moved_from_first, induction.stripe,
+                  patterns.fixed_offset, induction.copying, attention.positional):  # fmt: skip
+        assert score(model).attrs["positions"] <= 21
+    for score in (attention.previous_token, patterns.entropy, patterns.sink, long_context.entropy,
+                  attention.positional_preference, long_context.behaviours):  # fmt: skip
+        attrs = score(model, long).attrs
+        assert (attrs["positions"], attrs["untrained_positions"]) == (150, 129)
+    with pytest.raises(ValueError, match="trained_ctx=201 must be 1 to n_ctx=200"):
+        model.trained_ctx = 201
