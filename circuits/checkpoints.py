@@ -16,11 +16,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from circuits import misfits
 from circuits.config import GPTConfig
 from circuits.model import GPT
 from circuits.tokens import Vocabulary
 from circuits.weight_files import read_weights
+from circuits.weights import is_bias, misfit, unwrapped
 
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
@@ -107,11 +107,11 @@ def built(
             return built(cfg, named, tokenizer, dtype, zero_biases)
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
-    weights = misfits.unwrapped(weights)
+    weights = unwrapped(weights)
     _check_sizes(cfg, weights)
     model = GPT(cfg, tokenizer).to(dtype)
     if zero_biases:
-        zeros = {name: w for name, w in model.state_dict().items() if misfits.is_bias(name)}
+        zeros = {name: w for name, w in model.state_dict().items() if is_bias(name)}
         weights = {**{name: w.new_zeros(w.shape) for name, w in zeros.items()}, **weights}
     load_weights(model, weights)
     return model.eval()
@@ -262,7 +262,7 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
     """
     weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
     own = model.state_dict()
-    if wrong := misfits.words(model.cfg, own, weights):
+    if wrong := misfit(model.cfg, own, weights):
         raise ValueError(f"the checkpoint does not fit the config: {wrong}")
     for name, weight in weights.items():
         _check_shape(name, weight, own[name].shape)

@@ -19,7 +19,6 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from circuits import misfits
 from circuits.attention import Attention, Seen, visible
 from circuits.config import GPTConfig, check_predicts
 from circuits.hooks import Hooked, HookPoint
@@ -28,7 +27,7 @@ from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, 
 from circuits.products import at_least_single
 from circuits.speech import Speaks
 from circuits.tokens import Vocabulary, check_length, checked_mask, checked_tokens
-from circuits.weights import Stacked
+from circuits.weights import Stacked, misfit
 
 Places = Float[Tensor, "... pos d_model"] | None
 "What shortformer positions add to the inputs of W_Q and W_K; per batch when somebody listens."
@@ -153,7 +152,7 @@ class GPT(Hooked, Stacked, Speaks):
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
-            why = misfits.words(self.cfg, self.state_dict(), state_dict)
+            why = misfit(self.cfg, self.state_dict(), state_dict)
             raise RuntimeError(f"{error}\n{why}".rstrip()) from None
 
     def forward(
