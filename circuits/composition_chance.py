@@ -25,6 +25,7 @@ from torch import Tensor
 from circuits import algebra
 from circuits.composition import VIA, chance
 from circuits.config import GPTConfig
+from circuits.factored import FactoredMatrix
 from circuits.model import GPT
 
 
@@ -39,11 +40,14 @@ def concentration(cfg: GPTConfig) -> float:
 
 
 def concentrations(model: GPT) -> Float[Tensor, "matrix layer head"]:
-    """tr P^2 of each head's W_QK and W_OV, in this order: the sum of sigma^4 over the square of the
-    sum of sigma^2 of its singular values. 1 / d_model for a head of zeros."""
-    spectra = torch.stack([algebra.QK(model).S, algebra.OV(model).S]).double()
-    share = spectra.square() / spectra.square().sum(-1, keepdim=True)
-    return share.square().sum(-1).nan_to_num(1 / model.cfg.d_model)
+    """tr P^2 of each head's W_QK and W_OV, in this order, on the CPU: the sum of sigma^4 over the
+    square of the sum of sigma^2 of its singular values. 1 / d_model for a head of zeros."""
+    products = (algebra.QK(model), algebra.OV(model))
+    shares = []
+    for factors in (product.factors for product in products):
+        A = FactoredMatrix(*(factor.cpu().double() for factor in factors))
+        shares.append(FactoredMatrix(*A.T.factors, *A.factors).norm() / A.norm().square())
+    return torch.stack(shares).square().nan_to_num(1 / model.cfg.d_model)
 
 
 def expected(cfg: GPTConfig) -> float:
@@ -64,7 +68,7 @@ def largest_rotated(model: GPT, level: float) -> float:
     """As `largest`, of the heads of this model, each turned at random, with their spectra as they
     are: the higher bar, because trained heads write and read few directions."""
     d = model.cfg.d_model
-    QK, OV = (concentrations(model).cpu() - 1 / d).clamp(min=0)
+    QK, OV = (concentrations(model) - 1 / d).clamp(min=0)
     earlier, later = torch.triu_indices(model.cfg.n_layers, model.cfg.n_layers, 1)
     read = torch.stack([QK, QK, OV])[:, later]  # transposed for K: a spectrum is the same
     pairs = einsum(OV[earlier], read, "pair writer, via pair reader -> via pair writer reader")
@@ -86,9 +90,9 @@ def _unreached(variance: Float[Tensor, " pair"], times: int, d_model: int, level
     """The score that none of these pairs exceeds, `times` of each, with probability `level`."""
     shape = 1 / (variance * d_model**2)  # of the gamma distribution with mean 1 / d_model
     low, high = 0.0, 1.0
-    for _ in range(40):
+    for _ in range(20):  # to a millionth
         middle = (low + high) / 2
-        above = torch.special.gammaincc(shape, shape * d_model * middle)
+        above = torch.special.gammaincc(shape, shape * d_model * middle**2)
         few = times * float(torch.log1p(-above).sum()) > math.log(level)
         low, high = (low, middle) if few else (middle, high)
-    return math.sqrt(high)
+    return high
