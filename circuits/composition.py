@@ -61,12 +61,14 @@ def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
     """
     n_layers, n_heads, _, d_model = written[0].shape
     total = written[0].new_zeros(len(ways), n_layers, n_heads, n_layers, n_heads)
+    writer = written[0][:-1], written[1][:-1]  # the last layer writes to no head
     for start in range(0, d_model, STRIP):
-        once = _rows(written, start, twice=True)
-        for via, read in enumerate(ways):
-            again = _rows(read, start)
+        once = _rows(writer, start, twice=True)
+        for via, (left, right) in enumerate(ways):
+            again = _rows((left[1:], right[1:]), start)  # the first layer reads from none
             for writers, readers in _earlier_by_later(0, n_layers):
-                products = once[writers].flatten(0, 1) @ again[readers].flatten(0, 1).T
+                reading = again[readers.start - 1 : readers.stop - 1]
+                products = once[writers].flatten(0, 1) @ reading.flatten(0, 1).T
                 products = products.unflatten(0, (-1, n_heads)).unflatten(-1, (-1, n_heads))
                 total[via, writers, :, readers] += products
     return total
@@ -84,9 +86,10 @@ def _earlier_by_later(first: int, last: int) -> Iterator[tuple[slice, slice]]:
 def _rows(gram: Gram, start: int, *, twice: bool = False) -> Float[Tensor, "layer head entries"]:
     """A strip of rows of left^T right from the diagonal on; `twice` doubles what is right of it."""
     left, right = gram[0][..., start : start + STRIP], gram[1][..., start:]
+    rows = left.contiguous().mT @ right
     if twice:  # but not the square on the diagonal, where both halves are there
-        right = torch.cat([right[..., :STRIP], 2 * right[..., STRIP:]], -1)
-    return (left.contiguous().mT @ right).flatten(-2)
+        rows[..., STRIP:] *= 2
+    return rows.flatten(-2)
 
 
 def chance(cfg: GPTConfig) -> float:

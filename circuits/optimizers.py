@@ -52,7 +52,11 @@ def orthogonalised(
 
 
 def optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of the blocks (unless muon_lr is 0), AdamW for all else."""
+    """Muon for the weight matrices of the blocks (unless muon_lr is 0), AdamW for all else.
+
+    The first optimizer of a process makes torch import torch._dynamo, which sets
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] to the folder that torch would take without it.
+    """
     inside = {"W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"} if recipe.muon_lr else set()
     named = list(model.named_parameters())
     matrices = [p for name, p in named if name.rpartition(".")[2] in inside]

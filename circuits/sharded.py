@@ -14,13 +14,22 @@ from torch import Tensor, nn
 from circuits import distributed
 from circuits.model import GPT
 
+SINCE = (2, 13)
+"The first release of torch that this was tried with."
+
 
 def shard(module: nn.Module, model: GPT) -> None:
     """Share out the parameters of `model`, block by block, and of `module` around it, in place.
 
     They come into the order of their dimensions in memory, which is the one that FSDP2 takes.
-    ValueError outside of a process group.
+    ValueError outside of a process group, and for a torch before 2.13 (FSDP2 of 2.6 fails on CPUs).
     """
+    if torch.__version__ < SINCE:
+        wanted = ".".join(map(str, SINCE))
+        raise ValueError(
+            f"weights are shared among processes by torch {wanted} or newer, this is torch "
+            f"{torch.__version__}: train without shard (--shard), or update torch"
+        )
     if distributed.world() == 1:
         raise ValueError("weights are shared among processes: run it under torchrun")
     from torch.distributed.device_mesh import init_device_mesh

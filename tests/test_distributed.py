@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
-from circuits import distributed, load
+from circuits import distributed, load, sharded
 from circuits.snapshots import Snapshots
 from tests import under_torchrun
 
+needs_fsdp = pytest.mark.skipif(
+    torch.__version__ < sharded.SINCE, reason="weights are shared out by newer releases of torch"
+)
 ROOT = Path(__file__).parent.parent
 
 
@@ -41,6 +45,7 @@ def test_two_processes_give_the_curve_and_the_model_of_one_with_twice_the_batch(
     assert alike(tmp_path, alone)
 
 
+@needs_fsdp
 def test_weights_shared_out_among_processes_give_the_model_of_one_also_after_a_pause(
     tmp_path, alone
 ):
@@ -50,8 +55,15 @@ def test_weights_shared_out_among_processes_give_the_model_of_one_also_after_a_p
     assert alike(tmp_path, alone)
 
 
+@needs_fsdp
 def test_one_process_has_nobody_to_share_weights_with(tmp_path):
     with pytest.raises(ValueError, match="run it under torchrun"):
+        under_torchrun.run(tmp_path, shard=True)
+
+
+def test_weights_are_not_shared_out_by_a_torch_that_cannot(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.12.1+cpu"))
+    with pytest.raises(ValueError, match=r"torch 2.13 or newer, this is torch 2.12.1\+cpu"):
         under_torchrun.run(tmp_path, shard=True)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from analyses import induction
-from circuits import GPT, GPTConfig
+from circuits import GPT, GPTConfig, loss
 from circuits.data import RepeatedTokens
 from circuits.training import Muon, Recipe, next_token_loss, optimizers, orthogonalised, train
 from tests.conftest import TINY, tiny
@@ -12,19 +12,47 @@ from tests.conftest import TINY, tiny
 DATA = RepeatedTokens(29, shortest=5, longest=7)
 
 
-def test_the_fused_loss_and_its_gradient_are_those_of_the_logits(variant):
+def gradients_of(model, value):
+    model.zero_grad()
+    value.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_the_loss_and_its_gradient_are_those_of_the_logits(variant, monkeypatch):
+    """By torch's fused loss, by all logits, and by those of three positions at a time."""
     rows = DATA.batch(0, 4)
-    fused = next_token_loss(variant, rows)
-    fused.backward()
-    gradients = {
-        name: p.grad.clone() for name, p in variant.named_parameters() if p.grad is not None
-    }
-    variant.zero_grad()
     plain = variant(rows, return_type="loss")
-    plain.backward()
-    assert torch.allclose(fused, plain)
-    for name, parameter in variant.named_parameters():
-        assert torch.allclose(gradients[name], parameter.grad, atol=1e-9), name
+    expected = gradients_of(variant, plain)
+    for fused, logits in ((loss.FUSED, loss.LOGITS), (False, loss.LOGITS), (False, 3 * 29)):
+        monkeypatch.setattr(loss, "FUSED", fused)
+        monkeypatch.setattr(loss, "LOGITS", logits)
+        value = next_token_loss(variant, rows)
+        assert torch.allclose(value, plain)
+        for name, found in gradients_of(variant, value).items():
+            assert torch.allclose(found, expected[name], atol=1e-9), name
+
+
+def test_logits_in_pieces_are_not_kept_and_give_the_loss_of_autocast_too(monkeypatch):
+    monkeypatch.setattr(loss, "FUSED", False)
+    model, rows, kept = tiny(dtype=torch.float32), DATA.batch(0, 4), []
+
+    def value():
+        watched = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with watched, torch.autocast("cpu", torch.bfloat16):
+            return next_token_loss(model, rows)
+
+    def keep(tensor):
+        kept.append(tensor.shape[-1:] == (29,) and len(tensor) != 12)  # W_U is [12, 29]
+        return tensor
+
+    whole = value()
+    assert any(kept) and whole.dtype == torch.float32
+    kept.clear()
+    monkeypatch.setattr(loss, "LOGITS", 3 * 29)
+    pieces = value()
+    assert kept and not any(kept) and torch.allclose(pieces, whole, rtol=1e-5)
+    for a, b in zip(*(gradients_of(model, x).values() for x in (whole, pieces)), strict=True):
+        assert torch.allclose(a, b, atol=0.05 * float(a.abs().max()))
 
 
 def test_an_orthogonalised_matrix_keeps_its_directions_and_levels_their_sizes():
