@@ -184,7 +184,7 @@ def _losses(
 
         hooks: list[Any] = [(f"blocks.{layer}.attn.hook_z", silence)]
         hooks += [(f"blocks.{later}.attn.hook_pattern", force) for later in forced]
-        with model.hooks(fwd_hooks=hooks):
+        with model.for_one_run(hooks):
             begun = cache["resid_pre", layer]
             return loss(model(begun, start_at_layer=layer, stop_at_layer=n_layers))
 

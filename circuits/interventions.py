@@ -4,6 +4,7 @@ An experiment is a Cell, the edits of one run (edits.py, whose names are also fo
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from circuits.edits import (
     steer,
     zeros,
 )
+from circuits.hooks import HookPoint
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
 
@@ -109,13 +111,20 @@ def run_cells(
         seen = {name: [own[name]] * len(cells) for name in wanted}
         for begin, numbers in batches(starts, range(len(cells)), sizes, memory):
             rows = clean.copies(len(numbers), begin)
-            with edited(model, [cells[number] for number in numbers]):
-                _, run = model.run_with_cache(**rows, return_type=None, names_filter=wanted)
+            run: dict[str, Tensor] = {}
+            keep = [(name, partial(_keep, run)) for name in wanted]
+            with edited(model, [cells[number] for number in numbers], then=keep):
+                model(**rows, return_type=None)
             for name, values in run.items():
                 for number, one in zip(numbers, values.chunk(len(numbers)), strict=True):
                     seen[name][number] = one
     whole = {name: torch.cat(values) for name, values in seen.items()}
     return Cache(whole, own.n_layers, dict.fromkeys(model.hook_dict, False), wanted, model)
+
+
+def _keep(run: dict[str, Tensor], activation: Tensor, hook: HookPoint) -> None:
+    """Note what a run has at a hook point; ln1 passes again for each listened q/k/v_input."""
+    run.setdefault(hook.name, activation.clone())
 
 
 def _run(

@@ -32,7 +32,7 @@ def slopes(
         return activation + probes[hook.name]
 
     probing: list[tuple[str, HookFn]] = [(name, probe) for name in names]
-    with torch.enable_grad(), model.hooks([*hooks, *probing]):
+    with torch.enable_grad(), model.for_one_run([*hooks, *probing]):
         resid = model(tokens, stop_at_layer=model.cfg.n_layers)
         total = metric(logits_at(model, resid, at)).sum()
         found = torch.autograd.grad(total, [probes[name] for name in names])

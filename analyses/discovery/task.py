@@ -185,7 +185,7 @@ def _run(task: Task, cut: Bool[Tensor, "sender receiver"]) -> Float[Tensor, "bat
         hooks.append((f"blocks.{layer}.attn.hook_z", note_heads))
         if not model.cfg.attn_only:
             hooks.append((f"blocks.{layer}.hook_mlp_out", note_mlp))
-    with model.hooks(hooks):
+    with model.for_one_run(hooks):
         resid = task.caches[0]["resid_pre", start]
         resid = model(resid, start_at_layer=start, stop_at_layer=model.cfg.n_layers)
     return logits_at(model, resid, task.at)
