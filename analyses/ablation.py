@@ -23,7 +23,8 @@ from torch import Tensor
 from xarray import DataArray, concat
 
 from analyses import metrics, path_patching
-from analyses.labelled import per_head
+from analyses.labelled import examples, per_head
+from analyses.losses import LOGITS
 from circuits import components
 from circuits.cache import Cache, CacheKey
 from circuits.components import Writer
@@ -101,7 +102,7 @@ def ablated(
         torch.stack(values).numpy(),
         dims=("component", "example"),
         coords={"component": [one.label for one in experiments],
-                "example": list(range(len(tokens))), "base": ("example", base.numpy())},
+                "example": examples(base, tokens), "base": ("example", base.numpy())},
         name="ablated",
         attrs={"long_name": f"metric with {by} for a component", "by": by, "kind": kind},
     )  # fmt: skip
@@ -172,8 +173,10 @@ def _losses(
     )
 
     def loss(resid: Tensor) -> Tensor:
-        logits = model.unembed(model.ln_final(resid[at][None]))[0]
-        return F.cross_entropy(logits.float(), targets, reduction="none").cpu()
+        some = max(1, LOGITS // model.cfg.d_vocab)
+        pieces = zip(resid[at].split(some), targets.split(some), strict=True)
+        parts = ((model.unembed(model.ln_final(x[None]))[0].float(), of) for x, of in pieces)
+        return torch.cat([F.cross_entropy(*part, reduction="none") for part in parts]).cpu()
 
     def force(pattern: Tensor, hook: HookPoint) -> Tensor:
         return cache[hook.name]

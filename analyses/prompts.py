@@ -16,6 +16,8 @@ def random_tokens(
     Uniform over the vocabulary without BOS, and distinct within a row where the vocabulary is large
     enough, so that only the repeat can be matched. ValueError if they do not fit into n_ctx.
     """
+    if batch < 1:
+        raise ValueError(f"batch={batch}: wanted is at least one row of tokens")
     d_vocab, n_ctx = model.cfg.d_vocab, model.cfg.n_ctx
     if length < 1 or times < 1 or 1 + times * length > n_ctx:
         raise ValueError(
@@ -36,7 +38,7 @@ def repeated(
     Without a length, as many tokens as fit, up to 64.
     """
     fits = min(64, (model.cfg.n_ctx - 1) // 2)
-    return random_tokens(model, length or fits, batch=batch, times=2, seed=seed)
+    return random_tokens(model, fits if length is None else length, batch=batch, times=2, seed=seed)
 
 
 def repeated_often(model: Model, *, batch: int = 10, seed: int = 0) -> Int[Tensor, "batch pos"]:

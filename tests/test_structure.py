@@ -19,7 +19,7 @@ FLOORS = {
                  "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
                  "sharded", "snapshots", "loss", "training", "hooked_transformer"],
-    "analyses": ["labelled", "prompts", "passages", "masks", "attention", "patterns",
+    "analyses": ["labelled", "losses", "prompts", "passages", "masks", "attention", "patterns",
                  "long_context", "induction", "copying", "detectors",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
                  "importance", "metrics", "patching", "path_patching", "attribution", "discovery",
