@@ -21,9 +21,9 @@ def slopes(
     hooks: Sequence[tuple[str, HookFn]] = (),
 ) -> dict[str, Tensor]:
     """d metric / d activation at some hook points, by full name, each of its activation's shape:
-    the slope of an example's own metric, or of the batch's, whatever the caller's grad mode. `metric` gets logits
-    [batch d_vocab] of the position `at`; `hooks` are attached for this run, before the slopes are
-    taken. No weight's gradient is touched.
+    the slope of an example's own metric, or of the batch's, whatever the caller's grad mode.
+    `metric` gets logits [batch d_vocab] of the position `at`; `hooks` are attached for this run,
+    before the slopes are taken. No weight's gradient is touched.
     """
     probes: dict[str, Tensor] = {}
 

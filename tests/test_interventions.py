@@ -1,6 +1,7 @@
 """Many experiments together give the numbers of one run each, and do what their names say."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -196,7 +197,8 @@ def test_a_sweep_holds_no_more_than_its_bound(fields, points):
     names = model.hook_names(f"blocks.*.{points}")
     cells = [[Edit(name, values, add=True)] for name in names for _ in range(48)]
     for memory in (8 * 2**20, 20 * 2**20):
-        held = peak_mebibytes(lambda: sweep(model, tokens, cells, metric, at=-1, memory=memory))
+        how = {"at": -1, "memory": memory}
+        held = peak_mebibytes(partial(sweep, model, tokens, cells, metric, **how))
         assert held <= memory / 2**20, memory
     assert held > memory / 2**20 / 4  # nor much less
 
