@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray, concat
 
 from analyses import metrics, path_patching
 from analyses.labelled import examples, per_head
-from analyses.losses import LOGITS
+from analyses.losses import of_stream
 from circuits import components
 from circuits.cache import Cache, CacheKey
 from circuits.components import Writer
@@ -173,10 +172,7 @@ def _losses(
     )
 
     def loss(resid: Tensor) -> Tensor:
-        some = max(1, LOGITS // model.cfg.d_vocab)
-        pieces = zip(resid[at].split(some), targets.split(some), strict=True)
-        parts = ((model.unembed(model.ln_final(x[None]))[0].float(), of) for x, of in pieces)
-        return torch.cat([F.cross_entropy(*part, reduction="none") for part in parts]).cpu()
+        return of_stream(model, resid[at], targets).cpu()
 
     def force(pattern: Tensor, hook: HookPoint) -> Tensor:
         return cache[hook.name]

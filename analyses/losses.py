@@ -1,4 +1,4 @@
-"""The loss of each token of some rows, a few rows at a time: all their logits are never held."""
+"""The loss of each of some tokens, a few at a time: all their logits are never held."""
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from analyses.labelled import Model
 from circuits.config import check_predicts
+from circuits.model import GPT
 
 LOGITS = 2**24
 "How many are held in memory at a time, or those of one row."
@@ -23,4 +24,15 @@ def of_tokens(model: Model, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "ba
             logits = model(part[:, :-1]).to(part.device)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none"))
+    return torch.cat(done)
+
+
+def of_stream(
+    model: GPT, resid: Float[Tensor, "token d_model"], targets: Int[Tensor, "token"]
+) -> Float[Tensor, "token"]:
+    """Loss in nats of a target after each of some final streams."""
+    some, done = max(1, LOGITS // model.cfg.d_vocab), []
+    for part, wanted in zip(resid.split(some), targets.split(some), strict=True):
+        logits = model.unembed(model.ln_final(part[None]))[0]
+        done.append(F.cross_entropy(logits.float(), wanted, reduction="none"))
     return torch.cat(done)

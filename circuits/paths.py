@@ -158,16 +158,17 @@ def _check_end(model: GPT, end: str) -> None:
 
 
 def _check_fits(model: GPT, cache: Cache, groups: int, end: str, memory: int) -> None:
-    """ValueError if so many groups take more bytes: each as a stream, and as what the end reads."""
+    """ValueError if so many groups take more bytes: each as a stream, and what a norm makes of it,
+    and as what the end reads."""
     batch, n, width = cache["embed"].shape
     cfg, W = model.cfg, model.W_U
     read = W.shape[1] if end == "logits" else cfg.d_mlp if end.startswith("MLP") else cfg.d_head
-    needed = 3 * groups * batch * n * (width + (read or 0)) * W.element_size()
+    needed = groups * batch * n * (6 * width + 3 * (read or 0)) * W.element_size()
     if needed > memory:
         raise ValueError(
             f"{groups} groups of paths to {end} want {needed / 2**30:.1f} GiB, and memory="
             f"{memory / 2**30:.1f} GiB: group them by order, start or layers, take some heads= or "
-            f"fewer examples, or go through paths.all with paths.value, one at a time"
+            f"fewer examples, allow more memory=, or go through paths.all with paths.value"
         )
 
 
