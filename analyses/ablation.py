@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray, concat
 
 from analyses import metrics, path_patching
-from analyses.labelled import per_head, to_numpy
+from analyses.labelled import examples, per_head, to_numpy
+from analyses.losses import of_stream
 from circuits import components
 from circuits.cache import Cache, CacheKey
 from circuits.components import Writer
@@ -101,7 +101,7 @@ def ablated(
         to_numpy(torch.stack(values)),
         dims=("component", "example"),
         coords={"component": [one.label for one in experiments],
-                "example": list(range(len(tokens))), "base": ("example", to_numpy(base))},
+                "example": examples(base, tokens), "base": ("example", to_numpy(base))},
         name="ablated",
         attrs={"long_name": f"metric with {by} for a component", "by": by, "kind": kind},
     )  # fmt: skip
@@ -172,8 +172,7 @@ def _losses(
     )
 
     def loss(resid: Tensor) -> Tensor:
-        logits = model.unembed(model.ln_final(resid[at][None]))[0]
-        return F.cross_entropy(logits.float(), targets, reduction="none").cpu()
+        return of_stream(model, resid[at], targets).cpu()
 
     def force(pattern: Tensor, hook: HookPoint) -> Tensor:
         return cache[hook.name]
@@ -184,7 +183,7 @@ def _losses(
 
         hooks: list[Any] = [(f"blocks.{layer}.attn.hook_z", silence)]
         hooks += [(f"blocks.{later}.attn.hook_pattern", force) for later in forced]
-        with model.hooks(fwd_hooks=hooks):
+        with model.for_one_run(hooks):
             begun = cache["resid_pre", layer]
             return loss(model(begun, start_at_layer=layer, stop_at_layer=n_layers))
 

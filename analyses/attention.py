@@ -209,7 +209,12 @@ def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
     decides only if no other behaviour does. `score` is the one that decides, the largest where none
     does. `margin` is the least by which any one score would have to differ for another role: how
     far the deciding score is from the threshold, or from the runner-up where that is above it.
+    ValueError for scores that are NaN, as a model whose weights are has.
     """
+    unknown = np.argwhere(scores.isnull().any("behaviour").transpose("layer", "head").values)
+    if len(unknown):
+        heads = [f"L{layer}H{head}" for layer, head in unknown]
+        raise ValueError(f"scores of {heads} are NaN: are all weights of the model finite?")
     busy = scores.where(scores.behaviour != "first token", 0.0)
     ranked = xarray.where((busy > threshold).any("behaviour"), busy, scores)
     best = ranked.max("behaviour")

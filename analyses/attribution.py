@@ -19,7 +19,7 @@ from xarray import DataArray
 from analyses.labelled import head_coords
 from analyses.patching import Part, Place, named
 from circuits.cache import Cache
-from circuits.interventions import Metric
+from circuits.interventions import Metric, judged
 from circuits.model import GPT
 from circuits.slopes import slopes
 from circuits.stream import logits_at, same_run, stream
@@ -110,6 +110,9 @@ def _estimated(
     """The metric of the base run and its estimated change, with `base` and `source` beside them."""
     with torch.no_grad():
         final = model(tokens, stop_at_layer=model.cfg.n_layers)
-        base = metric(logits_at(model, final, at))
-        there = metric(logits_at(model, stream(model, source), at))
-    return named(base + change, base, there, coords, "attributed", f"estimate of the {words}")
+        base = judged(metric, logits_at(model, final, at))
+        there = judged(metric, logits_at(model, stream(model, source), at))
+    if len(base) < len(tokens):  # one metric for the batch, which all its examples change
+        change = change.sum(-1, keepdim=True)
+    words = f"estimate of the {words}"
+    return named(base + change, base, there, tokens, coords, "attributed", words)

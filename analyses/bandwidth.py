@@ -142,5 +142,8 @@ def _covariance(W: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "d_model d
 
 
 def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    if not covariance.isfinite().all():
+        raise ValueError("W_E or W_U has no variance over tokens, or holds numbers that are not "
+                         "finite")  # fmt: skip
     values, vectors = torch.linalg.eigh(covariance)
     return values.clamp(min=0), vectors

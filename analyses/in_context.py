@@ -8,32 +8,21 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import xarray
 from jaxtyping import Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses import losses
 from analyses.labelled import Model, interval, to_numpy
 from analyses.recording import early_and_late
-from circuits.config import check_predicts
-from circuits.products import at_least_single
-
-LOGITS = 2**24
-"How many are held in memory at a time."
 
 
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
     """Loss in nats of rows[:, 1:] given what is before each, (example, index). Index i is the token
     with i tokens before it; so rows may have one token more than the context."""
-    check_predicts(model.cfg, "the next-token loss")
-    done, at_once = [], max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
-    with torch.no_grad():
-        for part in rows.split(at_once):
-            logits = at_least_single(model(part[:, :-1]).to(part.device))
-            done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none"))
     return DataArray(
-        to_numpy(torch.cat(done)),
+        to_numpy(losses.of_tokens(model, rows)),
         dims=("example", "index"),
         coords={"index": np.arange(1, rows.shape[1])},
         name="loss_by_index",

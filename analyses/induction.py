@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
-from analyses import prompts
+from analyses import losses, prompts
 from analyses.attention import attention_on, pattern_or_value, prefix_matching, previous_token
 from analyses.labelled import Model, Weighted, mean_per_head, per_head, to_numpy
 from analyses.masks import to_offset
@@ -198,11 +198,9 @@ def loss_by_position(
     attrs["repeat"] is the first position that can be predicted from the first copy.
     """
     tokens = prompts.repeated(model, length, batch=batch, bos=bos, seed=seed)
-    with torch.no_grad():
-        losses: Float[Tensor, "batch pos"] = model(tokens, return_type="loss", loss_per_token=True)
     n = (tokens.shape[1] - 1) // 2
     return DataArray(
-        to_numpy(losses),
+        to_numpy(losses.of_tokens(model, tokens)),
         dims=("sequence", "position"),
         coords={"position": range(1, 2 * n + 1)},
         name="loss",

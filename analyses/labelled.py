@@ -123,6 +123,13 @@ def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
     }
 
 
+def examples(values: Float[Tensor, "*lead example"], tokens: Int[Tensor, "batch pos"]) -> list[Any]:
+    """Labels of the examples that a metric has values for: their numbers, or "all" where it gives
+    one value for the batch, which then has no interval."""
+    n = values.shape[-1]
+    return list(range(n)) if n == len(tokens) else ["all"]
+
+
 def of_patterns(
     model: Model, tokens: Int[Tensor, "batch pos"], of: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "batch layer head *rest"]:

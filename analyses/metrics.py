@@ -1,6 +1,8 @@
 """What an intervention is judged by: logits [batch d_vocab] -> one number for each example.
 
-Each function here makes such a metric from what is right in each example. For logits of all
+Each function here makes such a metric from what is right in each example. A metric of your own may
+as well give one number for the batch: then results have one value an experiment, and no interval.
+For logits of all
 positions [batch pos d_vocab] it takes the last one, but for `mean_loss`, which takes them all: pass
 `at` to a sweep for another.
 """
@@ -21,9 +23,10 @@ Tokens = Int[Tensor, " batch"]
 
 def logit_difference(right: Tokens, wrong: Tokens) -> Metric:
     """Logit of the right token less that of the wrong one."""
+    most = _largest(right, wrong)
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
-        last = _last(logits)
+        last = _last(logits, most)
         return _of(last, right) - _of(last, wrong)
 
     return metric
@@ -31,9 +34,10 @@ def logit_difference(right: Tokens, wrong: Tokens) -> Metric:
 
 def loss(right: Tokens) -> Metric:
     """-log p of the right token, in nats."""
+    most = _largest(right)
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
-        last = _last(logits)
+        last = _last(logits, most)
         return F.cross_entropy(last, right.to(last.device), reduction="none")
 
     return metric
@@ -51,11 +55,13 @@ def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
     of other positions."""
     if not 1 <= first < tokens.shape[1]:
         raise ValueError(f"of {tokens.shape[1]} tokens those from 1 on are predicted, got {first=}")
+    most = _largest(tokens[:, first:])
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
         if logits.shape[:-1] != tokens.shape:
             raise ValueError(f"the loss of {list(tokens.shape)} tokens wants all their logits, "
                              f"got {list(logits.shape)}; it takes no `at`")  # fmt: skip
+        _check(logits, most)
         targets = tokens[:, first:].long().to(logits.device)
         predicted = at_least_single(logits[:, first - 1 : -1])
         losses = F.cross_entropy(predicted.mT, targets, reduction="none")
@@ -66,9 +72,10 @@ def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
 
 def probability(right: Tokens) -> Metric:
     """Probability of the right token, in [0, 1]."""
+    most = _largest(right)
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
-        return _of(_last(logits).softmax(-1), right)
+        return _of(_last(logits, most).softmax(-1), right)
 
     return metric
 
@@ -84,7 +91,23 @@ def divergence(reference: Float[Tensor, "batch d_vocab"]) -> Metric:
     return metric
 
 
-def _last(logits: Logits) -> Float[Tensor, "batch d_vocab"]:
+def _largest(*tokens: Int[Tensor, "..."]) -> int:
+    """The largest of some tokens, to be looked for among logits; ValueError for negative ones."""
+    low, high = torch.cat([one.flatten().cpu() for one in tokens]).aminmax()
+    if low < 0:
+        raise ValueError(f"tokens are counted from 0, got {int(low)}")
+    return int(high)
+
+
+def _check(logits: Logits, largest: int) -> None:
+    if largest >= logits.shape[-1]:
+        raise ValueError(f"the metric is of token {largest}, and there are logits of tokens 0 to "
+                         f"{logits.shape[-1] - 1}")  # fmt: skip
+
+
+def _last(logits: Logits, largest: int = 0) -> Float[Tensor, "batch d_vocab"]:
+    """Logits at the last position; ValueError if there are none of the largest token."""
+    _check(logits, largest)
     return at_least_single(logits if logits.ndim == 2 else logits[:, -1])
 
 

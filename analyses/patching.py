@@ -1,6 +1,7 @@
 """Activation patching: put what another run had into one place, and see what it changes.
 
-Every result has the metric of each example, (..., example), and as coordinates `base`, the run that
+Every result has the metric of each example, (..., example), or of the batch, the one example "all",
+where the metric gives one number for it; and as coordinates `base`, the run that
 is patched, and `source`, the run that the values come from: clean into corrupted to see what is
 enough, corrupted into clean to see what is needed. `recovered` and `summary` make of it what one
 plots. (Names as in TransformerLens's `patching`; Heimersheim and Nanda 2024, "How to use and
@@ -19,10 +20,10 @@ from rich.progress import Progress
 from torch import Tensor
 from xarray import DataArray, Dataset
 
-from analyses.labelled import head_coords, to_numpy
+from analyses.labelled import examples, head_coords, to_numpy
 from circuits import distributed
 from circuits.cache import Cache
-from circuits.interventions import Cell, Metric, edit, sweep
+from circuits.interventions import Cell, Metric, edit, judged, sweep
 from circuits.model import GPT
 from circuits.stream import logits_at, same_run, stream
 from circuits.tokens import checked_tokens
@@ -110,19 +111,20 @@ def named(
     values: Float[Tensor, "*place example"],
     base: Float[Tensor, "example"],
     source: Float[Tensor, "example"],
+    tokens: Tokens,
     coords: Mapping[str, Any],
     name: str,
     words: str,
 ) -> DataArray:
-    """A metric of patched runs, (..., example), over `coords` with layer, head, pos or neuron, and
-    the metric of both runs beside it."""
+    """A metric of patched runs on some tokens, (..., example), over `coords` with layer, head, pos
+    or neuron, and the metric of both runs beside it."""
     dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
     shape = [len(coords[dim]) for dim in dims]
     ends = {"base": ("example", to_numpy(base)), "source": ("example", to_numpy(source))}
     return DataArray(
         to_numpy(values.reshape(*shape, -1)),
         dims=(*dims, "example"),
-        coords={**coords, "example": list(range(len(base))), **ends},
+        coords={**coords, "example": examples(base, tokens), **ends},
         name=name,
         attrs={"long_name": words},
     )
@@ -164,4 +166,5 @@ def _swept(
         logits = model.unembed(model.ln_final(final)) if at is None else logits_at(model, final, at)
         with progress_bar(len(cells) + 1, words, how) as how:
             *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
-        return named(torch.stack(values), base, metric(logits), coords, "patched", words)
+        ends = base, judged(metric, logits)
+        return named(torch.stack(values), *ends, tokens, coords, "patched", words)

@@ -28,7 +28,7 @@ def entropy(model: Model, tokens: Tokens | None = None) -> DataArray:
     0 for a head that always looks at one token; attrs["chance"] is a uniform head's, the largest
     there is. On random tokens unless some are given.
     """
-    tokens = _random(model) if tokens is None else tokens
+    tokens = _more_than_one(model, tokens)
     visible = torch.arange(2, tokens.shape[1] + 1, dtype=torch.float64)
     most = visible.log().mean().item()
     return mean_per_head(
@@ -81,7 +81,7 @@ def moved_from_first(model: Model, tokens: Tokens | None = None) -> DataArray:
     attrs["chance"] is that of a head that attends uniformly and whose values are all of one size.
     NaN for a head that moves nothing. On random tokens unless some are given.
     """
-    tokens = _random(model) if tokens is None else tokens
+    tokens = _more_than_one(model, tokens)
     found = [_moved(model, tokens, layer) for layer in range(model.cfg.n_layers)]
     empty = torch.empty(2, len(tokens), 0, model.cfg.n_heads)
     first, whole = torch.stack(found, 2) if found else empty
@@ -115,7 +115,7 @@ def fixed_offset(model: Model, tokens: Tokens | None = None) -> DataArray:
     attrs["chance"] is the share of distance 0 for a head whose strongest source is any. On random
     tokens unless some are given.
     """
-    tokens = _random(model) if tokens is None else tokens
+    tokens = _more_than_one(model, tokens)
     back = of_patterns(model, tokens, _strongest)  # batch layer head after_first
     usual = back.movedim(0, 2).flatten(2).mode(-1).values  # layer head
     same = (back == usual[..., None]).double().sum(-1)
@@ -157,6 +157,15 @@ def capture(model: Model, tokens: Int[Tensor, "1 pos"]) -> DataArray:
         name="patterns",
         attrs={"long_name": "attention", "bounds": (0.0, 1.0)},
     )
+
+
+def _more_than_one(model: Model, tokens: Tokens | None) -> Tokens:
+    """The tokens, random ones by default; ValueError for one alone, which attends to itself."""
+    tokens = _random(model) if tokens is None else tokens
+    if tokens.shape[1] < 2:
+        raise ValueError(f"wanted are at least 2 tokens, got {list(tokens.shape)}: position 0 can "
+                         f"only attend to itself")  # fmt: skip
+    return tokens
 
 
 def _each(tokens: Tokens, count: int = 1) -> Int[Tensor, "batch 1 1"]:

@@ -51,6 +51,8 @@ def random_tokens(
     enough, so that only the repeat can be matched. ValueError if they do not fit into n_ctx.
     """
     bos = bos_of(model, bos)
+    if batch < 1:
+        raise ValueError(f"batch={batch}: wanted is at least one row of tokens")
     d_vocab, n_ctx = model.cfg.d_vocab, model.cfg.n_ctx
     if length < 1 or times < 1 or 1 + times * length > n_ctx:
         raise ValueError(
@@ -76,7 +78,8 @@ def repeated(
     Without a length, as many tokens as fit, up to 64.
     """
     fits = min(64, (reach(model) - 1) // 2)
-    return random_tokens(model, length or fits, batch=batch, times=2, bos=bos, seed=seed)
+    length = fits if length is None else length
+    return random_tokens(model, length, batch=batch, times=2, bos=bos, seed=seed)
 
 
 def repeated_often(

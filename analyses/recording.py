@@ -14,16 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor
 
 from analyses import ablation, attention, induction
 from analyses.labelled import to_numpy
+from analyses.losses import of_tokens
 from circuits import distributed
 from circuits.checkpoints import load_weights
-from circuits.config import check_predicts
 from circuits.files import PART, replacing
 from circuits.model import GPT
 from circuits.pretrained import load
@@ -32,8 +31,6 @@ from circuits.snapshots import Progress
 FILE = "history.npz"
 VECTOR = 2048
 "Losses of single tokens that are kept at each step."
-LOGITS = 2**24
-"How many are held in memory at a time."
 EARLY, LATE, NEAR = 50 / 512, 500 / 512, 1 / 64
 """The two token indices of the in-context score, as shares of the context (paper: 50 and 500 of
 512), and how far to either side of them it is averaged."""
@@ -58,14 +55,7 @@ def history_steps(total: int, count: int = 150) -> list[int]:
 
 def losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
     """Loss in nats of rows[:, 1:] given what is before each; a few rows at a time, kept on CPU."""
-    check_predicts(model.cfg, "the next-token loss")
-    device, done = model.W_E.device, []
-    at_once = max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
-    with torch.no_grad():
-        for part in rows.to(device).split(at_once):
-            logits = model(part[:, :-1]).float()
-            done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none").cpu())
-    return torch.cat(done)
+    return of_tokens(model, rows.to(model.W_E.device)).float().cpu()
 
 
 def record(

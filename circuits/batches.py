@@ -6,7 +6,8 @@ in its first changed layer from the clean run's stream, at its first changed pos
 clean run's keys and values.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from torch import Tensor
 from circuits.kv_cache import KeyValueCache
 from circuits.model import GPT
 
+PER_HEAD = ("hook_q_input", "hook_k_input", "hook_v_input", "hook_result")
+"Points with `n_heads` times the stream, which a run computes only where somebody listens."
 SLACK = 64
 "So many tokens may be run again for nothing before another batch is worth its while."
 
@@ -64,10 +67,22 @@ def begun(model: GPT, tokens: Int[Tensor, "batch pos"], by_position: bool) -> Be
 
 class Sizes:
     """What a batch of runs takes, in bytes, by an estimate from above: counted as if all of one
-    block were held, with its patterns, and beside it what is kept of the clean run."""
+    block were held, with its patterns and what somebody listens to, and beside it what is kept of
+    the clean run."""
 
-    def __init__(self, model: GPT, tokens: Tensor, every: bool, by_position: bool = False) -> None:
-        """`every`: logits are made at all positions, not at one."""
+    def __init__(
+        self,
+        model: GPT,
+        tokens: Tensor,
+        every: bool,
+        by_position: bool = False,
+        names: Iterable[str] = (),
+    ) -> None:
+        """`every`: logits are made at all positions, not at one; `names`: of hook points that will
+        be listened to, beside those that are already."""
+        heard = {name for name, point in model.hook_dict.items() if point.listening} | set(names)
+        layers = Counter(name.split(".")[1] for name in heard if name.endswith(PER_HEAD))
+        self.wide = max(layers.values(), default=0)  # most per-head points of one layer
         self.cfg, self.every, self.by_position = model.cfg, every, by_position
         self.batch, self.n = tokens.shape
         self.width, self.d_vocab_out = model.W_E.element_size(), model.W_U.shape[1]
@@ -86,6 +101,8 @@ class Sizes:
         cfg, tail = self.cfg, self.n - pos
         inner = cfg.n_heads * cfg.d_head
         block = 8 * cfg.d_model + 4 * inner + 3 * cfg.n_heads * self.n + 3 * (cfg.d_mlp or 0)
+        if self.wide:  # each as the heads read it, and of one what its hooks and its norm make
+            block += (self.wide + 4) * cfg.n_heads * cfg.d_model
         keys = (3 if cfg.smeared_keys else 2) * inner * (self.n + pos) if pos else 0
         logits = (tail if self.every else 1) * 3 * self.d_vocab_out
         return self.width * self.batch * (tail * block + keys + logits)

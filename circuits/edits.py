@@ -7,7 +7,6 @@ differ in where the values come from: `zeros`, `means`, `resampled`, or a cache 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import get_ident
 
 import torch
 from jaxtyping import Float
@@ -129,21 +128,17 @@ def start(model: GPT, cell: Cell) -> Start:
 
 
 @contextmanager
-def edited(model: GPT, cells: Sequence[Cell], first: int = 0) -> Iterator[None]:
-    """Within the `with`, rows are those of the cells, one after the other, from a position on."""
+def edited(
+    model: GPT,
+    cells: Sequence[Cell],
+    first: int = 0,
+    then: Sequence[tuple[str, HookFn]] = (),
+) -> Iterator[None]:
+    """Within the `with`, in a run of its own, rows are those of the cells, one after the other,
+    from a position on; the hooks of `then` come after the edits."""
     names = dict.fromkeys(one.name for cell in cells for one in cell)
-    with model.hooks([(name, _own(_editing(cells, name, first))) for name in names]):
+    with model.for_one_run([*((name, _editing(cells, name, first)) for name in names), *then]):
         yield
-
-
-def _own(edit: HookFn) -> HookFn:
-    """The same hook, for runs of this thread: others may use the model meanwhile."""
-    thread = get_ident()
-
-    def own(activation: Tensor, hook: HookPoint) -> Tensor | None:
-        return edit(activation, hook) if get_ident() == thread else None
-
-    return own
 
 
 def check_values(model: GPT, cells: Sequence[Cell], tokens: Tensor) -> None:

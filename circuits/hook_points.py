@@ -129,12 +129,13 @@ class HookPoint(nn.Module):
     def remove_hooks(
         self, dir: Literal["fwd", "bwd", "both"] = "both", *, including_permanent: bool = False
     ) -> None:
-        """Detach the hooks of this point, of one direction or both; its `ctx` stays."""
+        """Detach the hooks of this point, of one direction or both; its `ctx` stays, and so do
+        hooks of a run, which go when it ends."""
         if dir not in ("fwd", "bwd", "both"):
             raise ValueError(f"dir must be 'fwd', 'bwd' or 'both', got {dir!r}")
         for hooks, own in ((self.fwd, "fwd"), (self.bwd, "bwd")):
             for hook in tuple(hooks) if dir in (own, "both") else ():
-                if including_permanent or not hook.permanent:
+                if hook.run is None and (including_permanent or not hook.permanent):
                     _detach(hooks, hook)
 
 

@@ -73,8 +73,8 @@ class Hooked(nn.Module):
         direction: Literal["fwd", "bwd", "both"] = "both",
         including_permanent: bool = False,
     ) -> None:
-        """Detach all hooks that are not permanent (or all), whoever attached them, and empty the
-        `ctx` of every point."""
+        """Detach all of the model's hooks that are not permanent (or all), whoever attached them,
+        and empty the `ctx` of every point. Hooks of runs in progress stay until these end."""
         for point in self.hook_dict.values():
             point.remove_hooks(direction, including_permanent=including_permanent)
             if clear_contexts:
@@ -90,6 +90,13 @@ class Hooked(nn.Module):
         and only these are gone."""
         with attached([*self._places("fwd", fwd_hooks), *self._places("bwd", bwd_hooks)]):
             yield self
+
+    @contextmanager
+    def for_one_run(self, fwd_hooks: Sequence[tuple[Names, HookFn]]) -> Iterator[None]:
+        """Within the `with` this thread is in a run of its own, which these hooks hear alone: for
+        our own runs, which other threads and other runs must not notice."""
+        with one_run() as run, attached(self._places("fwd", fwd_hooks, run)):
+            yield
 
     def _places(
         self, dir: str, hooks: Sequence[tuple[Names, HookFn]], run: object | None = None

@@ -4,6 +4,7 @@ An experiment is a Cell, the edits of one run (edits.py, whose names are also fo
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,16 +28,33 @@ from circuits.edits import (
     steer,
     zeros,
 )
+from circuits.hooks import HookPoint
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
 
-__all__ = ["MEMORY", "Cell", "Edit", "Metric", "as_hooks", "edit", "frozen_patterns", "means",
-           "resampled", "run_cells", "steer", "sweep", "zeros"]  # fmt: skip
+__all__ = ["MEMORY", "Cell", "Edit", "Metric", "as_hooks", "edit", "frozen_patterns", "judged",
+           "means", "resampled", "run_cells", "steer", "sweep", "zeros"]  # fmt: skip
 
-Metric = Callable[[Float[Tensor, "batch ..."]], Float[Tensor, " batch"]]
-"""Logits -> one number for each example: of all positions [batch pos d_vocab], or where `at` says,
-[batch d_vocab]."""
+Metric = Callable[[Float[Tensor, "batch ..."]], Float[Tensor, "*batch"]]
+"""Logits -> one number for each example, or one for the whole batch, as TransformerLens's metrics
+give it: of all positions [batch pos d_vocab], or where `at` says, [batch d_vocab]."""
 MEMORY = 2**30
+
+
+def judged(
+    metric: Metric, logits: Float[Tensor, "batch ..."], run: str | None = None
+) -> Float[Tensor, " example"]:
+    """What a metric says of a run: a number for each example, or one alone for the batch. This is
+    the one place that knows both forms: all else finds an axis of examples. ValueError for anything
+    else, and where the `run` is named, for numbers that are not finite."""
+    values, batch = metric(logits), len(logits)
+    got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if got not in ([batch], [], [1]):
+        raise ValueError(f"the metric must give one number for each of {batch} examples, a tensor "
+                         f"[{batch}], or one for all, a tensor []; it gives {got}")  # fmt: skip
+    if run is not None and not values.isfinite().all():
+        raise ValueError(f"of {run} the metric gives {values.tolist()}: it must be finite")
+    return values.reshape(-1)
 
 
 def sweep(
@@ -48,8 +66,9 @@ def sweep(
     at: int | Int[Tensor, " batch"] | None = None,
     memory: int = MEMORY,
     progress: Callable[[int], Any] = lambda done: None,
-) -> Float[Tensor, "cell batch"]:
-    """The metric of each experiment for each example: what one run with its edits would give.
+) -> Float[Tensor, "cell example"]:
+    """The metric of each experiment for each example, or [cell 1] of a metric that gives one number
+    for the batch: what one run with its edits would give.
 
     What lies before the first layer and position that an experiment edits is not run again (see
     batches.py), experiments that begin alike run as one batch, and logits are made only `at` the
@@ -57,7 +76,7 @@ def sweep(
     `memory` bounds the bytes of activations of a batch by an estimate from above; `progress` is
     told how many experiments are done. In a process group each process runs its share and all get
     the results. Gradients are not kept. ValueError, before any of them runs, for a metric that does
-    not give one finite number for each example, and for values that do not fit the run.
+    not give finite numbers (see `judged`), and for values that do not fit the run.
 
     Hooks that are attached stay in force, and see experiments from their first layer on; while
     there are any, at all positions, so that they find each where they know it. So do experiments
@@ -70,12 +89,13 @@ def sweep(
     if not model.cfg.causal or any(point.listening for point in model.hook_dict.values()):
         starts = [Start(layer, 0) for layer, _ in starts]
     by_position = any(pos for _, pos in starts)
-    sizes = Sizes(model, tokens, where is None, by_position)
+    names = {one.name for cell in cells for one in cell}
+    sizes = Sizes(model, tokens, where is None, by_position, names)
     with torch.no_grad():
         clean = begun(model, tokens, by_position)
         logits = _logits(model, clean.streams[-1], where)
-        base = _checked(metric(logits), len(tokens))
-        results = base.new_zeros(len(cells), len(tokens))
+        base = judged(metric, logits, "the run without edits")
+        results = base.new_zeros(len(cells), len(base))
         mine = range(distributed.rank(), len(cells), distributed.world())
         late = [i for i in mine if not cells[i] or _comes_after(starts[i], where)]
         results[late] = base
@@ -102,20 +122,28 @@ def run_cells(
     wanted = model.hook_names(list(names))
     check_values(model, cells, tokens)
     starts = [Start(start(model, cell).layer, 0) for cell in cells]
-    sizes = Sizes(model, tokens, every=False)
+    heard = [*wanted, *(one.name for cell in cells for one in cell)]
+    sizes = Sizes(model, tokens, every=False, names=heard)
     with torch.no_grad():
         clean = begun(model, tokens, by_position=False)
         _, own = model.run_with_cache(tokens, None, names_filter=wanted)
         seen = {name: [own[name]] * len(cells) for name in wanted}
         for begin, numbers in batches(starts, range(len(cells)), sizes, memory):
             rows = clean.copies(len(numbers), begin)
-            with edited(model, [cells[number] for number in numbers]):
-                _, run = model.run_with_cache(**rows, return_type=None, names_filter=wanted)
+            run: dict[str, Tensor] = {}
+            keep = [(name, partial(_keep, run)) for name in wanted]
+            with edited(model, [cells[number] for number in numbers], then=keep):
+                model(**rows, return_type=None)
             for name, values in run.items():
                 for number, one in zip(numbers, values.chunk(len(numbers)), strict=True):
                     seen[name][number] = one
     whole = {name: torch.cat(values) for name, values in seen.items()}
     return Cache(whole, own.n_layers, dict.fromkeys(model.hook_dict, False), wanted, model)
+
+
+def _keep(run: dict[str, Tensor], activation: Tensor, hook: HookPoint) -> None:
+    """Note what a run has at a hook point; ln1 passes again for each listened q/k/v_input."""
+    run.setdefault(hook.name, activation.clone())
 
 
 def _run(
@@ -126,7 +154,7 @@ def _run(
     metric: Metric,
     where: Int[Tensor, " batch"] | None,
     base: Tensor,
-) -> Float[Tensor, "cell batch"]:
+) -> Float[Tensor, "cell example"]:
     """The metric of several experiments in one batch; `base` has the logits of the clean run, which
     are theirs too before the position where they begin."""
     n, batch = len(cells), len(clean.tokens)
@@ -135,9 +163,10 @@ def _run(
         resid = model(**clean.copies(n, begin), stop_at_layer=model.cfg.n_layers)
         logits = _logits(model, resid, here).unflatten(0, (n, batch))
     if where is None:
-        return torch.stack([metric(torch.cat([base[:, : begin.pos], one], 1)) for one in logits])
+        before = base[:, : begin.pos]
+        return torch.stack([judged(metric, torch.cat([before, one], 1)) for one in logits])
     changed = (where >= begin.pos)[:, None]
-    return torch.stack([metric(torch.where(changed, one, base)) for one in logits])
+    return torch.stack([judged(metric, torch.where(changed, one, base)) for one in logits])
 
 
 def _logits(
@@ -172,15 +201,3 @@ def _places(at: Any, tokens: Tensor) -> Int[Tensor, " batch"] | None:
 def _comes_after(begin: Start, where: Int[Tensor, " batch"] | None) -> bool:
     """True if an experiment begins only after what the metric looks at."""
     return where is not None and bool((where < begin.pos).all())
-
-
-def _checked(values: Any, batch: int) -> Float[Tensor, " batch"]:
-    """What a metric gives of the clean run; ValueError if it is not one number for each example."""
-    got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-    if got != [batch]:
-        raise ValueError(f"the metric must give one number for each of {batch} examples, a tensor "
-                         f"[{batch}]; of the run without edits it gives {got}")  # fmt: skip
-    if not values.isfinite().all():
-        raise ValueError(f"of the run without edits the metric gives {values.tolist()}: it must be "
-                         f"finite")  # fmt: skip
-    return values

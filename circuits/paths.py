@@ -31,6 +31,7 @@ from circuits.parts import Parts
 from circuits.stream import Stream
 
 By = Literal["order", "start", "layers", "path"]
+MEMORY = 2**30
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,15 @@ def grouped(
     *,
     end: str = "logits",
     heads: Sequence[AnyHead] | None = None,
+    memory: int = MEMORY,
 ) -> Parts:
     """The sum of all paths to `end`, [group batch pos read], in groups: by "order" (how many heads
     they pass), by "start", by the "layers" whose heads they pass, or each "path" alone.
 
     They sum to what the end really reads. With `heads`, only paths are taken whose heads are all
     among these, and the remainder is what the other heads carry. Groups are carried up together, a
-    layer at a time: none but "path" is ever listed path by path.
+    layer at a time: none but "path" is ever listed path by path. ValueError before more than
+    `memory` bytes are held, by an estimate from above.
     """
     _check_end(model, end)
     every = components.every_head(model.cfg)
@@ -134,11 +137,13 @@ def grouped(
         layer = [head for head in chosen if 2 * head.layer + 1 == depth]
         teams = [[head] for head in layer] if by == "path" else [layer] if layer else []
         before = dict(streams)
+        _check_fits(model, cache, len(before) * (1 + len(teams)), end, memory)
         for team in teams:
             moved = carried(model, cache, torch.stack([*before.values()]), team)
             _add(streams, [grouping.then(key, team[0]) for key in before], moved)
         entered = [name for name, at in begin.items() if at == depth]
         _add(streams, map(grouping.first, entered), [source(model, cache, s) for s in entered])
+    _check_fits(model, cache, len(streams), end, memory)
     arriving = arrived(model, cache, torch.stack([*streams.values()]), end)
     read = dict(zip(streams, arriving, strict=True))
     apart = aside(model, end)
@@ -150,6 +155,21 @@ def grouped(
 def _check_end(model: GPT, end: str) -> None:
     if end != "logits" and not end.startswith("MLP"):
         reader(model, end)
+
+
+def _check_fits(model: GPT, cache: Cache, groups: int, end: str, memory: int) -> None:
+    """ValueError if so many groups take more bytes: each as a stream, and what a norm makes of it,
+    and as what the end reads."""
+    batch, n, width = cache["embed"].shape
+    cfg, W = model.cfg, model.W_U
+    read = W.shape[1] if end == "logits" else cfg.d_mlp if end.startswith("MLP") else cfg.d_head
+    needed = groups * batch * n * (6 * width + 3 * (read or 0)) * W.element_size()
+    if needed > memory:
+        raise ValueError(
+            f"{groups} groups of paths to {end} want {needed / 2**30:.1f} GiB, and memory="
+            f"{memory / 2**30:.1f} GiB: group them by order, start or layers, take some heads= or "
+            f"fewer examples, allow more memory=, or go through paths.all with paths.value"
+        )
 
 
 def _check(model: GPT, path: Path) -> None:

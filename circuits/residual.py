@@ -190,7 +190,7 @@ def _direction(
 def _ids(model: GPT, cache: Cache, token: Token) -> Int[Tensor, "*batch_pos"]:
     ids = torch.as_tensor(model.to_single_token(token) if isinstance(token, str) else token)
     shape, d_vocab = cache["embed"].shape[:2], model.W_U.shape[1]
-    if ids.shape not in ((), shape) or ids.is_floating_point():
+    if ids.shape not in ((), shape) or ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(f"wanted one token, or one for each of {list(shape)}, got {ids.dtype} "
                          f"{list(ids.shape)}")  # fmt: skip
     if not ((ids >= 0) & (ids < d_vocab)).all():

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuits.hooks import HookFn, HookPoint
-from circuits.interventions import Metric
+from circuits.interventions import Metric, judged
 from circuits.model import GPT
 from circuits.stream import logits_at
 
@@ -21,9 +21,9 @@ def slopes(
     hooks: Sequence[tuple[str, HookFn]] = (),
 ) -> dict[str, Tensor]:
     """d metric / d activation at some hook points, by full name, each of its activation's shape:
-    the slope of an example's own metric, whatever the caller's grad mode. `metric` gets logits
-    [batch d_vocab] of the position `at`; `hooks` are attached for this run, before the slopes are
-    taken. No weight's gradient is touched.
+    the slope of an example's own metric, or of the batch's, whatever the caller's grad mode.
+    `metric` gets logits [batch d_vocab] of the position `at`; `hooks` are attached for this run,
+    before the slopes are taken. No weight's gradient is touched.
     """
     probes: dict[str, Tensor] = {}
 
@@ -32,8 +32,8 @@ def slopes(
         return activation + probes[hook.name]
 
     probing: list[tuple[str, HookFn]] = [(name, probe) for name in names]
-    with torch.enable_grad(), model.hooks([*hooks, *probing]):
+    with torch.enable_grad(), model.for_one_run([*hooks, *probing]):
         resid = model(tokens, stop_at_layer=model.cfg.n_layers)
-        total = metric(logits_at(model, resid, at)).sum()
+        total = judged(metric, logits_at(model, resid, at)).sum()
         found = torch.autograd.grad(total, [probes[name] for name in names])
     return dict(zip(names, found, strict=True))

@@ -145,9 +145,14 @@ class Speaks(nn.Module):
         generator = torch.Generator().manual_seed(seed)
 
         def choose(logits: Logits) -> Int[Tensor, " batch"]:
+            most = logits.double().amax(-1, keepdim=True)
+            if not most.isfinite().all():
+                raise ValueError("the model gives logits that are not finite: there is no next "
+                                 "token to choose")  # fmt: skip
             if temperature == 0 or not do_sample:
                 return logits.argmax(-1)
-            p = likeliest(logits.double() / temperature, top_k, top_p).softmax(-1).cpu()
+            below = (logits.double() - most) / temperature  # 0 at most, however small that is
+            p = likeliest(below, top_k, top_p).softmax(-1).cpu()
             return torch.multinomial(p, 1, generator=generator)[:, 0].to(logits.device)
 
         ends = self._ends(eos_token_id) if stop_at_eos else []

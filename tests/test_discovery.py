@@ -1,5 +1,7 @@
 """Edges: the run of a circuit, effects of edges, and their estimates by gradients."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -109,9 +111,13 @@ def test_an_estimate_is_the_slope_of_the_effect():
     model = tiny(**WITH_MLPS)
     task = task_of(model)
     estimate, whole = discovery.eap(task), discovery.edges(model)
-    near = task_of(model)  # whose corrupted run is a thousandth as far
-    vars(near)["there"] = task.here + 1e-4 * (task.there - task.here)
-    effect = discovery.exact(near)
+
+    class Near(discovery.Task):
+        """Its corrupted run is a ten-thousandth as far."""
+
+        there: Any = property(lambda self: task.here + 1e-4 * (task.there - task.here))
+
+    effect = discovery.exact(Near(model, CLEAN, CORRUPTED, task.metric))
     assert np.allclose(estimate.where(whole), effect * 1e4, atol=1e-3, equal_nan=True)
 
 
@@ -159,13 +165,39 @@ def test_the_callers_grad_mode_and_weights_are_left_alone():
     assert not any(point.listening for point in model.hook_dict.values())
 
 
+def test_a_task_notices_that_weights_have_changed():
+    model = tiny(**WITH_MLPS)
+    task = task_of(model)
+    before = task.clean_value, task.cut_value, discovery.exact(task), discovery.eap(task)
+    with torch.no_grad():
+        model.blocks[0].attn.W_V.mul_(-2)
+    new = task_of(model)
+    after = new.clean_value, new.cut_value, discovery.exact(new), discovery.eap(new)
+    found = task.clean_value, task.cut_value, discovery.exact(task), discovery.eap(task)
+    for old, one, wanted in zip(before, found, after, strict=True):
+        assert one.equals(wanted) and not one.equals(old)
+    assert task.here is task.here  # kept while nothing changes
+
+
+def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
+    each, whole = (task_of(tiny(**SMALL), metric=one)
+                   for one in (METRIC, lambda logits: METRIC(logits).mean()))  # fmt: skip
+    for call in (discovery.exact, discovery.eap, lambda task: discovery.eap_ig(task, 2)):
+        found = call(whole)
+        assert found.sizes["example"] == 1
+        assert np.allclose(found[..., 0], call(each).mean("example", skipna=False), equal_nan=True)
+    kept = discovery.top(discovery.exact(whole), 9)
+    assert np.isclose(discovery.faithfulness(whole, kept), discovery.faithfulness(each, kept))
+    assert discovery.acdc(whole, 0.1).equals(discovery.acdc(each, 0.1))
+
+
 def test_what_cannot_be_asked_is_refused_in_words():
     model = tiny(**SMALL)
     with pytest.raises(ValueError, match=r"\[3, 6\] and corrupted tokens \[3, 5\]"):
         discovery.Task(model, CLEAN, CORRUPTED[:, :5], METRIC)
-    with pytest.raises(ValueError, match="one finite number for each of 3 examples"):
+    with pytest.raises(ValueError, match="one number for each of 3 examples"):
         task_of(model, metric=lambda logits: logits.mean().expand(2))
-    with pytest.raises(ValueError, match="on the clean run it is"):
+    with pytest.raises(ValueError, match="of the clean run the metric gives"):
         task_of(model, metric=lambda logits: logits[:, 0] / 0)
     with pytest.raises(ValueError, match="without layers"):
         task_of(tiny(n_layers=0))
@@ -177,3 +209,8 @@ def test_what_cannot_be_asked_is_refused_in_words():
         discovery.eap_ig(task_of(model), 0)
     with pytest.raises(ValueError, match="wanted 99 of 42 edges"):
         discovery.top(discovery.eap(task_of(model)), 99)
+    scores = discovery.eap(task_of(model))
+    broken = scores.where((scores.sender != "L0H0") | (scores.receiver != "logits"))
+    for choose in (discovery.top, discovery.greedy):
+        with pytest.raises(ValueError, match="3 of the scores of edges are NaN"):
+            choose(broken, 5)

@@ -28,6 +28,12 @@ def test_the_likeliest_token_is_said_by_all_that_leave_no_other():
         assert model.generate(TOKENS, 6, **how).equal(greedy)
 
 
+def test_at_any_temperature_above_0_however_small_there_is_a_likeliest_token():
+    model = tiny()
+    said = model.generate(TOKENS, 3, temperature=1e-320)
+    assert said.equal(model.generate(TOKENS, 3, temperature=0.0))
+
+
 def test_top_p_keeps_the_fewest_that_reach_it_and_top_k_so_many():
     p = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
 

@@ -278,10 +278,16 @@ def a_hook_may_detach_itself(model, tokens):
 
 
 @row
-def a_hook_that_was_detached_before_its_turn_counts_as_never_called(model, tokens):
-    with pytest.raises(ValueError, match=r"a hook was never called.*hook_resid_post"):
-        model.run_with_hooks(tokens, fwd_hooks=[
-            (EMBED, lambda x, hook: model.reset_hooks()), (LATE, times(2))])  # fmt: skip
+def a_hook_that_detaches_all_hooks_leaves_those_of_runs_in_progress(model, tokens):
+    def reset(activation, hook):
+        model.reset_hooks(including_permanent=True)
+
+    wanted, cache = model.run_with_cache(tokens)
+    model.add_hook(EMBED, reset)
+    logits, kept = model.run_with_cache(tokens)
+    assert logits.equal(wanted) and kept.keys() == cache.keys()
+    doubled = model.run_with_hooks(tokens, fwd_hooks=[(LATE, times(2))])
+    assert doubled.equal(model.run_with_hooks(tokens, fwd_hooks=[(EMBED, reset), (LATE, times(2))]))
 
 
 # backward

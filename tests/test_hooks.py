@@ -177,3 +177,15 @@ def test_layer_and_ctx_are_there_for_hooks():
     assert point.ctx == {}
     with pytest.raises(ValueError, match="'hook_embed' is not in a block"):
         model.hook_dict["hook_embed"].layer()
+
+
+@pytest.mark.parametrize("what", ["W_Q", "W_K"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_broken_head_shows_whoever_listens(what, dtype):
+    """NaN in Q or K is NaN in the logits, fused or not, at any length of a vector of the CPU."""
+    model = tiny(dtype=dtype, n_ctx=40)
+    getattr(model.blocks[1].attn, what).data[0] = torch.nan
+    for pos in (1, 2, 7, 8, 11, 15, 16, 17, 20, 33):
+        tokens = tiny_tokens(pos=pos)
+        assert model(tokens).isnan().all(), pos
+        assert model.run_with_cache(tokens)[0].isnan().all(), pos

@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray
 
-from analyses import in_context, prompts
+from analyses import ablation, in_context, induction, losses, prompts, recording
 from circuits import GPT, ground_truth
+from tests.benchmarks.bench_model import peak_mebibytes
+from tests.conftest import tiny, tiny_tokens
+
+TOKENS = tiny_tokens(batch=8)
 
 
 def test_the_slope_of_a_loss_that_falls_with_the_log_of_the_index_is_that_fall():
@@ -31,3 +36,18 @@ def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms
     assert abs(float(untrained)) < 0.1
     whole = model(rows, return_type="loss", loss_per_token=True)
     assert loss.values == pytest.approx(whole.numpy())
+
+
+@pytest.mark.parametrize("call", [
+    lambda m: induction.loss_by_position(m, 3, batch=8),
+    lambda m: in_context.loss_by_index(m, TOKENS),
+    lambda m: recording.losses(m, TOKENS),
+    lambda m: ablation.of_heads(m, TOKENS)])  # fmt: skip
+def test_losses_over_a_large_vocabulary_are_taken_in_pieces(call, monkeypatch):
+    model = tiny(d_vocab=2**14, n_layers=1, dtype=torch.float32)
+    whole = np.asarray(call(model))
+    monkeypatch.setattr(losses, "LOGITS", 7 * 2**14)
+    found = []
+    held = peak_mebibytes(lambda: found.append(np.asarray(call(model))))
+    assert held < 2.5  # MiB: logits of one row thrice are 1.3, and those of all rows 10
+    np.testing.assert_allclose(found[0], whole, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,7 @@
 """Many experiments together give the numbers of one run each, and do what their names say."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from circuits import GPT, batches, interventions
 from circuits.batches import Sizes
 from circuits.edits import edited
-from circuits.interventions import as_hooks, edit, sweep
+from circuits.interventions import Edit, as_hooks, edit, sweep
+from tests.benchmarks.bench_model import peak_mebibytes
 from tests.conftest import tiny, tiny_tokens
 
 TOKENS, OTHER = tiny_tokens(batch=4, pos=9), tiny_tokens(batch=4, pos=9, seed=5)
@@ -182,6 +184,25 @@ def test_hooks_that_are_attached_stay_in_force_at_their_positions():
     assert not torch.allclose(seen, sweep(model, TOKENS, cells, metric))
 
 
+@pytest.mark.parametrize("fields", [
+    {"n_heads": 8}, {"n_heads": 16, "positional_embedding_type": "shortformer", "n_layers": 2},
+    {"n_heads": 4, "d_mlp": 256, "act_fn": "solu_ln"}])  # fmt: skip
+@pytest.mark.parametrize("points", ["hook_?_input", "attn.hook_result", "mlp.hook_post"])
+def test_a_sweep_holds_no_more_than_its_bound(fields, points):
+    """Also where edits sit at inputs and results of single heads, which nobody makes otherwise."""
+    model = tiny(dtype=torch.float32, **{"d_model": 64, "d_head": 8, "n_ctx": 32, **fields})
+    if "mlp" in points and model.cfg.attn_only:
+        return
+    tokens, values = tiny_tokens(batch=4, pos=24), torch.zeros(())
+    names = model.hook_names(f"blocks.*.{points}")
+    cells = [[Edit(name, values, add=True)] for name in names for _ in range(48)]
+    for memory in (8 * 2**20, 20 * 2**20):
+        how = {"at": -1, "memory": memory}
+        held = peak_mebibytes(partial(sweep, model, tokens, cells, metric, **how))
+        assert held <= memory / 2**20, memory
+    assert held > memory / 2**20 / 4  # nor much less
+
+
 def test_the_bound_on_memory_bounds_the_batch():
     model = tiny()
     _, source = caches(model)
@@ -193,11 +214,11 @@ def test_the_bound_on_memory_bounds_the_batch():
     assert sizes[-1] == 5
 
 
-def test_a_metric_that_is_not_a_number_for_each_example_is_refused_before_anything_runs():
+def test_a_metric_that_is_no_number_of_examples_or_the_batch_is_refused_before_anything_runs():
     model, done = tiny(), []
     _, source = caches(model)
     for bad, words in [
-        (lambda logits: metric(logits).mean(), r"a tensor \[4\]; of the run without edits .* \[\]"),
+        (lambda logits: metric(logits)[:3], r"a tensor \[4\], or one for all, .* gives \[3\]"),
         (lambda logits: logits, r"gives \[4, 9, 29\]"),
         (lambda logits: 1.0, "gives float"),
         (lambda logits: metric(logits) * torch.nan, "must be finite"),

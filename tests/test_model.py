@@ -234,3 +234,19 @@ def test_a_model_can_be_copied_and_pickled():
         assert again(tokens).equal(model(tokens))
         with again.hooks([("blocks.0.attn.hook_z", lambda z, hook: z * 0)]):
             assert not again(tokens).equal(model(tokens))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_gradients_of_examples_are_taken_at_once_by_vmap():
+    model, tokens = tiny(), tiny_tokens()
+    weights = dict(model.named_parameters())
+
+    def loss(weights, row):
+        return torch.func.functional_call(model, weights, (row[None], "loss"))
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, tokens)
+    for number, row in enumerate(tokens):
+        one = torch.func.grad(loss)(weights, row)
+        assert all(torch.allclose(found[name][number], one[name]) for name in one)
+    logits = torch.func.vmap(lambda row: model(row[None])[0])(tokens)
+    assert torch.allclose(logits, model(tokens))

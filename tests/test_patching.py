@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import metrics, patching, prompts
+from analyses import ablation, attribution, idealised, metrics, patching, prompts
+from analyses.path_patching import path_patching
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit
 from tests.conftest import tiny, tiny_tokens
@@ -54,6 +55,28 @@ def test_metrics_are_what_they_are_called():
     ]:  # fmt: skip
         assert torch.allclose(metric(logits), expected) and metric(last).equal(metric(logits))
     assert torch.allclose(metrics.divergence(last)(last), torch.zeros(4).double(), atol=1e-12)
+
+
+def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
+    model = tiny()
+    clean, source = cache_of(model, TOKENS), cache_of(model, OTHER)
+    edges = {"senders": ["L0H0"], "receivers": ["L1H1.K", "logits"]}
+    for call in (
+        lambda metric: patching.heads(model, TOKENS, source, metric, at=-1),
+        lambda metric: patching.positions(model, TOKENS, source, metric),
+        lambda metric: attribution.heads(model, TOKENS, source, metric),
+        lambda metric: attribution.positions(model, TOKENS, source, metric),
+        lambda metric: path_patching(model, TOKENS, clean, source, metric, **edges),
+        lambda metric: ablation.ablated(model, TOKENS, ["L0H1", "embed"], metric=metric),
+        lambda metric: idealised.substituted(model, TOKENS, ["L0H1"], metric=metric),
+    ):
+        each = call(METRIC)
+        for whole in (call(lambda x: METRIC(x).mean()), call(lambda x: METRIC(x).mean()[None])):
+            assert whole.dims == each.dims and whole.sizes["example"] == 1
+            assert np.allclose(whole.isel(example=0), each.mean("example"))
+            assert np.allclose(whole.base.isel(example=0), each.base.mean("example"))
+    with pytest.raises(ValueError, match="at least two examples, got 1"):
+        patching.summary(patching.heads(model, TOKENS, source, lambda x: METRIC(x).mean()))
 
 
 def induction_task():
@@ -108,7 +131,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="no layers"):
         patching.heads(tiny(n_layers=0), TOKENS, cache_of(tiny(n_layers=0), OTHER), METRIC)
     with pytest.raises(ValueError, match="one number for each of 4 examples"):
-        patching.heads(model, TOKENS, cache_of(model, OTHER), lambda x: METRIC(x).mean())
+        patching.heads(model, TOKENS, cache_of(model, OTHER), lambda x: METRIC(x)[:3])
     with torch.no_grad():
         _, few = model.run_with_cache(OTHER, names_filter=["hook_embed", "blocks.*.hook_resid_p*"])
     with pytest.raises(KeyError, match="hook_z' is not in the cache; names_filter left it out"):

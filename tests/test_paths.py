@@ -1,12 +1,14 @@
 """Paths sum to what is read, scores to the scores, and each path is what it is said to be."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from circuits import algebra, ground_truth, paths, scores
 from circuits.paths import Path
+from tests.benchmarks.bench_model import peak_mebibytes
 from tests.conftest import tiny, tiny_tokens
 
 
@@ -62,6 +64,25 @@ def test_orders_are_the_sums_of_their_paths():
     layers = paths.grouped(model, cache, "layers")
     assert torch.allclose(layers["L0"] + layers["L1"] + layers["L2"], orders["order 1"])
     assert torch.allclose(layers["L0 L1 L2"], orders["order 3"])
+
+
+@pytest.mark.parametrize("by", ["order", "start", "layers", "path"])
+@pytest.mark.parametrize("end", ["logits", "L2H1.K"])
+def test_groups_are_held_within_their_bound_or_refused(by, end):
+    model = tiny(n_layers=3, n_heads=4, normalization_type="LN", dtype=torch.float32)
+    _, cache = model.run_with_cache(tiny_tokens(batch=8, pos=16))
+    refused = 0
+    for memory in (2**n for n in range(14, 30)):
+        with torch.no_grad():
+            try:
+                how = {"end": end, "memory": memory}
+                held = peak_mebibytes(partial(paths.grouped, model, cache, by, **how))
+            except ValueError as error:
+                assert "groups of paths" in str(error)
+                refused += 1
+                continue
+        break
+    assert refused and held < memory / 2**20
 
 
 def test_the_number_of_paths_is_that_of_ways_through_the_heads():

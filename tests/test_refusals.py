@@ -1,12 +1,13 @@
-"""What the circuit algebra refuses, and that it says what came, what was wanted and what exists."""
+"""What the algebra and analyses refuse, and that it says what came, was wanted and exists."""
 
 import copy
+import math
 import re
 
 import pytest
 import torch
 
-from analyses import importance
+from analyses import attention, bandwidth, discovery, importance, metrics, patterns, prompts
 from circuits import FactoredMatrix, algebra, composition, paths, residual, scores
 from circuits.paths import Path
 from circuits.stream import same_run
@@ -29,6 +30,10 @@ with torch.no_grad():
     INFINITE.blocks[0].attn.b_Q[2, 1] = torch.nan
 _, SLICED = MODEL.run_with_cache(TOKENS, pos_slice=slice(2, 5))
 _, BROKEN_CACHE = BROKEN.run_with_cache(TOKENS)
+NO_TOKEN = tiny()
+with torch.no_grad():
+    NO_TOKEN.unembed.W_U[0, 3] = torch.nan
+SEVEN = torch.tensor([0, 7, 2])
 SQUARE = FactoredMatrix(torch.ones(4, 2), torch.ones(2, 4))
 
 
@@ -126,6 +131,29 @@ CASES = [
     (lambda: SQUARE * torch.ones(4, 4), "for products of matrices there is @"),
     (lambda: SQUARE + FactoredMatrix(torch.ones(3, 2), torch.ones(2, 4)), "cannot add [4, 4] and"),
     (lambda: SQUARE[:2].trace(), "trace wants a square product, got [2, 4]"),
+    # analyses
+    (lambda: prompts.repeated(MODEL, 0), "BOS and 2 times 0 tokens"),
+    (lambda: prompts.repeated(MODEL, 3, batch=0), "batch=0: wanted is at least one row of tokens"),
+    (lambda: prompts.random_tokens(MODEL, 3, batch=-1), "batch=-1: wanted is at least one row"),
+    (lambda: discovery.induction_task(MODEL, 3, batch=0), "batch=0: wanted is at least one row"),
+    (lambda: discovery.acdc(discovery.induction_task(MODEL, 3), math.nan),
+     "an edge is kept if it costs at least the threshold, got nan"),
+    (lambda: residual.logit_attribution(MODEL, CACHE, token=True), "wanted one token, or one for"),
+    (lambda: attention.taxonomy(BROKEN), "scores of ['L1H2', 'L2H0', 'L2H1', 'L2H2'] are NaN"),
+    (lambda: bandwidth.spectra(NO_TOKEN), "W_E or W_U has no variance over tokens, or holds"),
+    (lambda: bandwidth.joint_share(NO_TOKEN), "W_E or W_U has no variance over tokens, or holds"),
+    (lambda: NO_TOKEN.generate(TOKENS, 1), "logits that are not finite"),
+    (lambda: NO_TOKEN.generate(TOKENS, 1, do_sample=False), "logits that are not finite"),
+    (lambda: patterns.fixed_offset(tiny(n_layers=0), TOKENS[:, :1]), "at least 2 tokens, got [3,"),
+    (lambda: patterns.entropy(MODEL, TOKENS[:, :1]), "at least 2 tokens, got [3, 1]"),
+    (lambda: patterns.moved_from_first(MODEL, TOKENS[:, :1]), "at least 2 tokens, got [3, 1]"),
+    *((lambda metric=metric: metric(torch.zeros(3, 5)),
+       "the metric is of token 7, and there are logits of tokens 0 to 4")
+      for metric in (metrics.loss(SEVEN), metrics.probability(SEVEN),
+                     metrics.logit_difference(SEVEN % 5, SEVEN))),
+    (lambda: metrics.mean_loss(SEVEN[None])(torch.zeros(1, 3, 5)), "the metric is of token 7"),
+    (lambda: metrics.loss(SEVEN - 8), "tokens are counted from 0, got -8"),
+    (lambda: paths.grouped(MODEL, CACHE, "path", memory=2**16), "groups of paths to logits want"),
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ FLOORS = {
                  "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
                  "sharded", "snapshots", "loss", "training", "hooked_transformer"],
-    "analyses": ["labelled", "prompts", "passages", "masks", "attention", "patterns",
+    "analyses": ["labelled", "losses", "prompts", "passages", "masks", "attention", "patterns",
                  "long_context", "induction", "copying", "detectors",
                  "logit_effects", "skip_trigrams", "composition", "bandwidth", "expansion",
                  "importance", "metrics", "patching", "path_patching", "attribution", "discovery",
@@ -114,6 +114,16 @@ def test_a_door_imports_what_is_behind_it_and_only_inside_functions(door):
     reached = {name.split(".")[0] for name in imports_in(ast.Module(outside, []))}
     assert not reached & {"transformer_lens", "transformers", "huggingface_hub"}
     assert DOORS[door] <= {n.split(".")[0] for n in imports_in(tree)}
+
+
+def test_our_own_runs_attach_hooks_for_themselves_alone():
+    """`hooks` and `add_hook` are the user's: every thread hears them."""
+    for path in MODULES:
+        if path.stem in ("hooks", "hooking", "hook_points"):
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if type(node) is ast.Call]
+        called = {call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
+        assert not called & {"hooks", "add_hook", "register_forward_hook"}, path
 
 
 def public_functions():

@@ -42,7 +42,7 @@ def exact(task: Task, **how: Any) -> DataArray:
         moved = change[sender] if head is None else change[sender][:, :, None]
         cells.append([Edit(name, moved, head=head, add=True)])
     values = sweep(task.model, task.clean, cells, task.metric, at=task.at, **how)
-    scores = np.full((*there_are.shape, len(task.clean)), np.nan)
+    scores = np.full((*there_are.shape, values.shape[1]), np.nan)
     scores[there_are] = to_numpy(values) - task.clean_value.values
     return graph.on_edges(task.model, scores, "effect", "example", long_name="effect of the edge")
 
@@ -106,6 +106,8 @@ def _writing(sender: str) -> str:
 
 def _estimate(task: Task, slope: Slopes, words: str) -> DataArray:
     values = einsum(task.there - task.here, slope, "s b p d, r b p d -> s r b")
+    if len(task.clean_value) < len(task.clean):  # one metric for the batch
+        values = values.sum(-1, keepdim=True)
     there_are = task.edges.values[..., None]
     scores = np.where(there_are, to_numpy(values), np.nan)
     return graph.on_edges(task.model, scores, "effect", "example", long_name=words)

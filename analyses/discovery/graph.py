@@ -8,6 +8,7 @@ stream and are nobody's edge. A circuit is a set of edges, a boolean DataArray (
 https://arxiv.org/abs/2304.14997)
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,6 +47,24 @@ def edges(model: GPT) -> DataArray:
     depth = {name: components.depth(model.cfg, name) for name in senders(model) + receivers(model)}
     there = [[depth[a] < depth[b] for b in receivers(model)] for a in senders(model)]
     return on_edges(model, np.array(there), "edges")
+
+
+def by_name(scores: DataArray) -> DataArray:
+    """Which edges there are in scores of edges, (sender, receiver): a name can be read by names of
+    later layers, and by the MLP of its own."""
+    depths = [np.array([_depth(str(name)) for name in scores[dim].values])
+              for dim in ("sender", "receiver")]  # fmt: skip
+    there = np.less.outer(*depths)
+    coords = {dim: scores[dim].values for dim in ("sender", "receiver")}
+    return DataArray(there, coords, ("sender", "receiver"))
+
+
+def _depth(name: str) -> float:
+    """components.depth, without a config."""
+    if name in ("embed", "pos", "logits"):
+        return np.inf if name == "logits" else 0.0
+    layer = int(re.findall(r"\d+", name)[0])
+    return 2.0 * layer + (2 if name.startswith("MLP") else 1)
 
 
 def circuit(model: GPT, chosen: Iterable[Edge]) -> DataArray:

@@ -11,12 +11,14 @@ import numpy as np
 from xarray import DataArray
 
 from analyses import metrics
+from analyses.discovery import graph
 from analyses.discovery.task import Task
 from circuits.interventions import Metric
 
 
 def top(scores: DataArray, n: int) -> DataArray:
-    """The circuit of the n edges of largest |score|, of the mean where there are examples."""
+    """The circuit of the n edges of largest |score|, of the mean where there are examples.
+    ValueError if there are not so many, or the score of an edge is NaN."""
     size = _size(scores, n)
     chosen = np.argsort(-size.values, axis=None, kind="stable")[:n]
     kept = np.zeros(size.size, dtype=bool)
@@ -62,8 +64,10 @@ def acdc(task: Task, threshold: float, *, distance: Metric | None = None) -> Dat
     Receivers from the logits back, their senders from the last back: an edge goes if cutting it too
     raises the mean `distance` of the run by less than the threshold. The distance is 0 for the
     clean run and by default KL(clean || circuit) in nats. What reads for a sender that nothing
-    reads is cut without a run.
+    reads is cut without a run. ValueError for a threshold that is no number.
     """
+    if np.isnan(threshold):
+        raise ValueError(f"an edge is kept if it costs at least the threshold, got {threshold}")
     apart = metrics.divergence(task.logits(task.edges)) if distance is None else distance
     kept, now = task.edges.copy().rename("circuit"), 0.0
     on, senders = kept.values, kept.sender.values.tolist()
@@ -98,6 +102,10 @@ def _owner(receiver: str) -> str:
 
 
 def _size(scores: DataArray, n: int) -> DataArray:
+    unknown = scores.isnull() & graph.by_name(scores)
+    if unknown.any():
+        raise ValueError(f"{int(unknown.sum())} of the scores of edges are NaN: a weight or an "
+                         f"activation is not finite")  # fmt: skip
     mean = scores.mean("example") if "example" in scores.dims else scores
     count = int(mean.notnull().sum())
     if not 0 <= n <= count:

@@ -6,9 +6,10 @@ has, what they write in this very run, and of all others what they wrote in the 
 https://arxiv.org/abs/2304.05969)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from einops import einsum
@@ -22,14 +23,34 @@ from analyses.labelled import to_numpy
 from circuits.cache import Cache
 from circuits.config import check_predicts
 from circuits.hooks import HookFn, HookPoint
-from circuits.interventions import Metric
+from circuits.interventions import Metric, judged
 from circuits.model import GPT
 from circuits.stream import entering, head_results, logits_at
 from circuits.tokens import checked_tokens
 
 Writes = Float[Tensor, "sender batch pos d_model"]
+Made = TypeVar("Made")
 By = Literal["run", "mean", "zero"]
 "What an edge that is cut carries: the corrupted run, its mean over examples, nothing."
+
+
+class _OfWeights(Generic[Made]):
+    """A cached property of a task that is made anew when its model's weights have changed."""
+
+    def __init__(self, make: Callable[[Any], Made]) -> None:
+        self.make, self.name, self.__doc__ = make, f"_{make.__name__}", make.__doc__
+
+    def __get__(self, task: Any, owner: type | None = None) -> Made:
+        if task is None:
+            return self  # type: ignore[return-value]
+        weights = [
+            (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+            for weight in task.model.parameters()
+        ]
+        kept = vars(task).get(self.name)
+        if kept is None or kept[0] != weights:
+            kept = vars(task)[self.name] = weights, self.make(task)
+        return kept[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +58,9 @@ class Task:
     """Clean and corrupted tokens, and a metric of the logits [batch d_vocab] of the position `at`,
     one for all examples or one each.
 
-    ValueError if the runs do not match, or the metric is not one finite number an example in both.
+    ValueError if the runs do not match, or the metric is not finite in both: one number an example,
+    or one for the batch. What is kept of the runs is made anew when weights have changed, but for
+    changes through `weight.data`, which torch does not count.
     """
 
     model: GPT
@@ -60,14 +83,10 @@ class Task:
                              f"shape, example by example")  # fmt: skip
         for name, cache in zip(("clean", "corrupted"), self.caches, strict=True):
             with torch.no_grad():
-                value = self.metric(logits_at(self.model, cache["resid_post", -1], self.at))
-            if value.shape != (clean[0],) or not value.isfinite().all():
-                raise ValueError(
-                    f"the metric must be one finite number for each of {clean[0]} examples; on the "
-                    f"{name} run it is {value.tolist()}"
-                )
+                logits = logits_at(self.model, cache["resid_post", -1], self.at)
+                judged(self.metric, logits, f"the {name} run")
 
-    @cached_property
+    @_OfWeights
     def caches(self) -> tuple[Cache, Cache]:
         """The clean and the corrupted run: what was written, and the stream."""
         kept = ("hook_embed", "pos_embed", "hook_z", "mlp_out", "resid_pre", "resid_post")
@@ -80,12 +99,12 @@ class Task:
 
         return run(self.clean), run(self.corrupted)
 
-    @cached_property
+    @_OfWeights
     def here(self) -> Writes:
         """What each sender writes in the clean run, without biases."""
         return written(self.model, self.caches[0])
 
-    @cached_property
+    @_OfWeights
     def there(self) -> Writes:
         """What each sender is replaced by where its edges are cut, see `by`."""
         values = written(self.model, self.caches[1])
@@ -98,12 +117,12 @@ class Task:
         """All edges of the model, (sender, receiver)."""
         return graph.edges(self.model)
 
-    @cached_property
+    @_OfWeights
     def clean_value(self) -> DataArray:
         """The metric of the clean run, (example)."""
         return self.value(self.edges)
 
-    @cached_property
+    @_OfWeights
     def cut_value(self) -> DataArray:
         """The metric of the run in which every edge is cut, (example)."""
         return self.value(self.edges & False)
@@ -120,7 +139,7 @@ class Task:
 
     def value(self, kept: DataArray) -> DataArray:
         """The metric of the run of a circuit, (example)."""
-        values = to_numpy(self.metric(self.logits(kept)))
+        values = to_numpy(judged(self.metric, self.logits(kept)))
         return DataArray(values, dims="example", name="metric")
 
 
@@ -195,7 +214,7 @@ def _run(task: Task, cut: Bool[Tensor, "sender receiver"]) -> Float[Tensor, "bat
         hooks.append((f"blocks.{layer}.attn.hook_z", note_heads))
         if not model.cfg.attn_only:
             hooks.append((f"blocks.{layer}.hook_mlp_out", note_mlp))
-    with model.hooks(hooks):
+    with model.for_one_run(hooks):
         resid = task.caches[0]["resid_pre", start]
         resid = model(resid, start_at_layer=start, stop_at_layer=model.cfg.n_layers)
     return logits_at(model, resid, task.at)

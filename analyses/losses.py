@@ -1,0 +1,38 @@
+"""The loss of each of some tokens, a few at a time: all their logits are never held."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analyses.labelled import Model
+from circuits.config import check_predicts
+from circuits.model import GPT
+
+LOGITS = 2**24
+"How many are held in memory at a time, or those of one row."
+
+
+def of_tokens(model: Model, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
+    """Loss in nats, at least in single precision, of rows[:, 1:] given what is before each; so rows
+    may have one token more than the context. ValueError for a model that predicts something else.
+    """
+    check_predicts(model.cfg, "the next-token loss")
+    done, at_once = [], max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
+    with torch.no_grad():
+        for part in rows.split(at_once):
+            logits = model(part[:, :-1]).to(part.device)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none"))
+    return torch.cat(done)
+
+
+def of_stream(
+    model: GPT, resid: Float[Tensor, "token d_model"], targets: Int[Tensor, "token"]
+) -> Float[Tensor, "token"]:
+    """Loss in nats of a target after each of some final streams."""
+    some, done = max(1, LOGITS // model.cfg.d_vocab), []
+    for part, wanted in zip(resid.split(some), targets.split(some), strict=True):
+        logits = model.unembed(model.ln_final(part[None]))[0]
+        done.append(F.cross_entropy(logits.float(), wanted, reduction="none"))
+    return torch.cat(done)
