@@ -195,7 +195,7 @@ class HookPoint(nn.Module):
         lists = {"fwd": [self.fwd], "bwd": [self.bwd]}
         lists |= {"both": [self.fwd, self.bwd]} if both else {}
         if dir not in lists:
-            raise ValueError(f"dir must be {' or '.join(map(repr, lists))}, got {dir!r}")
+            raise ValueError(f"dir must be one of {list(lists)}, got {dir!r}")
         return lists[dir]
 
 

@@ -105,8 +105,8 @@ class Hooked(nn.Module):
         clear_contexts: bool = False,
     ) -> Iterator["Hooked"]:
         """Within the `with`, these hooks are attached; after it, also after an exception, these
-        and only these are gone, or stay, without `reset_hooks_end`, until `reset_hooks()`. With
-        `clear_contexts` the `ctx` of every point is emptied then."""
+        and only these are gone, and with `clear_contexts` the `ctx` of every point is empty;
+        without `reset_hooks_end` they stay until `reset_hooks()`."""
         self.context_level += 1
         try:
             places = [*self._places("fwd", fwd_hooks, level=self.context_level),
@@ -115,7 +115,7 @@ class Hooked(nn.Module):
                 yield self
         finally:
             self.context_level -= 1
-            if clear_contexts:
+            if clear_contexts and reset_hooks_end:
                 self.clear_contexts()
 
     def _places(

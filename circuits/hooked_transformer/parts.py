@@ -51,7 +51,7 @@ class Block(Part, model.Block):
     def forward(
         self,
         resid: Resid,
-        shortformer_pos_embed: Resid | None = None,
+        shortformer_pos_embed: model.Places = None,
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
         attention_mask: Any = None,
