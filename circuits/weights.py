@@ -90,7 +90,7 @@ class Stacked(nn.Module):
         if include_mlp_biases and not self.cfg.attn_only:
             written += [block.mlp.b_out for block in self.blocks[:layer]]
         zero = self.unembed.W_U.new_zeros(self.cfg.d_model)
-        return sum((bias for bias in written if bias is not None), zero)
+        return torch.stack([zero, *(bias for bias in written if bias is not None)]).sum(0)
 
     @property
     def _d_mlp(self) -> int:

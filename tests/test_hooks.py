@@ -183,6 +183,22 @@ def test_layer_and_ctx_are_there_for_hooks():
         model.hook_dict["hook_embed"].layer()
 
 
+def test_a_softmax_that_a_tool_puts_in_place_of_torchs_is_that_of_the_heads(monkeypatch):
+    """gim-explain does: the fused kernel would pass it over."""
+    model, plain = tiny(), torch.softmax
+
+    def halved(scores, dim):
+        return plain(scores, dim) / 2
+
+    edits = {f"blocks.{at}.attn.hook_pattern": lambda p, hook: p / 2 for at in range(2)}
+    expected = formula(model, tiny_tokens(), edits)["logits"]
+    monkeypatch.setattr(torch.nn.functional, "softmax", halved)
+    monkeypatch.setattr(torch.Tensor, "softmax", halved)
+    got = model(tiny_tokens())
+    monkeypatch.undo()
+    assert same(got, expected)
+
+
 def test_tools_may_call_a_gpt_as_they_call_a_hooked_transformer():
     model = tiny()
     assert model.to(torch.float32, print_details=False) is model and model.W_E.dtype.itemsize == 4

@@ -49,7 +49,7 @@ class ActivationCache(Cache):
         on: z W_O."""
         theirs = self._theirs()
         theirs.compute_head_results()
-        self._activations |= theirs.cache_dict
+        self._activations.update(theirs.cache_dict)
 
     def to(
         self, target: torch.device | torch.dtype | str, move_model: bool = False

@@ -19,6 +19,7 @@ class Tokenizer(Vocabulary):
     special tokens are <|endoftext|>. Its `padding_side` is that of its model and can be set."""
 
     bos_token = eos_token = pad_token = BOS
+    padding_side: Side
 
     def __init__(
         self, tokenizer: Any, padding_side: Side = "right", name_or_path: str = ""
@@ -97,8 +98,8 @@ class SpeaksAsBefore(Speaks):
         if tokenizer is not None:
             made = vocabulary(tokenizer, self.cfg.d_vocab)
             name = getattr(tokenizer, "name_or_path", self.cfg.tokenizer_name)  # type: ignore[attr-defined]
-            side = getattr(tokenizer, "padding_side", self._side)
-            self._tokenizer = Tokenizer(made.tokenizer, side or "right", name or "")
+            side: Any = getattr(tokenizer, "padding_side", self._side) or "right"
+            self._tokenizer = Tokenizer(made.tokenizer, side, name or "")
 
     @property
     def default_padding_side(self) -> Side:
