@@ -59,6 +59,11 @@ class HookedTransformerConfig(GPTConfig):
         if "init_range" in given:  # a GPTConfig's own fields, as dataclasses.replace hands them on
             given = {"attn_only": given.get("d_mlp") is None, **given}
         _check_only(given)
+        if given.get("d_vocab") in (None, -1):
+            raise ValueError(
+                f"d_vocab must be a whole number >= 1, got {given.get('d_vocab')}: it is not read "
+                f"from a tokenizer, write d_vocab=len(tokenizer)"
+            )
         theirs = {name: value for name, value in given.items() if name not in ONLY_OURS}
         ours = vars(config_of(theirs)) | {k: v for k, v in given.items() if k in ONLY_OURS}
         super().__init__(**{**ours, "init_range": _init_range(given, ours["d_model"])})

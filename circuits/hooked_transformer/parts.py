@@ -27,6 +27,10 @@ INSTEAD = {
     "select_activation_function": "write mlp.act_fn",
     "W_gate": "gated MLPs cannot be expressed",
     "length": "write ln.shape",
+    "normalization_type": "write block.cfg.normalization_type",
+    "d_mlp": "write mlp.cfg.d_mlp",
+    "rotate_every_two": "there are no rotary positions",
+    "calculate_sin_cos_rotary": "there are no rotary positions",
     "hook_in": "write model.hook_dict['ln_final.hook_normalized']",
     "hook_out": "the logits are what the model returns",
 }  # fmt: skip
@@ -36,6 +40,7 @@ INSTEAD = {
 class Part(nn.Module):
     """A part that has the config of its model, and says of what it lacks what to write instead."""
 
+    name: str
     cfg: HookedTransformerConfig
     layer_id: int | None
 
@@ -161,4 +166,4 @@ def become_parts(of: nn.Module, cfg: HookedTransformerConfig) -> None:
         part.__class__ = OF.get(type(part), type(part))
         if isinstance(part, Part):
             block = name.split(".")[1:2] if name.startswith("blocks.") else ()
-            part.cfg, part.layer_id = cfg, int(*block) if block else None
+            part.name, part.cfg, part.layer_id = name, cfg, int(*block) if block else None
