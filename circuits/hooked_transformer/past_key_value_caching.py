@@ -32,10 +32,12 @@ class HookedTransformerKeyValueCache(KeyValueCache):
             raise ValueError(f"the second argument is the device: write init_cache(cfg, cfg.device,"
                              f" batch_size={device})")  # fmt: skip
         made = cls(cfg.n_layers, batch_size)
-        made._empty = torch.empty(batch_size, 0, cfg.n_heads, cfg.d_head)
+        made._empty = torch.empty(batch_size, 0, cfg.n_heads, cfg.d_head, device=device)
         return made
 
-    _empty: Tensor
+    def __init__(self, n_layers: int, batch_size: int = 1) -> None:
+        super().__init__(n_layers, batch_size)
+        self._empty = torch.empty(batch_size, 0, 0, 0)
 
     @property
     def entries(self) -> list[HookedTransformerKeyValueCacheEntry]:
@@ -45,7 +47,8 @@ class HookedTransformerKeyValueCache(KeyValueCache):
     @property
     def previous_attention_mask(self) -> Bool[Tensor, "batch src"]:
         """Which positions hold tokens and no pads."""
-        return torch.ones(self.batch_size, self.n).bool() if self.real is None else self.real
+        ones = torch.ones(self.batch_size, self.n, dtype=torch.bool, device=self._empty.device)
+        return ones if self.real is None else self.real
 
     def __getitem__(self, layer: int) -> HookedTransformerKeyValueCacheEntry:  # type: ignore[override]
         past: LayerPast = self.layers[layer]
