@@ -458,6 +458,8 @@ def test_the_padding_side_is_that_of_the_tokenizer():
         model.to_tokens(texts))  # fmt: skip
     with pytest.raises(ValueError, match="padding_side='middle'; choose left or right"):
         model.tokenizer.padding_side = "middle"
+    model.tokenizer.pad_token = model.tokenizer.eos_token  # as it is
+    model.tokenizer.pad_token_id = model.tokenizer.eos_token_id
     with pytest.raises(AttributeError, match="pad_token cannot be set"):
         model.tokenizer.pad_token = "the"
 
@@ -513,6 +515,10 @@ def test_a_tokenizer_comes_from_transformers_or_by_name_when_text_is_wanted(tmp_
         with pytest.raises(OSError, match="give the model a tokenizer of your own, or give it tok"):
             absent.to_tokens("the cat")
         monkeypatch.setattr(texts_of_it, "vocabulary_by_name", None)
+    past = HookedTransformerKeyValueCache.init_cache(absent.cfg, batch_size=3)
+    with pytest.raises(OSError, match="which tokens are filling is not known: give an attention_m"):
+        absent(TOKENS, past_kv_cache=past)
+    assert absent(TOKENS, past_kv_cache=past, attention_mask=TOKENS >= 0).shape == (3, 7, 270)
     absent.set_tokenizer(fast)
     assert absent.to_tokens("the cat").equal(expected)
     assert absent.tokenizer.name_or_path == fast.name_or_path

@@ -31,6 +31,8 @@ class Tokenizer(Vocabulary):
         if name == "padding_side":
             checked_side(value)
         elif name.startswith(("bos_", "eos_", "pad_", "add_", "padding")):
+            if getattr(self, name, None) == value:
+                return
             raise AttributeError(
                 f"{name} cannot be set: BOS, end and filling are {BOS}, and BOS goes before a text "
                 f"where cfg.default_prepend_bos says so"
@@ -161,8 +163,12 @@ class SpeaksAsBefore(Speaks):
         TransformerLens knows filling by this, and by this alone: where an <|endoftext|> at the edge
         is meant, give the model an attention_mask.
         """
-        if self.tokenizer is None:
-            return None
+        try:
+            if self.tokenizer is None:
+                return None
+        except OSError as error:
+            raise OSError(f"which tokens are filling is not known: give an attention_mask, or a "
+                          f"tokenizer. {error}") from error  # fmt: skip
         right = checked_side(padding_side or self.default_padding_side) == "right"
         ends = (tokens.flip(-1) if right else tokens) == self._vocabulary.bos
         pads = ends.long().cumprod(-1).sum(-1, keepdim=True)
