@@ -19,7 +19,8 @@ _ALIASES = {"attn": "pattern", "attn_logits": "attn_scores", "key": "k", "query"
 _PLACES = {"a": "attn", "attention": "attn", "m": "mlp", "b": "", "block": "", "blocks": ""}
 ASIDE = {"hook_pos_embed": "hook_shortformer_pos_embed"}
 """By which name a cache keeps what other tools would take for a part of the stream. It is found by
-its own name too."""
+its own name too, and the hook by either."""
+_OWN = {aside: own for own, aside in ASIDE.items()}
 
 
 def act_name(name: str, layer: int | str | None = None, part: str | None = None) -> str:
@@ -30,7 +31,7 @@ def act_name(name: str, layer: int | str | None = None, part: str | None = None)
     hook_embed; full names stay as they are.
     """
     if "." in name or name.startswith("hook_"):
-        return name
+        return _OWN.get(name, name)
     joined = re.fullmatch(r"([a-z_]+)(\d+)([a-z]\w*)?", name)
     if joined is not None:
         name, layer, part = joined.groups()

@@ -79,6 +79,9 @@ def test_shortformer_positions_are_aside_from_what_sums_to_the_stream():
     _, cache = model.run_with_cache(tiny_tokens())
     _, named = model.run_with_cache(tiny_tokens(), names_filter="hook_pos_embed")
     assert "hook_pos_embed" not in dict(cache) and "pos_embed" in cache
+    assert model.hook_names(list(cache)) == [
+        name for name in model.hook_dict if not model.hook_dict[name].per_head
+    ]
     assert cache["pos_embed"].equal(named["pos_embed"]) and list(named) == ["hook_pos_embed"]
     with pytest.raises(AttributeError, match=r"write circuits.bridge.activation_cache\(cache, mod"):
         cache.decompose_resid(layer=-1)
