@@ -18,6 +18,8 @@ Seen = Bool[Tensor, "#batch 1 dest src"]
 SHORT = 16
 """Below so many positions torch's causal kernel on CPUs makes 0 of rows whose scores are all NaN;
 with the triangle as a mask it makes NaN of them, as the written-out formula does."""
+SOFTMAX = F.softmax
+"Torch's own: tools that put another in its place (gim-explain) mean that of the heads."
 
 
 class Attention(nn.Module):
@@ -56,7 +58,8 @@ class Attention(nn.Module):
         v = self.hook_v(_per_head(v_input, self.W_V, self.b_V))
         k, v = (k, v) if past is None else past.extended(k, v)
 
-        if self.hook_attn_scores.listening or self.hook_pattern.listening:
+        replaced = F.softmax is not SOFTMAX
+        if replaced or self.hook_attn_scores.listening or self.hook_pattern.listening:
             attn_scores = self.hook_attn_scores(masked_scores(q, k, self.scale, seen))
             pattern = self.hook_pattern(attn_scores.softmax(-1))
             z = (pattern @ v.transpose(1, 2)).transpose(1, 2)

@@ -106,7 +106,8 @@ def activation_cache(cache: Cache, model: GPT, *, has_batch_dim: bool = True) ->
     """A run of ours as TransformerLens's ActivationCache, whose decompositions read the weights of
     `model`; the same tensors, nothing is copied.
 
-    Shortformer positions are left out: it takes all that it finds for parts of the stream.
+    Shortformer positions are left out: it takes all that it finds for parts of the stream. That is
+    why a run keeps them aside, under a name that it does not know, unless they are named.
     """
     from transformer_lens import ActivationCache
 

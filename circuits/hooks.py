@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from circuits.cache import Cache, act_name
@@ -15,6 +16,10 @@ from circuits.hook_points import Hook, HookFn, HookPoint, Place, attached, one_r
 
 Names = str | Callable[[str], bool] | Sequence[str]
 "A full hook name, a glob such as 'blocks.*.attn.hook_z', a predicate on names, or several names."
+PosSlice = int | slice | tuple[int | None, ...] | list[int] | Int[Tensor, " n"]
+"One position, which leaves a dim of size 1; a slice, or a tuple that it is made of; or several."
+
+Model = TypeVar("Model")
 
 
 class Hooked(nn.Module):
@@ -25,13 +30,19 @@ class Hooked(nn.Module):
     another thread runs meanwhile, nor another such run that a hook begins.
     """
 
+    context_level = 0
+    "How many `with model.hooks(...)` are around what happens now."
+
     def name_hooks(self) -> None:
         """Give every hook point the name of its place, and list them in `hook_dict`."""
         modules = self.named_modules()
         self.hook_dict = {name: point for name, point in modules if isinstance(point, HookPoint)}
         for name, point in self.hook_dict.items():
             point.name = name
-        self._only_when_named = {name: point.per_head for name, point in self.hook_dict.items()}
+
+    def _only_when_named(self) -> dict[str, bool]:
+        """Of every hook point, whether a cache keeps it only when it is named."""
+        return {name: point.per_head for name, point in self.hook_dict.items()}
 
     def hook_names(self, names: Names) -> list[str]:
         """Full names that a name, glob, predicate or list of names stands for, in model order.
@@ -58,38 +69,54 @@ class Hooked(nn.Module):
         name: Names,
         hook: HookFn,
         dir: Literal["fwd", "bwd"] = "fwd",
-        *,
         is_permanent: bool = False,
+        level: int | None = None,
         prepend: bool = False,
     ) -> None:
         """Attach a hook until `reset_hooks` takes it off; permanent ones stay even then."""
         for full in self.hook_names(name):
-            point = self.hook_dict[full]
-            point.add_hook(hook, dir, is_permanent=is_permanent, prepend=prepend)
+            self.hook_dict[full].add_hook(hook, dir, is_permanent, level, prepend)
 
     def reset_hooks(
         self,
         clear_contexts: bool = True,
         direction: Literal["fwd", "bwd", "both"] = "both",
         including_permanent: bool = False,
+        level: int | None = None,
     ) -> None:
-        """Detach all of the model's hooks that are not permanent (or all), whoever attached them,
-        and empty the `ctx` of every point. Hooks of runs in progress stay until these end."""
+        """Detach all hooks that are not permanent (or all, or those of one level), whoever attached
+        them, and empty the `ctx` of every point. Hooks of runs in progress stay until these end."""
         for point in self.hook_dict.values():
-            point.remove_hooks(direction, including_permanent=including_permanent)
-            if clear_contexts:
-                point.ctx.clear()
+            point.remove_hooks(direction, including_permanent, level)
+        if clear_contexts:
+            self.clear_contexts()
+
+    def clear_contexts(self) -> None:
+        """Empty the `ctx` of every hook point."""
+        for point in self.hook_dict.values():
+            point.clear_context()
 
     @contextmanager
     def hooks(
         self,
         fwd_hooks: Sequence[tuple[Names, HookFn]] = (),
         bwd_hooks: Sequence[tuple[Names, HookFn]] = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
     ) -> Iterator["Hooked"]:
         """Within the `with`, these hooks are attached; after it, also after an exception, these
-        and only these are gone."""
-        with attached([*self._places("fwd", fwd_hooks), *self._places("bwd", bwd_hooks)]):
-            yield self
+        and only these are gone, and with `clear_contexts` the `ctx` of every point is empty;
+        without `reset_hooks_end` they stay until `reset_hooks()`."""
+        self.context_level += 1
+        try:
+            places = [*self._places("fwd", fwd_hooks, level=self.context_level),
+                      *self._places("bwd", bwd_hooks, level=self.context_level)]  # fmt: skip
+            with attached(places, stay=not reset_hooks_end):
+                yield self
+        finally:
+            self.context_level -= 1
+            if clear_contexts and reset_hooks_end:
+                self.clear_contexts()
 
     @contextmanager
     def for_one_run(self, fwd_hooks: Sequence[tuple[Names, HookFn]]) -> Iterator[None]:
@@ -99,14 +126,19 @@ class Hooked(nn.Module):
             yield
 
     def _places(
-        self, dir: str, hooks: Sequence[tuple[Names, HookFn]], run: object | None = None
+        self,
+        dir: str,
+        hooks: Sequence[tuple[Names, HookFn]],
+        run: object | None = None,
+        level: int | None = None,
     ) -> list[Place]:
         """A hook of its own, and the list that it is for, at every point that is named."""
         named = [
             (self.hook_dict[name], fn) for names, fn in hooks for name in self.hook_names(names)
         ]
         return [
-            (point.fwd if dir == "fwd" else point.bwd, Hook(fn, run=run)) for point, fn in named
+            (point.fwd if dir == "fwd" else point.bwd, Hook(fn, run=run, level=level))
+            for point, fn in named
         ]
 
     def run_with_hooks(
@@ -114,20 +146,30 @@ class Hooked(nn.Module):
         *args: Any,
         fwd_hooks: Sequence[tuple[Names, HookFn]] = (),
         bwd_hooks: Sequence[tuple[Names, HookFn]] = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """What the model returns with these hooks attached for this one run.
+        """What the model returns with these hooks attached for this one run; or, without
+        `reset_hooks_end`, until `reset_hooks()`. `clear_contexts` is as in `hooks`.
 
-        ValueError if one of them was never called, because the run stopped before it, or its
-        predicate matches nothing. Backward hooks fire when a result of this run is differentiated,
-        also later.
+        ValueError if one that is for this run was never called, because the run stopped before it,
+        or its predicate matches nothing. Backward hooks fire when a result of this run is
+        differentiated, also later.
         """
+        if not reset_hooks_end:
+            with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
+                return self(*args, **kwargs)
         fired: set[str] = set()
         noted = [(names, partial(_noted, fn, fired)) for names, fn in fwd_hooks]
-        with one_run() as run:
-            places = [*self._places("fwd", noted, run), *self._places("bwd", bwd_hooks, run)]
-            with attached(places):
-                result = self(*args, **kwargs)
+        try:
+            with one_run() as run:
+                places = [*self._places("fwd", noted, run), *self._places("bwd", bwd_hooks, run)]
+                with attached(places):
+                    result = self(*args, **kwargs)
+        finally:
+            if clear_contexts:
+                self.clear_contexts()
         for names, _ in fwd_hooks:
             points = self.hook_names(names)
             if not fired.intersection(points):
@@ -140,7 +182,7 @@ class Hooked(nn.Module):
         names_filter: Names | None = None,
         remove_batch_dim: bool = False,
         device: torch.device | str | None = None,
-        pos_slice: int | slice | Sequence[int] | None = None,
+        pos_slice: PosSlice | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Cache]:
         """What the model returns, and a Cache of the activations it met, detached.
@@ -150,27 +192,34 @@ class Hooked(nn.Module):
         `pos_slice` keeps some positions (destinations, for scores and patterns).
         """
         asked = None if names_filter is None else self.hook_names(names_filter)
-        everything = (name for name, per_head in self._only_when_named.items() if not per_head)
+        rare = self._only_when_named()
+        everything = (name for name, only_when_named in rare.items() if not only_when_named)
         points = [self.hook_dict[name] for name in (everything if asked is None else asked)]
         kept: dict[str, Tensor] = {}
 
         def keep(activation: Tensor, hook: HookPoint) -> None:
-            if hook.name in kept:  # ln1 runs once more for each listened q/k/v_input
+            name = hook.name if hook.aside is None or asked is not None else hook.aside
+            if name in kept:  # ln1 runs once more for each listened q/k/v_input
                 return
             value = activation.detach()
             if pos_slice is not None:
                 value = _positions(value, hook.pos_dim, pos_slice)
             elif others:  # somebody may write into it after us
                 value = value.clone()
-            kept[hook.name] = value if device is None else value.to(device)
+            kept[name] = value if device is None else value.to(device)
 
         with one_run() as run:
             others = self._edited()
             record = Hook(keep, run=run)
             with attached([(point.fwd, record) for point in points]):
                 result = self(*args, **kwargs)
-        cache = Cache(kept, len(getattr(self, "blocks", ())), self._only_when_named, asked, self)
+        cache = Cache(kept, len(getattr(self, "blocks", ())), rare, asked, self)
         return result, cache.remove_batch_dim() if remove_batch_dim else cache
+
+    def to(self: Model, *args: Any, print_details: bool = True, **kwargs: Any) -> Model:
+        """The model itself, moved or converted. `print_details` is there for tools that give it:
+        nothing is printed."""
+        return nn.Module.to(self, *args, **kwargs)  # type: ignore[type-var]
 
     def _edited(self) -> bool:
         """True when somebody listens to this run who may write into what passes."""
@@ -184,7 +233,9 @@ def _noted(fn: HookFn, fired: set[str], activation: Tensor, hook: HookPoint) -> 
     return fn(activation, hook=hook)
 
 
-def _positions(value: Tensor, dim: int, wanted: int | slice | Sequence[int]) -> Tensor:
+def _positions(value: Tensor, dim: int, wanted: PosSlice) -> Tensor:
     """A copy, so that the whole activation can be freed."""
-    index = wanted if isinstance(wanted, int | slice) else list(wanted)
+    if isinstance(wanted, tuple):
+        wanted = slice(*wanted)
+    index = wanted if isinstance(wanted, slice) else torch.atleast_1d(torch.as_tensor(wanted))
     return value[(slice(None),) * dim + (index,)].clone()

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from circuits.attention import Attention, Seen, visible
+from circuits.cache import ASIDE
 from circuits.config import GPTConfig, check_predicts
 from circuits.hooks import Hooked, HookPoint
 from circuits.kv_cache import KeyValueCache, LayerPast
@@ -128,7 +129,8 @@ class GPT(Hooked, Stacked, Speaks):
         self.hook_embed = HookPoint()  # [batch pos d_model]
         if cfg.positional_embedding_type != "none":
             self.pos_embed = PosEmbed(cfg)
-            self.hook_pos_embed = HookPoint(shared=True)  # [batch pos d_model]
+            aside = ASIDE["hook_pos_embed"] if cfg.shortformer else None
+            self.hook_pos_embed = HookPoint(shared=True, aside=aside)  # [batch pos d_model]
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
         self.ln_final = norm(cfg)
         self.unembed = Unembed(cfg)

@@ -39,9 +39,11 @@ def same_run(model: GPT, cache: Cache, tokens: Int[Tensor, "batch pos"] | None =
             f"the cache is {kept.dtype} on {kept.device}, the model {model.W_E.dtype} on "
             f"{model.W_E.device}: bring one to the other with .to(...)"
         )
-    if tokens is not None and not torch.equal(cache["tokens"], tokens.to(cache["tokens"].device)):
-        raise ValueError(f"the cache is of a run on other tokens, {list(cache['tokens'].shape)}, "
-                         f"than these, {list(tokens.shape)}")  # fmt: skip
+    if tokens is not None and "tokens" in cache:
+        kept = cache["tokens"]
+        if not torch.equal(kept, tokens.to(kept.device)):
+            raise ValueError(f"the cache is of a run on other tokens, {list(kept.shape)}, than "
+                             f"these, {list(tokens.shape)}")  # fmt: skip
     return cache
 
 

@@ -81,6 +81,19 @@ class Stacked(nn.Module):
         """W_V W_O per layer and head, d_model x d_model; `algebra.OV` folds the norm in."""
         return FactoredMatrix(self.W_V, self.W_O)
 
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, " d_model"]:
+        """The sum of the biases that were written to the stream before block `layer`: every b_O,
+        that of this block too if `mlp_input`, and every b_out, without which only those."""
+        if not 0 <= layer <= self.cfg.n_layers - mlp_input:
+            raise ValueError(f"layer {layer} does not exist: the model has {self.cfg.n_layers}")
+        written = [block.attn.b_O for block in self.blocks[: layer + mlp_input]]
+        if include_mlp_biases and not self.cfg.attn_only:
+            written += [block.mlp.b_out for block in self.blocks[:layer]]
+        zero = self.unembed.W_U.new_zeros(self.cfg.d_model)
+        return torch.stack([zero, *(bias for bias in written if bias is not None)]).sum(0)
+
     @property
     def _d_mlp(self) -> int:
         if self.cfg.d_mlp is None:

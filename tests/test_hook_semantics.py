@@ -119,9 +119,69 @@ def a_reset_may_leave_one_direction_or_the_contexts(model, x):
 def an_unknown_direction_is_refused(model, tokens):
     model.add_hook(EMBED, times(2))
     for call in (model.reset_hooks, model.hook_dict[EMBED].remove_hooks):
-        with pytest.raises((ValueError, TypeError), match=r"dir must be 'fwd', 'bwd' or|Literal"):
+        with pytest.raises((ValueError, TypeError), match=r"dir must be one of|Literal"):
             call(**{"direction" if call == model.reset_hooks else "dir": "forward"})
     model.reset_hooks()
+
+
+@common
+def points_have_the_methods_of_theirs_and_take_arguments_by_place(model, x):
+    calls, point = [], model.hook_dict[EMBED]
+    point.add_perma_hook(note(calls, "permanent"))
+    point.add_hook(note(calls, "second"), "fwd", True)
+    point.add_hook(note(calls, "first"), prepend=True)
+    model.add_hook(EMBED, note(calls, "last"), "fwd", False)
+    calls += [len(point.fwd_hooks), len(point.bwd_hooks), point.has_hooks(),
+              point.has_hooks("bwd"), [hook.is_permanent for hook in point.fwd_hooks]]  # fmt: skip
+    model(x)
+    point.remove_hooks()
+    calls += [point.has_hooks(including_permanent=False)]
+    point.ctx["seen"] = True
+    point.clear_context()
+    model(x)
+    point.remove_hooks("fwd", True)
+    calls += [point.ctx, point.has_hooks()]
+    assert calls == [4, 0, True, False, [False, True, True, False], "first", "permanent", "second",
+                     "last", False, "permanent", "second", {}, False]  # fmt: skip
+    return calls
+
+
+@common
+def hooks_of_a_level_are_reset_alone_and_contexts_have_one_each(model, x):
+    calls = []
+    model.add_hook(EMBED, note(calls, "plain"))
+    model.add_hook(EMBED, note(calls, "seven"), level=7)
+    with model.hooks([(EMBED, note(calls, "outer"))]):
+        with model.hooks([(EMBED, note(calls, "inner"))]):
+            model.reset_hooks(level=2)
+            model(x)
+        model.reset_hooks(level=7)
+        model(x)
+    model.reset_hooks()
+    assert calls == ["plain", "seven", "outer", "plain", "outer"]
+    return calls
+
+
+@common
+def hooks_of_a_context_or_a_run_stay_if_that_is_asked(model, x):
+    calls = []
+
+    def hear(x, hook):
+        calls.append(hook.name)
+        hook.ctx["heard"] = True
+
+    with model.hooks([(EMBED, hear)], reset_hooks_end=False, clear_contexts=True):
+        model(x)
+    calls += [dict(model.hook_dict[EMBED].ctx)]
+    model.run_with_hooks(x, fwd_hooks=[(POS, hear)], reset_hooks_end=False)
+    model(x)
+    calls += [dict(model.hook_dict[POS].ctx)]
+    model.reset_hooks()
+    model.run_with_hooks(x, fwd_hooks=[(EMBED, hear)], clear_contexts=True, reset_hooks_end=True)
+    calls += [dict(model.hook_dict[EMBED].ctx)]
+    heard = {"heard": True}
+    assert calls == [EMBED, heard, *2 * [EMBED, POS], heard, EMBED, {}]
+    return calls
 
 
 @row
@@ -322,6 +382,30 @@ def a_backward_hook_may_replace_the_gradient(model, tokens):
     model.run_with_hooks(tokens, "loss", bwd_hooks=zero).backward()
     assert model.blocks[1].attn.W_V.grad.eq(0).all()
     assert model.blocks[0].attn.W_V.grad.ne(0).any()
+
+
+@common
+def a_backward_hook_may_return_the_gradient_in_a_tuple_of_one(model, x):
+    def gradient(replace):
+        got = []
+        model.add_hook(EMBED, lambda grad, hook: got.append(grad.sum().item()), "bwd")
+        model.add_hook(POS, replace, "bwd")
+        model(x).sum().backward()
+        model.reset_hooks()
+        return got
+
+    once, twice = gradient(lambda grad, hook: grad), gradient(lambda grad, hook: (2 * grad,))
+    assert twice == pytest.approx([2 * value for value in once])
+    return [2 * value / value for value in once]
+
+
+@row
+def a_backward_hook_that_returns_another_thing_is_named(model, tokens):
+    for wrong, words in ((3, "'hook_embed' returned int"), ((), "returned tuple"),
+                         (torch.zeros(2), "the gradient is")):  # fmt: skip
+        with (pytest.raises((TypeError, ValueError), match=words),
+              model.hooks(bwd_hooks=[(EMBED, lambda grad, hook, wrong=wrong: wrong)])):  # fmt: skip
+            model(tokens).sum().backward()
 
 
 @row

@@ -14,8 +14,13 @@ from circuits.hooked_transformer import (
     FactoredMatrix,
     HookedTransformer,
     HookedTransformerConfig,
+    HookedTransformerKeyValueCache,
     HookPoint,
+    parts,
     utils,
+)
+from circuits.hooked_transformer import (
+    text as texts_of_it,
 )
 from circuits.hooked_transformer.model import INSTEAD
 from circuits.hooked_transformer.text import checked_side
@@ -70,7 +75,8 @@ def test_a_config_can_be_set_until_a_model_is_made_of_it():
     ({"n_devices": 2}, "n_devices=2 cannot be expressed: a model lies on one device"),
     ({"use_attn_in": True}, "there is no hook_attn_in"), ({"gated_mlp": True}, "gated_mlp=True"),
     ({"positional_embedding_type": "rotary"}, "positional_embedding_type='rotary'"),
-    ({"d_vocab": -1}, "d_vocab must be a whole"), ({"n_layer": 1}, "did you mean")])  # fmt: skip
+    ({"d_vocab": -1}, r"d_vocab must be a whole .* write d_vocab=len\(tokenizer\)"),
+    ({"n_layer": 1}, "did you mean")])  # fmt: skip
 def test_what_cannot_be_expressed_is_refused_by_field(fields, message):
     with pytest.raises(ValueError, match=message):
         HookedTransformer({**SHAPE, **fields})
@@ -145,8 +151,7 @@ def test_models_by_name_come_processed_or_as_they_are(tmp_path):
         load("attn-only-2l", fold_ln=True)
     with pytest.raises(KeyError, match="no model 'gelu-2l'"):
         HookedTransformer.from_pretrained("gelu-2l")
-    for refused in ({"first_n_layers": 1}, {"n_devices": 2}, {"checkpoint_index": 3},
-                    {"refactor_factored_attn_matrices": True}):  # fmt: skip
+    for refused in ({"first_n_layers": 1}, {"n_devices": 2}, {"checkpoint_index": 3}):
         with pytest.raises(ValueError, match=f"{next(iter(refused))} is not supported"):
             HookedTransformer.from_pretrained("attn-only-2l", **refused)
     with pytest.raises(ValueError, match=r"models by name: from_pretrained\(name\)"):
@@ -195,6 +200,37 @@ LAWS = {
         and m(TOKENS, return_type="both").logits.equal(m(TOKENS))
     ),
     "loss_per_token": lambda m: m(TOKENS, "loss", True).shape == (3, 6),
+    "negative tokens": lambda m: m(TOKENS - 29).equal(m(TOKENS)),
+    "setup": lambda m: m.setup() is None and m.hook_dict["hook_embed"] is m.hook_embed,
+    "n_params_total": lambda m: m.n_params_total == sum(p.numel() for p in m.parameters()),
+    "a block": lambda m: m.blocks[1](m(TOKENS, stop_at_layer=1)).equal(m(TOKENS, stop_at_layer=2)),
+    "positions": lambda m: m.pos_embed(TOKENS, 2).equal(m.W_pos[2:9].expand(3, -1, -1)),
+    "masked positions": lambda m: m.pos_embed(
+        TOKENS[:1], 0, torch.tensor([[0, 0, 1, 1, 1, 1, 1]])
+    ).equal(m.W_pos[[0, 0, 0, 1, 2, 3, 4]][None]),
+    "attention by name": lambda m: (
+        m.blocks[0]
+        .attn(query_input=m.W_E[None, :4], key_input=m.W_E[None, :4], value_input=m.W_E[None, :4])
+        .equal(m.blocks[0].attn(*[m.W_E[None, :4]] * 3))
+    ),
+    "parts": lambda m: (
+        torch.allclose(m.blocks[1].attn.OV.AB, m.OV[1].AB)
+        and torch.allclose(m.blocks[1].attn.QK.AB, m.QK[1].AB)
+        and m.blocks[1].attn.attn_scale == m.cfg.attn_scale
+        and m.blocks[1].attn.layer_id == 1
+        and m.blocks[1].attn.mask.equal(torch.ones(16, 16).tril().bool())
+        and m.blocks[1].attn.IGNORE.isneginf()
+        and torch.equal(m.blocks[0].mlp.act_fn(m.W_E), m.W_E.relu())
+        and all(part.cfg is m.cfg for part in (m.embed, m.unembed, m.blocks[0], m.blocks[0].attn))
+    ),
+    "cfg of a copy": lambda m: (c := copy.deepcopy(m)).blocks[0].cfg is c.cfg is not m.cfg,
+    "list_hooks": lambda m: (
+        m.add_hook("hook_embed", print) is None
+        and list(m.list_hooks()) == ["hook_embed"]
+        and m.list_hooks(dir="bwd") == {}
+        and m.remove_all_hook_fns() is None
+        and m.list_hooks() == {}
+    ),
     "hook_points": lambda m: all(isinstance(point, HookPoint) for point in m.hook_points()),
     "to": lambda m: m.to(torch.float32, print_details=False).cfg.dtype == m.W_E.dtype,
     "deepcopy": lambda m: copy.deepcopy(m)(TOKENS).equal(m(TOKENS)),
@@ -231,6 +267,15 @@ def test_old_names_of_singular_vectors_mean_what_they_meant():
 def test_what_is_not_there_says_what_to_write_instead(name):
     with pytest.raises(AttributeError, match=f"no '{name}' here: "):
         getattr(biased(), name)
+
+
+def test_what_a_part_lacks_says_what_to_write_instead():
+    model = biased()
+    for name in parts.INSTEAD:
+        with pytest.raises(AttributeError, match=f"Attention has no '{name}' here: "):
+            getattr(model.blocks[0].attn, name)
+    with pytest.raises(ValueError, match=r"block\(resid, model.pos_embed\(tokens\)\)"):
+        ported(positional_embedding_type="shortformer").blocks[0](torch.zeros(1, 2, 12).double())
 
 
 @pytest.mark.parametrize(("call", "message"), [
@@ -278,6 +323,47 @@ def test_hooks_are_reset_by_direction_and_stay_where_it_is_asked():
     with model.hooks([(name, hear)], reset_hooks_end=False, clear_contexts=True):
         pass
     assert model.hook_dict[name].listening
+
+
+def test_flags_act_that_are_set_in_the_config_of_a_model():
+    model = biased()
+    for flag, names in {
+        "use_attn_result": ["result"],
+        "use_hook_mlp_in": ["mlp_in"],
+        "use_split_qkv_input": ["q_input", "k_input", "v_input"],
+    }.items():
+        for on in (True, False):
+            setattr(model.cfg, flag, on)
+            _, cache = model.run_with_cache(TOKENS)
+            assert all(((name, 1) in cache) is on for name in names), flag
+    _, cache = model.run_with_cache(TOKENS)
+    assert all(value.mean() is not None for value in cache.values())  # no tokens among them
+    model.cfg.use_hook_tokens = True
+    assert model.run_with_cache(TOKENS)[1]["tokens"].equal(TOKENS)
+    with pytest.raises(ValueError, match="there is no hook_attn_in"):
+        model.cfg.use_attn_in = True
+    model = speaking()
+    n = model.to_tokens("cat").shape[1]
+    model.cfg.default_prepend_bos = False
+    assert model.to_tokens("cat").shape[1] == n - 1
+
+
+@pytest.mark.parametrize("fields", [
+    {"d_mlp": 6, "act_fn": "relu"}, {"bias": False, "positional_embedding_type": "shortformer"},
+    {"d_head": 15, "smeared_keys": True}])  # fmt: skip
+def test_refactored_heads_compute_the_same_by_plainer_factors(fields):
+    model = ported(**fields)
+    logits, before = model.run_with_cache(TOKENS)
+    model.process_weights_(False, False, False, True, False)
+    after_logits, after = model.run_with_cache(TOKENS)
+    assert torch.allclose(after_logits, logits)
+    assert torch.allclose(after["pattern", 1], before["pattern", 1])
+    rank = min(model.cfg.d_head, 12)
+    gram = (model.W_O @ model.W_O.mT)[:, :, :rank, :rank]
+    assert torch.allclose(gram, torch.eye(rank, dtype=gram.dtype).expand_as(gram))
+    norms = [(W.square().sum(2) + b.square()).sort().values for W, b in
+             ((model.W_Q, model.b_Q), (model.W_K, model.b_K))]  # fmt: skip
+    assert torch.allclose(*norms) and not model.b_V.any()
 
 
 # Text
@@ -330,6 +416,54 @@ def test_a_padded_text_has_the_logits_and_the_loss_it_has_alone(side, position):
         model(texts, attention_mask=torch.ones_like(tokens))
 
 
+@pytest.mark.parametrize("first", ["left", "right"])
+@pytest.mark.parametrize("second", ["left", "right"])
+def test_pieces_of_a_padded_batch_have_the_logits_of_each_row_alone(first, second):
+    """TransformerLens 3.9 has them too, but where the second piece is padded on the left it needs
+    prepend_bos=False."""
+    model = speaking(dtype="float64", d_mlp=6, act_fn="relu", attn_only=False)
+    rows = [[[0, 5, 6, 7], [11, 12]], [[0, 9], [13]]]
+    past = HookedTransformerKeyValueCache.init_cache(model.cfg, model.cfg.device, 2)
+    for piece, side in enumerate((first, second)):
+        model.tokenizer.padding_side = side
+        tokens, mask = VOCABULARY.filled([row[piece] for row in rows], side)
+        logits = model(tokens, past_kv_cache=past)
+    for row, own, got in zip(rows, mask, logits, strict=True):
+        alone = model(torch.tensor([row[0] + row[1]]), padding_side="right")[0, -len(row[1]) :]
+        assert torch.allclose(got[own], alone)
+    assert past.entries[0].past_keys.shape == past[1].past_values.shape == (2, 6, 3, 5)
+    assert past.previous_attention_mask.sum(1).tolist() == [6, 3]
+
+
+def test_a_text_read_token_by_token_begins_with_its_BOS():
+    model = speaking(dtype="float64")
+    tokens, past = model.to_tokens("the cat"), HookedTransformerKeyValueCache.init_cache(model.cfg)
+    read = [model(token[:, None], past_kv_cache=past) for token in tokens.unbind(1)]
+    assert torch.allclose(torch.cat(read, 1), model(tokens))
+    with pytest.raises(ValueError, match=r"the second argument is the device: write init_cache"):
+        HookedTransformerKeyValueCache.init_cache(model.cfg, 2)
+
+
+def test_the_padding_side_is_that_of_the_tokenizer():
+    model, texts = speaking(), ["cat", "the cat sat on"]
+    left = model.to_tokens(texts, padding_side="left")
+    model.tokenizer.padding_side = "left"
+    assert model.default_padding_side == "left" and model.to_tokens(texts).equal(left)
+    model.default_padding_side = "right"
+    assert model.tokenizer.padding_side == "right" and not model.to_tokens(texts).equal(left)
+    fast = bridge._fast_tokenizer(VOCABULARY)
+    fast.padding_side = "left"
+    assert HookedTransformer(model.cfg, fast).to_tokens(texts).equal(left)
+    assert HookedTransformer(model.cfg, fast, default_padding_side="right").to_tokens(texts).equal(
+        model.to_tokens(texts))  # fmt: skip
+    with pytest.raises(ValueError, match="padding_side='middle'; choose left or right"):
+        model.tokenizer.padding_side = "middle"
+    model.tokenizer.pad_token = model.tokenizer.eos_token  # as it is
+    model.tokenizer.pad_token_id = model.tokenizer.eos_token_id
+    with pytest.raises(AttributeError, match="pad_token cannot be set"):
+        model.tokenizer.pad_token = "the"
+
+
 def test_toy_models_of_other_tasks_are_built_from_their_config():
     fields = {**TINY, "act_fn": "solu_ln", "attention_dir": "bidirectional", "d_vocab_out": 5}
     model = HookedTransformer({**fields, "seed": 0, "initializer_range": 0.4})
@@ -377,8 +511,17 @@ def test_a_tokenizer_comes_from_transformers_or_by_name_when_text_is_wanted(tmp_
     absent = HookedTransformer({**cfg, "tokenizer_name": str(tmp_path / "no" / "such")})
     assert absent(TOKENS).shape == (3, 7, 270)
     absent.process_weights_()
-    with pytest.raises(OSError, match="give the model a tokenizer of your own, or give it tokens"):
-        absent.to_tokens("the cat")
+    for _ in range(2):  # the second time without another try
+        with pytest.raises(OSError, match="give the model a tokenizer of your own, or give it tok"):
+            absent.to_tokens("the cat")
+        monkeypatch.setattr(texts_of_it, "vocabulary_by_name", None)
+    past = HookedTransformerKeyValueCache.init_cache(absent.cfg, batch_size=3)
+    with pytest.raises(OSError, match="which tokens are filling is not known: give an attention_m"):
+        absent(TOKENS, past_kv_cache=past)
+    assert absent(TOKENS, past_kv_cache=past, attention_mask=TOKENS >= 0).shape == (3, 7, 270)
+    absent.set_tokenizer(fast)
+    assert absent.to_tokens("the cat").equal(expected)
+    assert absent.tokenizer.name_or_path == fast.name_or_path
     with pytest.raises(ValueError, match="at most 29 tokens"):
         HookedTransformer(SHAPE, VOCABULARY)
 
@@ -405,8 +548,9 @@ def test_generation_takes_the_arguments_it_took():
         == alone
         == [s.removeprefix("<|endoftext|>") for s in said]
     )
-    with pytest.raises(ValueError, match="padding is on the left here"):
-        model.generate(padded, padding_side="right")
+    right = model.to_tokens(texts, padding_side="right")
+    said = model.generate(right, return_type="str", **greedily)
+    assert alone == [s.removeprefix("<|endoftext|>") for s in said]
     assert model.generate(max_new_tokens=2, return_type="tokens", stop_at_eos=False).shape == (1, 3)
 
 

@@ -64,7 +64,8 @@ def test_a_replaced_value_changes_what_the_formula_says_depends_on_it(variant):
         with variant.hooks([(name, edit)]):
             logits, cache = variant.run_with_cache(tokens)
         assert same(logits, expected["logits"]), name
-        for other, value in cache.items():
+        for other in (other for other in variant.hook_dict if other in cache):
+            value = cache[other]
             assert same(value.double(), expected[other].double()), (name, other)
         assert no_hooks_left(variant), name
 
@@ -152,13 +153,16 @@ def test_backward_hooks_see_the_gradient_that_autograd_gives():
     assert no_hooks_left(model)
 
 
-@pytest.mark.parametrize("pos_slice", [2, -1, slice(1, 4), [0, 5]])
-def test_a_position_slice_keeps_those_positions_of_the_full_cache(pos_slice):
+@pytest.mark.parametrize(("pos_slice", "kept"), [
+    (2, slice(2, 3)), (-1, slice(-1, None)), (slice(1, 4), slice(1, 4)), ((1, 4), slice(1, 4)),
+    ([0, 5], [0, 5]), (torch.tensor([0, 5]), [0, 5])])  # fmt: skip
+def test_a_position_slice_keeps_those_positions_of_the_full_cache(pos_slice, kept):
+    """One position leaves a dim of size 1, and a tuple is a slice, as in TransformerLens."""
     model, tokens = tiny(), tiny_tokens()
     _, full = model.run_with_cache(tokens)
     _, sliced = model.run_with_cache(tokens, pos_slice=pos_slice)
-    assert same(sliced["resid_post", 1], full["resid_post", 1][:, pos_slice])
-    assert same(sliced["pattern", 1], full["pattern", 1][:, :, pos_slice])
+    assert same(sliced["resid_post", 1], full["resid_post", 1][:, kept])
+    assert same(sliced["pattern", 1], full["pattern", 1][:, :, kept])
 
 
 def test_an_unlistened_point_hands_on_the_very_tensor():
@@ -189,3 +193,27 @@ def test_a_broken_head_shows_whoever_listens(what, dtype):
         tokens = tiny_tokens(pos=pos)
         assert model(tokens).isnan().all(), pos
         assert model.run_with_cache(tokens)[0].isnan().all(), pos
+
+
+def test_a_softmax_that_a_tool_puts_in_place_of_torchs_is_that_of_the_heads(monkeypatch):
+    """gim-explain does: the fused kernel would pass it over."""
+    model, plain = tiny(), torch.softmax
+
+    def halved(scores, dim):
+        return plain(scores, dim) / 2
+
+    edits = {f"blocks.{at}.attn.hook_pattern": lambda p, hook: p / 2 for at in range(2)}
+    expected = formula(model, tiny_tokens(), edits)["logits"]
+    monkeypatch.setattr(torch.nn.functional, "softmax", halved)
+    monkeypatch.setattr(torch.Tensor, "softmax", halved)
+    got = model(tiny_tokens())
+    monkeypatch.undo()
+    assert same(got, expected)
+
+
+def test_tools_may_call_a_gpt_as_they_call_a_hooked_transformer():
+    model = tiny()
+    assert model.to(torch.float32, print_details=False) is model and model.W_E.dtype.itemsize == 4
+    with model.hooks([("hook_embed", lambda x, hook: 2 * x)], reset_hooks_end=True) as hooked:
+        assert hooked is model and not no_hooks_left(model)
+    assert no_hooks_left(model)

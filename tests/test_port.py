@@ -124,12 +124,15 @@ def test_a_cache_keeps_what_flags_say_and_stays_what_it_is():
     _, cache = model.run_with_cache(tokens)
     assert torch.allclose(plain["result", 1], cache["result", 1])
     assert cache["k_input", 1].shape == (1, 7, 3, 12) and "blocks.0.hook_mlp_in" in cache
-    row = cache.to(torch.float32).remove_batch_dim()
-    assert type(row) is type(cache) and row["result", 1].shape == (7, 3, 12)
-    assert row["z", 0].dtype == torch.float32 and row.remove_batch_dim() is row
-    assert row.stack_head_results().shape == (6, 7, 12) and not row.has_batch_dim
     _, kept = model.run_with_cache(tokens, return_cache_object=False, names_filter="*hook_z")
     assert type(kept) is dict and torch.allclose(kept["blocks.0.attn.hook_z"], cache["z", 0])
+    cache.remove_batch_dim()  # as a statement: it changes the cache itself, as does `to`
+    assert cache["result", 1].shape == (7, 3, 12) and not cache.has_batch_dim
+    assert cache.remove_batch_dim() is cache and cache.stack_head_results().shape == (6, 7, 12)
+    cache.to(torch.float32)
+    assert cache["z", 0].dtype == torch.float32 and cache["result", 1].shape == (7, 3, 12)
+    cache.cache_dict["blocks.0.attn.hook_z"] = cache["z", 1]
+    assert cache["z", 0] is cache["z", 1]
     model.set_use_attn_result(False)
     assert ("result", 0) not in model.run_with_cache(tokens)[1]
     with pytest.raises(AttributeError, match=r"no 'logit_lens'; write circuits.residual.logit_l"):

@@ -79,6 +79,21 @@ def test_its_cache_takes_ours_apart_as_we_do():
     assert lens.shape == ours.shape and torch.allclose(lens, ours, atol=1e-5)
 
 
+@pytest.mark.parametrize("fields", [
+    {"positional_embedding_type": "shortformer"}, {"d_mlp": 6, "act_fn": "gelu"},
+    {"bias": False}])  # fmt: skip
+def test_what_its_cache_takes_apart_sums_to_the_stream(fields):
+    from transformer_lens import ActivationCache
+
+    model = tiny(dtype=torch.float32, **fields)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(CLEAN)
+        theirs = ActivationCache(dict(cache), model)
+        every = theirs.get_full_resid_decomposition(layer=-1, expand_neurons=False)
+        for whole in (theirs.decompose_resid(layer=-1), every):
+            assert torch.allclose(whole.sum(0), cache["resid_post", 1], atol=1e-5)
+
+
 def test_its_direct_logit_attribution_says_what_ours_says():
     from transformer_lens import ActivationCache
 

@@ -11,7 +11,12 @@ from circuits.hooked_transformer.cache import ActivationCache
 from circuits.hooked_transformer.config import HookedTransformerConfig
 from circuits.hooked_transformer.matrices import FactoredMatrix
 from circuits.hooked_transformer.model import HookedTransformer
+from circuits.hooked_transformer.past_key_value_caching import (
+    HookedTransformerKeyValueCache,
+    TransformerLensKeyValueCache,
+)
 from circuits.hooks import HookPoint
 
 __all__ = ["ActivationCache", "FactoredMatrix", "HookPoint", "HookedTransformer",
-           "HookedTransformerConfig", "utils"]  # fmt: skip
+           "HookedTransformerConfig", "HookedTransformerKeyValueCache",
+           "TransformerLensKeyValueCache", "utils"]  # fmt: skip

@@ -36,6 +36,10 @@ _ONLY = {
     "trust_remote_code": (False, "no code is fetched"),
 }
 "Fields that do something in TransformerLens, and only this here."
+AT_ANY_TIME = ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_hook_tokens",
+               "use_attn_in", "ungroup_grouped_query_attention", "default_prepend_bos",
+               "model_name")  # fmt: skip
+"Fields that can be set when the model is made: they act from then on, or are refused."
 
 
 class HookedTransformerConfig(GPTConfig):
@@ -45,7 +49,7 @@ class HookedTransformerConfig(GPTConfig):
     d_vocab must be given. `initializer_range` (0.8 / sqrt(d_model) if not given) and `seed` act
     when a model is made, which draws from a generator of its own: nothing else is seeded.
     `init_weights=False` promises no values and gets those. A field can be set until a model is
-    made of the config.
+    made of the config, and those of AT_ANY_TIME in `model.cfg` too.
     """
 
     def __new__(cls, **given: Any) -> "HookedTransformerConfig":
@@ -55,6 +59,11 @@ class HookedTransformerConfig(GPTConfig):
         if "init_range" in given:  # a GPTConfig's own fields, as dataclasses.replace hands them on
             given = {"attn_only": given.get("d_mlp") is None, **given}
         _check_only(given)
+        if given.get("d_vocab") in (None, -1):
+            raise ValueError(
+                f"d_vocab must be a whole number >= 1, got {given.get('d_vocab')}: it is not read "
+                f"from a tokenizer, write d_vocab=len(tokenizer)"
+            )
         theirs = {name: value for name, value in given.items() if name not in ONLY_OURS}
         ours = vars(config_of(theirs)) | {k: v for k, v in given.items() if k in ONLY_OURS}
         super().__init__(**{**ours, "init_range": _init_range(given, ours["d_model"])})
@@ -73,20 +82,24 @@ class HookedTransformerConfig(GPTConfig):
         return given.get(name, THEIRS.get(name))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self.__dict__.get("_made"):
+        if self.__dict__.get("_made") and name not in AT_ANY_TIME:
             raise AttributeError(
                 f"{name} cannot be set, the model is made: make another of "
-                f"HookedTransformerConfig.from_dict({{**cfg.to_dict(), {name!r}: {value!r}}}); the "
-                f"flags use_... have methods, model.set_use_...(True)"
+                f"HookedTransformerConfig.from_dict({{**cfg.to_dict(), {name!r}: {value!r}}}); "
+                f"device and dtype change with model.to(...)"
             )
-        self.__dict__.update(self.changed(**{name: value}).__dict__)
+        self.become(**{name: value})
 
     def changed(self, **fields: Any) -> "HookedTransformerConfig":
         """A config with some fields given otherwise."""
         return HookedTransformerConfig(**{**self._given, **fields})
 
+    def become(self, **fields: Any) -> None:
+        """Be `changed` from now on, for all who have this config."""
+        self.__dict__.update(self.changed(**fields).__dict__)
+
     def made(self, **fields: Any) -> "HookedTransformerConfig":
-        """`changed`, as the config of a model, whose fields cannot be set any more."""
+        """`changed`, as the config of a model, whose fields stay but for those of AT_ANY_TIME."""
         cfg = self.changed(**fields)
         cfg.__dict__["_made"] = True
         return cfg

@@ -11,7 +11,9 @@ from torch import Tensor
 from circuits.folding import process_weights
 from circuits.hooked_transformer.config import OURS, HookedTransformerConfig
 from circuits.hooked_transformer.hooking import HooksAsBefore
-from circuits.hooked_transformer.text import Side, SpeaksAsBefore, checked_side, drawn_seed
+from circuits.hooked_transformer.parts import become_parts
+from circuits.hooked_transformer.refactoring import refactor_heads
+from circuits.hooked_transformer.text import Side, SpeaksAsBefore, drawn_seed
 from circuits.hooked_transformer.utils import lm_cross_entropy_loss
 from circuits.hooked_transformer.weights import WeightsAsBefore
 from circuits.hugging_face import from_hugging_face
@@ -36,15 +38,23 @@ INSTEAD = {
     "center_writing_weights": "write circuits.folding.center_writing(model)",
     "center_unembed": "write circuits.folding.center_unembedding(model)",
     "fold_value_biases": "write circuits.folding.fold_values(model)",
-    "refactor_factored_attn_matrices": "write model.QK.make_even() and model.OV.make_even()",
+    "refactor_factored_attn_matrices": "write model.process_weights_("
+                                       "refactor_factored_attn_matrices=True)",
+    "check_hooks_to_add": "every hook can be added",
+    "check_and_add_hook": "write add_hook(name, hook)",
+    "fill_missing_keys": "write load_state_dict(weights, strict=False)",
+    "get_pos_offset": "write past_kv_cache.n",
+    "get_residual": "write model(tokens, stop_at_layer=0)",
+    "is_caching": "a run that keeps a cache is over when it is there",
+    "dataset": "write circuits.text.hub_documents(name)",
+    "hf_tokenizer": "write model.tokenizer",
     "set_ungroup_grouped_query_attention": "every head has keys and values of its own",
     "W_gate": "gated MLPs cannot be expressed",
-}
+}  # fmt: skip
 "What a HookedTransformer of TransformerLens has and this has not."
 _OTHERWISE = {
     "tokens": "take the logits and write model.loss_fn(logits, tokens)",
     "shortformer_pos_embed": "the model adds its positions itself",
-    "refactor_factored_attn_matrices": INSTEAD["refactor_factored_attn_matrices"],
     "checkpoint_index": "models that ship have analyses.dynamics.history(name)",
     "checkpoint_value": "models that ship have analyses.dynamics.history(name)",
     "n_devices": "a model lies on one device",
@@ -79,9 +89,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         wanted = HookedTransformerConfig.unwrap(cfg)
         seed = drawn_seed() if wanted.seed is None else wanted.seed
         super().__init__(wanted.made(seed=seed))
-        self.tokenizer = tokenizer
-        self.default_padding_side = checked_side(default_padding_side or "right")
-        self._follow_flags()
+        self.set_tokenizer(tokenizer, default_padding_side)
+        become_parts(self, self.cfg)
         self.to(wanted.device if move_to_device else self.W_E.device, wanted.dtype)
 
     @classmethod
@@ -110,8 +119,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
 
         Flags make the weights plainer with the same log-probabilities, see process_weights_.
         """
-        _refuse(refactor_factored_attn_matrices=refactor_factored_attn_matrices,
-                checkpoint_index=checkpoint_index, checkpoint_value=checkpoint_value,
+        _refuse(checkpoint_index=checkpoint_index, checkpoint_value=checkpoint_value,
                 n_devices=None if n_devices == 1 else n_devices,
                 first_n_layers=first_n_layers)  # fmt: skip
         known = load(model_name) if hf_model is None else from_hugging_face(hf_model)
@@ -121,7 +129,12 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         speech = known.tokenizer if tokenizer is None else tokenizer
         model = cls(cfg, speech, move_to_device, default_padding_side)
         model.load_and_process_state_dict(
-            known.state_dict(), fold_ln, center_writing_weights, center_unembed, fold_value_biases
+            known.state_dict(),
+            fold_ln,
+            center_writing_weights,
+            center_unembed,
+            fold_value_biases,
+            refactor_factored_attn_matrices,
         )
         return model.eval()
 
@@ -171,8 +184,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
     ) -> None:
         """Make the weights plainer with the same log-probabilities, in place, as circuits.folding
         does: LN becomes LNPre. What this architecture does not allow is left out with a warning,
-        which says why. Hooks stay; parameters and optimizers of before are another model's."""
-        _refuse(refactor_factored_attn_matrices=refactor_factored_attn_matrices)
+        which says why. With `refactor_factored_attn_matrices` heads get plainer factors of the same
+        products. Hooks stay; parameters and optimizers of before are another model's."""
         wanted = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
                   "center_unembed": center_unembed,
                   "fold_value_biases": fold_value_biases}  # fmt: skip
@@ -183,6 +196,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
                 model = process_weights(model, **{name: name == step for name in wanted})
             except ValueError as error:
                 warnings.warn(f"{step} is left out: {error}", stacklevel=2)
+        if refactor_factored_attn_matrices:
+            refactor_heads(model)
         self._become(model)
 
     def forward(
@@ -200,7 +215,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         past_kv_cache: KeyValueCache | None = None,
     ) -> Any:
         """See GPT.forward. Texts of several lengths are padded and masked, on either side; so are
-        tokens that <|endoftext|> fills up on the left, where that is the padding side."""
+        tokens that <|endoftext|> fills up on the padding side, where that matters: on the left,
+        and with a cache (see mask_of). Negative tokens count from the end of the vocabulary."""
         _refuse(tokens=tokens, shortformer_pos_embed=shortformer_pos_embed)
         begun = past_kv_cache is not None and past_kv_cache.n > 0
         if not isinstance(input, Tensor):
@@ -208,8 +224,10 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
                 raise ValueError("attention_mask is for tokens: texts are masked as they need be")
             bos = False if begun and prepend_bos is None else prepend_bos
             input, attention_mask = self.read(input, bos, padding_side)
-        elif attention_mask is None and start_at_layer is None and not begun:
-            attention_mask = self.mask_on_the_left(input, prepend_bos, padding_side)
+        elif attention_mask is None and start_at_layer is None:
+            side = padding_side or self.default_padding_side
+            if past_kv_cache is not None or side == "left":
+                attention_mask = self.mask_of(input, prepend_bos, side, first=not begun)
         result = super().forward(
             input,
             return_type,
@@ -221,6 +239,11 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         )
         return Output(*result) if isinstance(result, tuple) else result
 
+    def _tokens(self, input: Any, bos: bool) -> Int[Tensor, "batch pos"]:
+        if isinstance(input, Tensor) and not input.is_floating_point():
+            input = input.where(input >= 0, input + self.cfg.d_vocab)
+        return super()._tokens(input, bos)
+
     def loss_fn(
         self,
         logits: Float[Tensor, "batch pos d_vocab"],
@@ -231,13 +254,18 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         """Next-token loss in nats of these logits: see utils.lm_cross_entropy_loss."""
         return lm_cross_entropy_loss(logits, tokens.to(logits.device), attention_mask, per_token)
 
-    def to(self, *args: Any, print_details: bool = True, **kwargs: Any) -> "HookedTransformer":
-        """The model itself, moved or converted; nothing is printed."""
-        return super().to(*args, **kwargs)
+    def mps(self) -> "HookedTransformer":
+        """The model itself, moved to Apple's GPU."""
+        return self.to("mps")
+
+    @property
+    def n_params_total(self) -> int:
+        """Numbers in all parameters."""
+        return sum(weight.numel() for weight in self.parameters())
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HookedTransformer":
         super()._apply(fn, recurse)
-        self.cfg = self.cfg.made(device=str(self.W_E.device), dtype=self.W_E.dtype)
+        self.cfg.become(device=str(self.W_E.device), dtype=self.W_E.dtype)
         return self
 
     def _become(self, model: GPT) -> None:
@@ -245,8 +273,9 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         before = self.hook_dict
         for name, part in model.named_children():
             setattr(self, name, part)
-        self.cfg = self.cfg.made(**{name: getattr(model.cfg, name) for name in OURS})
-        self._follow_flags()
+        self.cfg.become(**{name: getattr(model.cfg, name) for name in OURS})
+        become_parts(self, self.cfg)
+        self.name_hooks()
         for name, point in self.hook_dict.items():
             point.fwd, point.bwd, point.ctx = before[name].fwd, before[name].bwd, before[name].ctx
 

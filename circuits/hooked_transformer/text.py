@@ -16,9 +16,28 @@ Side = Literal["left", "right"]
 
 class Tokenizer(Vocabulary):
     """A Vocabulary that also answers to what scripts ask of a tokenizer of transformers. All its
-    special tokens are <|endoftext|>."""
+    special tokens are <|endoftext|>. Its `padding_side` is that of its model and can be set."""
 
     bos_token = eos_token = pad_token = BOS
+    padding_side: Side
+
+    def __init__(
+        self, tokenizer: Any, padding_side: Side = "right", name_or_path: str = ""
+    ) -> None:
+        super().__init__(tokenizer)
+        self.padding_side, self.name_or_path = padding_side, name_or_path
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "padding_side":
+            checked_side(value)
+        elif name.startswith(("bos_", "eos_", "pad_", "add_", "padding")):
+            if getattr(self, name, None) == value:
+                return
+            raise AttributeError(
+                f"{name} cannot be set: BOS, end and filling are {BOS}, and BOS goes before a text "
+                f"where cfg.default_prepend_bos says so"
+            )
+        super().__setattr__(name, value)
 
     @property
     def bos_token_id(self) -> int:
@@ -56,22 +75,44 @@ class SpeaksAsBefore(Speaks):
     """What Speaks does, by HookedTransformer's signatures. `prepend_bos` is by default
     cfg.default_prepend_bos, `padding_side` the model's `default_padding_side`."""
 
-    default_padding_side: Side
+    _side: Side | None = None
     _tokenizer: Tokenizer | None
+    _missing: str | None = None
 
     @property
     def tokenizer(self) -> Tokenizer | None:  # type: ignore[override]
         """The tokenizer that was given, or that of cfg.tokenizer_name, fetched when it is first
-        wanted; OSError if it cannot be."""
+        wanted; OSError if it cannot be, without another try."""
+        if self._tokenizer is None and self._missing is not None:
+            raise OSError(self._missing)
         name = self.cfg.tokenizer_name  # type: ignore[attr-defined]
         if self._tokenizer is None and name is not None:
-            self.set_tokenizer(vocabulary_by_name(name, self.cfg.d_vocab))
+            try:
+                self.tokenizer = vocabulary_by_name(name, self.cfg.d_vocab)
+            except OSError as error:
+                self._missing = str(error)
+                raise
         return self._tokenizer
 
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
-        made = None if tokenizer is None else vocabulary(tokenizer, self.cfg.d_vocab)
-        self._tokenizer = None if made is None else Tokenizer(made.tokenizer)
+        self._tokenizer = self._missing = None
+        if tokenizer is not None:
+            made = vocabulary(tokenizer, self.cfg.d_vocab)
+            name = getattr(tokenizer, "name_or_path", self.cfg.tokenizer_name)  # type: ignore[attr-defined]
+            side: Any = getattr(tokenizer, "padding_side", self._side) or "right"
+            self._tokenizer = Tokenizer(made.tokenizer, side, name or "")
+
+    @property
+    def default_padding_side(self) -> Side:
+        """Where texts are filled up, and filling is looked for: the tokenizer's padding_side."""
+        return (self._side or "right") if self._tokenizer is None else self._tokenizer.padding_side
+
+    @default_padding_side.setter
+    def default_padding_side(self, side: Side) -> None:
+        self._side = checked_side(side)
+        if self._tokenizer is not None:
+            self._tokenizer.padding_side = side
 
     def set_tokenizer(self, tokenizer: Any, default_padding_side: Side | None = None) -> None:
         """Speak in the tokens of this one: a fast tokenizer of transformers, a Vocabulary of ours,
@@ -107,20 +148,35 @@ class SpeaksAsBefore(Speaks):
         side = checked_side(padding_side or self.default_padding_side)
         return self._vocabulary.filled(rows, side)
 
-    def mask_on_the_left(
+    def mask_of(
         self,
         tokens: Int[Tensor, "*batch pos"],
         prepend_bos: bool | None = None,
         padding_side: Side | None = None,
+        *,
+        first: bool = True,
     ) -> Bool[Tensor, "*batch pos"] | None:
-        """Which tokens are no filling, where they are padded on the left: all but the leading
-        <|endoftext|>, of which the last is BOS where texts begin with one. None on the right, where
-        no token sees what comes after it."""
-        if checked_side(padding_side or self.default_padding_side) == "right" or not self.tokenizer:
-            return None
-        leading = (tokens == self._vocabulary.bos).long().cumprod(-1).sum(-1, keepdim=True)
-        pads = leading - int(self.begins(prepend_bos))
-        return torch.arange(tokens.shape[-1], device=tokens.device) >= pads
+        """Which tokens are no filling: all but the <|endoftext|> at their beginning, or, padded on
+        the right, at their end. A row that is the `first` of its text keeps one as BOS, where
+        texts begin with one. None without a tokenizer.
+
+        TransformerLens knows filling by this, and by this alone: where an <|endoftext|> at the edge
+        is meant, give the model an attention_mask.
+        """
+        try:
+            if self.tokenizer is None:
+                return None
+        except OSError as error:
+            raise OSError(f"which tokens are filling is not known: give an attention_mask, or a "
+                          f"tokenizer. {error}") from error  # fmt: skip
+        right = checked_side(padding_side or self.default_padding_side) == "right"
+        ends = (tokens.flip(-1) if right else tokens) == self._vocabulary.bos
+        pads = ends.long().cumprod(-1).sum(-1, keepdim=True)
+        bos = int(first and self.begins(prepend_bos))
+        places = torch.arange(tokens.shape[-1], device=tokens.device)
+        return (
+            (places < tokens.shape[-1] - pads) | (places < bos) if right else places >= pads - bos
+        )
 
     def begins(self, prepend_bos: bool | None) -> bool:
         """Whether BOS goes before a text: as is said, or else as the config says."""
@@ -187,15 +243,13 @@ class SpeaksAsBefore(Speaks):
         """The input and what the model says next: see GPT.generate. Without a `seed` the global
         generator of torch gives one; `verbose` has nothing to say, for nothing is printed.
 
-        ValueError for a freq_penalty, and for padding on the right.
+        Tokens are masked as `mask_of` says. ValueError for a freq_penalty.
         """
         if freq_penalty != 0:
             raise ValueError(f"freq_penalty={freq_penalty} is not supported: write a hook on, or a "
                              f"loop over, the logits")  # fmt: skip
-        if padding_side == "right" and not isinstance(input, str):
-            raise ValueError("padding is on the left here: what is said comes after the tokens")
-        if isinstance(input, Tensor) and "attention_mask" not in rest:
-            rest["attention_mask"] = self.mask_on_the_left(input, prepend_bos, padding_side)
+        if isinstance(input, Tensor) and rest.get("attention_mask") is None:
+            rest["attention_mask"] = self.mask_of(input, prepend_bos, padding_side)
         return super().generate(
             input,
             max_new_tokens,
@@ -211,6 +265,11 @@ class SpeaksAsBefore(Speaks):
             seed=drawn_seed() if seed is None else seed,
             **rest,
         )
+
+    def _continued(self, tokens: Any, real: Any, *args: Any) -> Any:
+        # Each piece comes with its mask: an end that is said is no filling.
+        real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
+        return super()._continued(tokens, real, *args)
 
 
 def checked_side(side: Any) -> Side:

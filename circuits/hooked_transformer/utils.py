@@ -1,6 +1,5 @@
 """The few of transformer_lens.utils that code for small models uses."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,23 +10,37 @@ from torch import Tensor
 from circuits.cache import act_name
 from circuits.model import mean_loss, token_loss
 
-_PLACES = {"a": "attn", "attention": "attn", "m": "mlp", "b": "", "block": "", "blocks": ""}
-_NAMES = {"key": "k", "query": "q", "value": "v", "mlp_pre": "pre", "mlp_post": "post"}
 _INSTEAD = {
     "composition_scores": "model.all_composition_scores(mode)",
     "test_prompt": "model(prompt)[0, -1].topk(10)",
     "tokenize_and_concatenate": "circuits.data",
-}
+    "transpose": "tensor.mT",
+    "is_square": "x.ndim == 2 and x.shape[0] == x.shape[1]",
+    "is_lower_triangular": "x.equal(x.tril())",
+    "get_attention_mask": "model.read(texts), which gives tokens and their mask",
+    "get_tokens_with_bos_removed": "tokens[:, 1:]",
+    "Slice": "a number, a slice, a tuple or a list as pos_slice; or tensor[:, positions]",
+    "SliceInput": "int | slice | tuple | list",
+    "remove_batch_dim": "tensor[0]",
+    "sample_logits": "circuits.speech.likeliest(logits, top_k, top_p), and torch.multinomial",
+    "gelu_new": "torch.nn.functional.gelu(x, approximate='tanh')",
+    "gelu_fast": "torch.nn.functional.gelu(x, approximate='tanh')",
+    "solu": "circuits.layers.solu",
+    "get_dataset": "circuits.text.hub_documents(name)",
+    "download_file_from_hf": "huggingface_hub.hf_hub_download(repo, file), and torch.load(path, "
+                             "weights_only=True)",
+    "keep_single_column": "dataset.select_columns([name])",
+    "print_gpu_mem": "torch.cuda.memory_allocated()",
+    "init_kaiming_uniform_": "torch.nn.init.kaiming_uniform_",
+    "init_kaiming_normal_": "torch.nn.init.kaiming_normal_",
+    "init_xavier_uniform_": "torch.nn.init.xavier_uniform_",
+    "init_xavier_normal_": "torch.nn.init.xavier_normal_",
+}  # fmt: skip
 
 
 def get_act_name(name: str, layer: int | str | None = None, layer_type: str | None = None) -> str:
-    """Full hook name of a short one: ("k", 6) and "k6" are blocks.6.attn.hook_k, "embed" is
-    hook_embed, ("normalized", 2, "ln2") and "normalized2ln2" are blocks.2.ln2.hook_normalized."""
-    short = re.fullmatch(r"([a-z_]+)(\d+)([a-z]\w*)?", name)
-    if short is not None:
-        name, layer, layer_type = short.groups()
-    part = None if layer_type is None else _PLACES.get(layer_type, layer_type)
-    return act_name(_NAMES.get(name, name), None if layer is None else int(layer), part)
+    """Full hook name of a short one: ("k", 6) and "k6" are blocks.6.attn.hook_k. See act_name."""
+    return act_name(name, layer, layer_type)
 
 
 def to_numpy(tensor: Any) -> Any:

@@ -66,18 +66,6 @@ class WeightsAsBefore(Stacked):
         """W_V W_O per layer and head, without norm."""
         return FactoredMatrix(self.W_V, self.W_O)
 
-    def accumulated_bias(
-        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
-    ) -> Float[Tensor, " d_model"]:
-        """The sum of the biases that were written to the stream before block `layer`: every b_O,
-        that of this block too if `mlp_input`, and every b_out, without which only those."""
-        if not 0 <= layer <= self.cfg.n_layers - mlp_input:
-            raise ValueError(f"layer {layer} does not exist: the model has {self.cfg.n_layers}")
-        total = self.b_O[: layer + mlp_input].sum(0)
-        if include_mlp_biases and not self.cfg.attn_only:
-            total = total + self.b_out[:layer].sum(0)
-        return total
-
     def all_head_labels(self) -> list[str]:
         """L0H0, L0H1, ... in the order of layers and heads."""
         n, heads = self.cfg.n_layers, range(self.cfg.n_heads)

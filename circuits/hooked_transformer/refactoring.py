@@ -1,0 +1,46 @@
+"""Heads with plainer factors of the same products, as TransformerLens refactors them."""
+
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.attention import Attention
+from circuits.model import GPT
+from circuits.products import svd
+
+
+@torch.no_grad()
+def refactor_heads(model: GPT) -> None:
+    """Each W_V and W_O as U S and V^T of their product, so that z is as large as what a head
+    writes, and each W_Q and W_K, with their biases, as U sqrt(S) and V sqrt(S) of theirs: equal
+    patterns and logits, in place. b_V goes into b_O."""
+    for block in model.blocks:
+        attn = block.attn
+        if attn.b_V is not None:
+            attn.b_O += einsum(attn.b_V, attn.W_O, "head e, head e d -> d")
+            attn.b_V.zero_()
+        U, S, Vh = svd(attn.W_V, attn.W_O)
+        _fill(attn.W_V, U * S[:, None])
+        _fill(attn.W_O.mT, Vh.mT)
+        U, S, Vh = svd(_with_bias(attn, "Q"), _with_bias(attn, "K").mT)
+        for letter, factor in (("Q", U), ("K", Vh.mT)):
+            _take(attn, letter, factor * S.sqrt()[:, None])
+
+
+def _with_bias(attn: Attention, letter: str) -> Float[Tensor, "head rows d_head"]:
+    """W, and below it b, which a last coordinate of 1 would be multiplied by."""
+    W, b = getattr(attn, f"W_{letter}"), getattr(attn, f"b_{letter}")
+    return W if b is None else torch.cat([W, b[:, None]], 1)
+
+
+def _take(attn: Attention, letter: str, factor: Float[Tensor, "head rows inner"]) -> None:
+    W, b = getattr(attn, f"W_{letter}"), getattr(attn, f"b_{letter}")
+    _fill(W, factor[:, : W.shape[1]])
+    if b is not None:
+        _fill(b, factor[:, -1])
+
+
+def _fill(weight: Float[Tensor, "*rows d_head"], factor: Float[Tensor, "*rows inner"]) -> None:
+    """Write a factor into a weight that may be wider than it, and is 0 there."""
+    weight.zero_()[..., : factor.shape[-1]] = factor
