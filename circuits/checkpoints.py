@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from circuits.config import GPTConfig
+from circuits.files import read_text
 from circuits.model import GPT
-from circuits.tokens import Vocabulary
+from circuits.tokens import Vocabulary, check_words
 from circuits.weight_files import read_weights
 
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
@@ -101,13 +102,17 @@ def built(
             return built(cfg, named, tokenizer, dtype)
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
-    _check_sizes(cfg, weights)
+    check_fits(cfg, weights, tokenizer)
     model = GPT(cfg, tokenizer).to(dtype)
     load_weights(model, weights)
     return model.eval()
 
 
-def _check_sizes(cfg: GPTConfig, weights: Mapping[str, Tensor]) -> None:
+def check_fits(
+    cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None
+) -> None:
+    """ValueError where the sizes that a config names are not those of the weights and the words."""
+    check_words(tokenizer, cfg)
     layers = sum(name.endswith(".attn.W_Q") for name in weights)
     if layers != cfg.n_layers:
         raise ValueError(f"{layers} layers are in the checkpoint, and n_layers={cfg.n_layers}")
@@ -220,7 +225,7 @@ def read_tokenizer(file: Path) -> Vocabulary:
     ValueError for a file that is none, or that would make texts too long by what it replaces.
     """
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
+        fields = json.loads(read_text(file))
         for part in ("normalizer", "decoder"):
             if (growth := _growth(fields.get(part))) > _GROWTH:
                 raise ValueError(f"its {part} makes a text {growth:.0g} times as long")
@@ -251,7 +256,12 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
     TransformerLens's mask buffers in a HookedTransformer state dict are passed over.
     """
     weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
-    own = model.state_dict()
+    check_weights(weights, model.state_dict())
+    model.load_state_dict(weights)
+
+
+def check_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """ValueError names a weight that is missing, unknown, of another shape, or not finite."""
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     if missing or unknown:
         raise ValueError(
@@ -267,4 +277,3 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
             )
         if not weight.to(own[name].dtype).isfinite().all():
             raise ValueError(f"{name} in the checkpoint holds a number that is not finite")
-    model.load_state_dict(weights)

@@ -25,7 +25,7 @@ from circuits.hooks import Hooked, HookPoint
 from circuits.kv_cache import KeyValueCache, LayerPast
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, norm
 from circuits.speech import Speaks
-from circuits.tokens import Vocabulary, check_length, checked_mask, checked_tokens
+from circuits.tokens import Vocabulary, check_length, check_words, checked_mask, checked_tokens
 from circuits.weights import Stacked
 
 Places = Float[Tensor, "... pos d_model"] | None
@@ -121,6 +121,7 @@ class GPT(Hooked, Stacked, Speaks):
 
     def __init__(self, cfg: GPTConfig, tokenizer: Vocabulary | None = None) -> None:
         super().__init__()
+        check_words(tokenizer, cfg)
         self.cfg, self.tokenizer = cfg, tokenizer
         self.hook_tokens = HookPoint(shared=True)  # [batch pos]
         self.embed = Embed(cfg)

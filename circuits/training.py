@@ -23,7 +23,7 @@ from torch import nn
 
 from circuits import distributed
 from circuits.data import Batches
-from circuits.files import replacing
+from circuits.files import write
 from circuits.loss import backward, loss_module, next_token_loss
 from circuits.model import GPT
 from circuits.optimizers import Muon, optimizers, orthogonalised
@@ -208,7 +208,5 @@ def _record(progress: Progress, measured: Record) -> Record:
 def write_log(records: list[Record], recipe: Recipe, folder: Path) -> None:
     """recipe.json and log.jsonl in `folder`: what was done, and what was seen at each record."""
     lines = [json.dumps({k: round(v, 5) for k, v in record.items()}) for record in records]
-    with replacing(folder / "recipe.json") as part:
-        part.write_text(recipe.to_json())
-    with replacing(folder / "log.jsonl") as part:
-        part.write_text("\n".join(lines) + "\n")
+    write(folder / "recipe.json", recipe.to_json())
+    write(folder / "log.jsonl", "\n".join(lines) + "\n")

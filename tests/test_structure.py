@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hook_points", "hooks", "tokens", "products",
                  "factored", "weights", "layers", "kv_cache", "attention", "speech", "model",
-                 "folding", "weight_files", "checkpoints", "hugging_face", "bridge", "pretrained",
+                 "folding", "files", "weight_files", "checkpoints", "hugging_face", "bridge", "pretrained",
                  "controls", "parts", "stream", "algebra", "composition", "residual", "frozen",
-                 "paths", "scores", "ground_truth", "text", "synthetic", "data", "files", "shards",
+                 "paths", "scores", "ground_truth", "text", "synthetic", "data", "shards",
                  "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
                  "sharded", "snapshots", "loss", "training", "hooked_transformer"],
