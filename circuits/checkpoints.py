@@ -108,9 +108,7 @@ def built(
     return model.eval()
 
 
-def check_fits(
-    cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None
-) -> None:
+def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None) -> None:
     """ValueError where the sizes that a config names are not those of the weights and the words."""
     check_words(tokenizer, cfg)
     layers = sum(name.endswith(".attn.W_Q") for name in weights)

@@ -131,7 +131,9 @@ def _check_loads(model: GPT, weights: dict[str, Tensor], staging: Path, folder: 
         check_fits(cfg, weights, read_tokenizer(text) if text.is_file() else None)
         check_weights(weights, model.state_dict())
     except (ValueError, TypeError) as error:
-        raise ValueError(f"nothing was saved to {folder}, it could not be loaded: {error}") from None
+        raise ValueError(
+            f"nothing was saved to {folder}, it could not be loaded: {error}"
+        ) from None
 
 
 def _zoo() -> Path:

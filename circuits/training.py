@@ -166,7 +166,8 @@ def _steps(
     device, parameters = model.W_E.device, list(model.parameters())
     rows = data.batch(progress.step, recipe.batch_size)
     for step in range(progress.step, recipe.steps):
-        loss = backward(loss_of, distributed.share(rows).to(device), recipe)
+        with torch.enable_grad():  # whatever the caller has set for himself
+            loss = backward(loss_of, distributed.share(rows).to(device), recipe)
         norm = joined(nn.utils.clip_grad_norm_(parameters, recipe.clip))
         tokens = rows[:, 1:].numel()
         if step + 1 < recipe.steps:  # read on while a GPU still works

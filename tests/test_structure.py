@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hook_points", "hooks", "tokens", "products",
                  "factored", "weights", "layers", "kv_cache", "attention", "speech", "model",
-                 "folding", "files", "weight_files", "checkpoints", "hugging_face", "bridge", "pretrained",
-                 "controls", "parts", "stream", "algebra", "composition", "residual", "frozen",
+                 "folding", "files", "weight_files", "checkpoints", "hugging_face", "bridge",
+                 "pretrained", "controls", "parts", "stream", "algebra", "composition", "residual", "frozen",
                  "paths", "scores", "ground_truth", "text", "synthetic", "data", "shards",
                  "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
@@ -25,8 +25,8 @@ FLOORS = {
                  "importance", "metrics", "patching", "path_patching", "attribution", "discovery",
                  "ablation", "idealised", "recording", "in_context", "dynamics", "evaluation",
                  "toys", "plots",
-                 "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
-                 "measure_commands", "figure_commands", "explore_command", "cli"],
+                 "tables", "figures", "report", "explorer", "corpus", "run_folder", "runs",
+                 "train_command", "measure_commands", "figure_commands", "explore_command", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [
