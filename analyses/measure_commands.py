@@ -83,8 +83,9 @@ def _print(seen: "Dataset", model: str) -> None:
 
     error, context = float(seen.held_out_error), float(seen.in_context_score)
     title = (
-        f"{escape(model)} on {seen.attrs['windows']:,} windows of text: "
-        f"loss {float(seen.held_out):.3f} +- {error:.3f} nats, in-context score {context:+.2f}; mean attention on"
+        f"{escape(model)} on {seen.attrs['windows']:,} windows of text: loss "
+        f"{float(seen.held_out):.3f} +- {error:.3f} nats, in-context score {context:+.2f}; mean "
+        f"attention on"
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("head", *seen.behaviour.values):
