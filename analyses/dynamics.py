@@ -79,6 +79,8 @@ def history(name: str | Path) -> Dataset:
             f"{str(name)!r} was not measured while it trained, only its losses were kept"
         )
     try:
+        if len(arrays["step_loss"]) != arrays["step"][-1]:
+            raise ValueError(f"{len(arrays['step_loss'])} losses of {arrays['step'][-1]} steps")
         return _labelled(arrays, str(name))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         first = str(error).split("\n")[0]

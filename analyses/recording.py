@@ -232,7 +232,7 @@ def _alike(parts: dict[int, dict[str, np.ndarray]]) -> dict[int, dict[str, np.nd
              for step, part in parts.items()}  # fmt: skip
     most = Counter(kinds.values()).most_common(1)[0][0] if kinds else ()
     for step in [step for step, kind in kinds.items() if kind != most]:
-        _left_out(f"step {step}", "it was measured in another way than most")
+        _left_out(f"step {step}", "it was measured otherwise than most")
         del parts[step]
     return parts
 
@@ -244,8 +244,8 @@ def _left_out(what: Path | str, why: str) -> None:
 def arrays_of(file: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; ValueError with its name for one that is damaged."""
     try:
-        with np.load(file) as opened:
-            return {key: opened[key] for key in opened.files}
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            return {key: arrays[key] for key in arrays.files}
     except Exception as error:  # what unzipping random bytes raises has no end
         first = str(error).split("\n")[0]
         raise ValueError(f"{file} cannot be read: {type(error).__name__}: {first}") from None
