@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from analyses import dynamics, recording
+from analyses import cli, dynamics, recording
 from analyses.corpus import Corpus
 from analyses.run_folder import FINISHED, INNER, TOKENS, entered, recorded
 from circuits import GPT, GPTConfig, load, save
@@ -172,7 +173,7 @@ def test_a_step_that_cannot_be_read_is_left_out_and_moves_no_other(history, harm
     known = [number for number in range(40) if 20 in there or not 10 <= number < 20]
     assert np.flatnonzero(seen.step_loss.notnull()).tolist() == known
     assert (seen.step_loss.values[known] == known).all()
-    recording.collect(history / "history", history, list(range(40)))
+    recording.collect(history / "history", history, [float(i) for i in range(40)])
     assert (dynamics.history(history).step_loss == np.arange(40)).all()
 
 
@@ -247,3 +248,52 @@ def test_snapshots_take_their_folder_as_text_and_leave_what_is_no_snapshot(tmp_p
         kept.write({}, recording.Progress(step=number), {})
     assert len(kept.files()) == 2 and (tmp_path / "step-foo.safetensors").read_text() == "mine"
     assert all(INNER["snapshots"].fullmatch(file.name) for file in kept.files())
+
+
+def asked(monkeypatch, capsys, *words):
+    """Exit status and what the command line says on standard error."""
+    monkeypatch.setattr("sys.argv", ["circuits", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, capsys.readouterr().err
+
+
+def test_damaged_files_of_a_recorded_run_and_devices_are_named(tmp_path, monkeypatch, capsys):
+    save(tiny(), tmp_path)
+    options = ["train", "--repeated-tokens", "--out", tmp_path / "out", "--recipe", tmp_path]
+    for file, content, said in [
+        ("recipe.json", b"\xff", "recipe.json is no text in UTF-8"),
+        ("recipe.json", b"[1]", "recipe.json: a recipe is fields by name, got list"),
+        ("run.json", b"[1]", "run.json holds list, wanted fields by name"),
+        ("run.json", b"", "run.json cannot be read"),
+    ]:
+        (tmp_path / file).write_bytes(content)
+        assert said in asked(monkeypatch, capsys, *options)[1]
+    for device in ("foo", "meta", "cuda:99"):
+        options = ["train", "--repeated-tokens", "--out", tmp_path / "out", "--device", device]
+        code, said = asked(monkeypatch, capsys, *options)
+        assert code == 2 and f"no device '{device}' can be used here" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_in_a_folder_with_markup_in_its_name_has_its_heads_listed(tmp_path):
+    save(tiny(dtype=torch.float32), tmp_path / "x[/nope]")
+    done = CliRunner().invoke(cli.app, ["heads", str(tmp_path / "x[/nope]")])
+    assert done.exit_code == 0, done.exception
+    assert "[/nope]" in "".join(done.output.split())
+
+
+@pytest.mark.parametrize("name", ["", "picture", "picture.pngg"])
+def test_a_drawing_wants_a_name_of_a_picture(tmp_path, monkeypatch, capsys, name):
+    words = ["draw", "framework/corner", "--out", tmp_path / name]
+    code, said = asked(monkeypatch, capsys, *words)
+    assert code == 2 and "is no name of a picture" in said and not list(tmp_path.iterdir())
+
+
+def test_a_report_replaces_no_folder_that_bears_the_name_of_one_of_its_files(tmp_path):
+    from analyses.report.folder import write
+
+    filled(tmp_path, "old/mine.txt")
+    (tmp_path / "results.json").write_text('{"files": ["old", "results.json"]}')
+    with pytest.raises(ValueError, match=r"holds files that are no report \(old\)"):
+        write(tmp_path, ["framework/corner"])
