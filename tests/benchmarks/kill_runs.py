@@ -22,7 +22,8 @@ from pathlib import Path
 
 STEPS = 40
 OPTIONS = ["--layers", "1", "--heads", "2", "--d-head", "8", "--context", "32",
-           "--vocab", "300", "--batch-size", "4", "--steps", str(STEPS), "--every", "7", "--examples", "4"]  # fmt: skip
+           "--vocab", "300", "--batch-size", "4", "--steps", str(STEPS), "--every", "7",
+           "--examples", "4"]  # fmt: skip
 FILES = ("model.safetensors", "config.json", "tokenizer.json", "recipe.json", "run.json",
          "history.npz")  # fmt: skip
 PHASES = {
