@@ -27,8 +27,8 @@ OPTIONS = ["--layers", "1", "--heads", "2", "--d-head", "8", "--context", "32",
 FILES = ("model.safetensors", "config.json", "tokenizer.json", "recipe.json", "run.json",
          "history.npz")  # fmt: skip
 PHASES = {
-    "starting": ((".running",), 3.0),
-    "tokenising": ((".tokens/.part-*",), 1.0),
+    "starting": ((".running",), 1.0),
+    "tokenising": ((".tokens/.part-*", "snapshots/step-*"), 0.5),
     "training": (("snapshots/step-*.safetensors",), 3.0),
     "finishing": ((f"snapshots/step-*{STEPS}.safetensors",), 0.3),
     "tidying": (("history.npz",), 0.05),
