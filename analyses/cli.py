@@ -97,6 +97,7 @@ def heads(
     """
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from analyses import attention, copying
@@ -104,7 +105,7 @@ def heads(
     gpt = _loaded(model)
     scores, copied = attention.taxonomy(gpt), copying.score(gpt)
     threshold = scores.attrs["threshold"]
-    title = f"{model}: mean attention on random tokens; a role needs {threshold}"
+    title = f"{escape(model)}: mean attention on random tokens; a role needs {threshold}"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
     for name in ("head", "role", "margin", *scores.behaviour.values, "OV copying"):
         justify = "left" if name in ("head", "role") else "right"
@@ -138,8 +139,8 @@ def main() -> None:
     try:
         app()
     except (ValueError, KeyError, OSError) as error:
-        plain = error.args and not isinstance(error, OSError)
-        typer.echo(f"circuits: {error.args[0] if plain else error}", err=True)
+        said = error.args[0] if isinstance(error, KeyError) and error.args else error
+        typer.echo(f"circuits: {said}", err=True)
         raise SystemExit(2) from None
 
 

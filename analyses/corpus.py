@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuits.checkpoints import read_tokenizer
 from circuits.data import Windows, documents, hub_documents, tokenized, train_tokenizer
-from circuits.files import replacing
+from circuits.files import write
 from circuits.shards import file_marks, shards
 from circuits.text import text_files
 from circuits.tokens import Vocabulary
@@ -49,17 +49,23 @@ class Corpus:
             return documents(*self.held_out)
         return (text for i, text in enumerate(self._read()) if i % EVERY == 0)
 
-    def vocabulary(self, file: Path, d_vocab: int, given: Path | None = None) -> Vocabulary:
-        """The tokenizer of `file`; if there is none yet, the one given, or one trained on the
-        texts, is put there."""
-        source = file if file.is_file() or given is None else given
-        if source.is_file():
-            vocabulary = read_tokenizer(source)
-        else:
-            vocabulary = train_tokenizer(self.texts(), d_vocab)
-        if source != file or not file.is_file():
-            with replacing(file) as part:
-                vocabulary.tokenizer.save(str(part))
+    def vocabulary(
+        self, file: Path, d_vocab: int, given: Path | None = None, *, resumed: bool = False
+    ) -> Vocabulary:
+        """The tokenizer given, or one of `d_vocab` tokens trained on the texts, put into `file`.
+
+        In a run that is `resumed` that of `file`; ValueError if it is not the one asked for.
+        """
+        wanted = read_tokenizer(given) if given else None
+        if resumed and file.is_file():
+            kept = read_tokenizer(file)
+            if wanted and wanted.tokenizer.to_str() != kept.tokenizer.to_str():
+                raise ValueError(f"the run began with the tokenizer in {file}, not with {given}")
+            if not wanted and kept.size > d_vocab:
+                raise ValueError(f"{file} has {kept.size} tokens, and {d_vocab} are asked for")
+            return kept
+        vocabulary = wanted or train_tokenizer(self.texts(), d_vocab)
+        write(file, vocabulary.tokenizer.to_str(pretty=True))
         return vocabulary
 
     def windows(self, vocabulary: Vocabulary, n_ctx: int, cache: Path, *, seed: int) -> Windows:

@@ -17,7 +17,8 @@ from xarray import DataArray, Dataset
 
 from analyses import ablation, in_context
 from analyses.labelled import head_coords
-from analyses.recording import FILE, stacked
+from analyses.recording import FILE, arrays_of, numbered, stacked
+from circuits.files import read_text
 from circuits.pretrained import folder_of, models
 from circuits.snapshots import Record
 
@@ -50,7 +51,7 @@ class PhaseChange(NamedTuple):
 def has_history(name: str | Path) -> bool:
     """Whether a model has one to read, see `history`; KeyError if there is no such model."""
     folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
-    return (folder / FILE).is_file() or bool(list((folder / "history").glob("step-*.npz")))
+    return (folder / FILE).is_file() or bool(numbered(folder / "history", "step", ".npz"))
 
 
 def history(name: str | Path) -> Dataset:
@@ -62,18 +63,28 @@ def history(name: str | Path) -> Dataset:
     layer, head, ablation): ablated_loss and ablated_in_context, what the head's ablation adds, and
     ablated_along, see `attribution`; (step, token): token_loss, the loss of fixed tokens of the
     evaluation set, one or a few per example; and step_loss (train_step), the loss of every step.
-    Losses in nats. KeyError if there is none.
+    Losses in nats, NaN where a damaged step took them along. KeyError if there is none; ValueError
+    names a history.npz that is damaged; a damaged step of a run at it is left out with a warning.
     """
     folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
     if (folder / FILE).is_file():
-        with np.load(folder / FILE) as file:
-            arrays = {key: file[key] for key in file.files}
-    elif list((folder / "history").glob("step-*.npz")):
-        arrays = stacked(folder / "history")
+        source, arrays = folder / FILE, arrays_of(folder / FILE)
+    elif numbered(folder / "history", "step", ".npz"):
+        source, arrays = folder / "history", stacked(folder / "history")
     else:
         there = [model for model in models() if (folder_of(model) / FILE).is_file()]
         raise KeyError(f"{str(name)!r} has no history; of the models that ship {there} have one")
-    return _labelled(arrays, str(name))
+    if "prefix_matching" not in arrays and "step_loss" in arrays:
+        raise KeyError(
+            f"{str(name)!r} was not measured while it trained, only its losses were kept"
+        )
+    try:
+        if len(arrays["step_loss"]) != arrays["step"][-1]:
+            raise ValueError(f"{len(arrays['step_loss'])} losses of {arrays['step'][-1]} steps")
+        return _labelled(arrays, str(name))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        first = str(error).split("\n")[0]
+        raise ValueError(f"{source} is not a whole history: {first}") from None
 
 
 def phase_change(history: Dataset) -> PhaseChange | None:
@@ -188,7 +199,12 @@ def formed(history: Dataset, threshold: float = 0.3) -> DataArray:
 def last_record(name: str | Path) -> Record:
     """What the training of a model saw last: the last line of its log.jsonl; empty without one."""
     log = folder_of(name) / "log.jsonl"
-    return json.loads(log.read_text().splitlines()[-1]) if log.is_file() else {}
+    if not log.is_file():
+        return {}
+    try:
+        return dict(json.loads(read_text(log).splitlines()[-1]))
+    except (ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{log} cannot be read: {error}") from None
 
 
 def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from analyses import attention, logit_effects, patterns, plots
 from analyses.labelled import to_numpy
+from circuits.files import write
 from circuits.model import GPT
 from circuits.tokens import checked_tokens
 
@@ -50,7 +51,7 @@ class Page:
 
     def save(self, path: str | Path) -> Path:
         """Write the page to a file, UTF-8, and return its path; the folder must exist."""
-        Path(path).write_text(self.html, encoding="utf-8")
+        write(path, self.html)
         return Path(path)
 
     def _repr_html_(self) -> str:

@@ -58,15 +58,27 @@ def draw(
 ) -> None:
     """Draw one figure into a picture file, and print its verdict."""
     from analyses import figures, report
+    from circuits.files import replacing
 
     report.known(figure)
     file = out or Path(f"{figure.replace('/', '-')}.png")
     with _window_free(), report.plain_matplotlib():
+        _check_picture(file)
         drawing = figures.draw(figure, model)
-        drawing.figure.savefig(file, dpi=160, facecolor="white")
+        with replacing(file) as part:  # in a name of the same ending
+            drawing.figure.savefig(part, dpi=160, facecolor="white")
     held = "holds" if drawing.verdict.holds else "does not hold"
     shown = ", ".join(figures.drawn_from(figure, model)) or "a model of its own"
     typer.echo(f"{file}: drawn from {shown}\n{held}: {drawing.verdict.says}")
+
+
+def _check_picture(file: Path) -> None:
+    """ValueError for a file whose ending names no kind of picture, or that is a folder."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if file.is_dir() or file.suffix.removeprefix(".").lower() not in kinds:
+        raise ValueError(f"{file} is no name of a picture: end it in one of {sorted(kinds)}")
 
 
 @contextmanager

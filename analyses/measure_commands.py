@@ -78,12 +78,14 @@ def measure(
 def _print(seen: "Dataset", model: str) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     error, context = float(seen.held_out_error), float(seen.in_context_score)
     title = (
-        f"{model} on {seen.attrs['windows']:,} windows of text: loss {float(seen.held_out):.3f} "
-        f"+- {error:.3f} nats, in-context score {context:+.2f}; mean attention on"
+        f"{escape(model)} on {seen.attrs['windows']:,} windows of text: loss "
+        f"{float(seen.held_out):.3f} +- {error:.3f} nats, in-context score {context:+.2f}; mean "
+        f"attention on"
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("head", *seen.behaviour.values):

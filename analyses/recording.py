@@ -8,14 +8,16 @@ https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/in
 """
 
 import copy
-import shutil
+import re
+import warnings
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file
 from torch import Tensor
 
 from analyses import ablation, attention, induction
@@ -23,14 +25,17 @@ from analyses.labelled import to_numpy
 from analyses.losses import of_tokens
 from circuits import distributed
 from circuits.checkpoints import load_weights
-from circuits.files import PART, replacing
+from circuits.files import alone, replacing
 from circuits.model import GPT
 from circuits.pretrained import load
 from circuits.snapshots import Progress
+from circuits.weight_files import read_weights
 
 FILE = "history.npz"
 VECTOR = 2048
 "Losses of single tokens that are kept at each step."
+AGAIN = ".again"
+"The folder in that of a run where `again` puts the steps until it has them all."
 EARLY, LATE, NEAR = 50 / 512, 500 / 512, 1 / 64
 """The two token indices of the in-context score, as shares of the context (paper: 50 and 500 of
 512), and how far to either side of them it is averaged."""
@@ -65,7 +70,7 @@ def record(
 
     Without any rows only the losses of the steps are kept, for a run that is measured later.
     """
-    earlier = [step for step in _recorded(Path(folder)) if step < progress.step]
+    earlier = [step for step in numbered(Path(folder), "step", ".npz") if step < progress.step]
     since = progress.losses[max(earlier, default=0) :]
     seen = measured(model, rows) if len(rows) else {}
     _write(Path(folder), progress.step, progress.tokens, since, seen)
@@ -115,61 +120,133 @@ def on_cpu(model: GPT) -> GPT:
     return model if model.W_E.device.type == "cpu" else copy.deepcopy(model).cpu()
 
 
-def collect(folder: Path | str, out: Path | str) -> None:
-    """Write the recorded steps of `folder` as one file, `out`/history.npz."""
-    _save(Path(out) / FILE, stacked(folder))
+def collect(folder: Path | str, out: Path | str, losses: Sequence[float] = ()) -> None:
+    """Write the recorded steps of `folder` as one file, `out`/history.npz; `losses` are those of
+    all steps, where they are known."""
+    arrays = stacked(folder)
+    if len(losses):
+        arrays["step_loss"] = np.array(losses, dtype=np.float32)
+    _save(Path(out) / FILE, arrays)
 
 
 def again(folder: Path | str, rows: Int[Tensor, "batch pos"]) -> None:
     """Measure a finished run anew, on other rows or for more, from the weights that it kept.
 
     They are in half precision. In a process group each process measures its share of the steps.
-    ValueError for a run that kept none; its history.npz is replaced when the new one is whole.
+    ValueError for a run that kept none, and if another process is at work in the folder; its
+    history.npz is replaced when the new one is whole.
     """
-    folder, model = Path(folder), load(folder)
-    files = {int(file.stem.rpartition("-")[2]): file for file in (folder / "weights").glob("*")}
+    folder = Path(folder)
+    with alone(folder) if distributed.rank() == 0 else nullcontext():
+        _again(folder, load(folder), rows)
+
+
+def _again(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None:
+    files = numbered(folder / "weights", "weights", ".safetensors")
     if not files or not (folder / FILE).is_file():
         raise ValueError(f"{folder} kept no weights of its training: run it with --keep-weights")
-    with np.load(folder / FILE) as file:
-        tokens = dict(zip(file["step"].tolist(), file["tokens"].tolist(), strict=True))
-        step_loss = file["step_loss"]
-    steps, new = sorted(files), folder / f"{PART}again"
-    mine = list(zip([0, *steps], steps, strict=False))[distributed.rank() :: distributed.world()]
-    for before, step in mine:
-        load_weights(model, {name: w.float() for name, w in load_file(files[step]).items()})
-        _write(new, step, tokens[step], step_loss[before:step].tolist(), measured(model, rows))
+    before = arrays_of(folder / FILE)
+    tokens = dict(zip(before["step"].tolist(), before["tokens"].tolist(), strict=True))
+    for step in sorted(files.keys() - tokens.keys()):
+        _left_out(files.pop(step), "its step is not in the history")
+    new, first = folder / AGAIN, distributed.rank() == 0
+    if first:
+        _discard(new)  # of a killed process
+    distributed.agreed(0, torch.device("cpu"))
+    for step in sorted(files)[distributed.rank() :: distributed.world()]:
+        weights = {name: w.float() for name, w in read_weights(files[step]).items()}
+        try:
+            load_weights(model, weights)
+        except ValueError as error:
+            raise ValueError(f"{files[step]}: {error}") from None
+        _write(new, step, tokens[step], [], measured(model, rows))
     distributed.agreed(0, torch.device("cpu"))  # that all are done
-    if distributed.rank() == 0:
-        collect(new, folder)
-        shutil.rmtree(new)
+    if first:
+        collect(new, folder, before["step_loss"].tolist())
+        _discard(new)
+
+
+def _discard(folder: Path) -> None:
+    for file in numbered(folder, "step", ".npz").values():
+        file.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def stacked(folder: Path | str) -> dict[str, np.ndarray]:
     """All recorded steps of a folder as one array for each kind; ValueError if there are none.
 
+    A step that is damaged, or measured on other rows than the rest, is left out with a warning that
+    names its file, as is a file that is no step; the losses of steps nobody knows are NaN.
     `ablated_along` [step layer head ablation step] stands for the kept tokens' losses under
     ablation: the mean over tokens of what ablation adds times the loss at each step, less that at
     the last, which is all that an attribution to any part of the training needs.
     """
-    steps = _recorded(Path(folder))
-    if not steps:
+    parts = _alike(_parts(Path(folder)))
+    if not parts:
         raise ValueError(f"{folder} holds no recorded steps")
-    parts = []
-    for step in steps:
-        with np.load(Path(folder) / f"step-{step:08d}.npz") as file:
-            parts.append({key: file[key] for key in file.files})
+    steps, every = list(parts), list(parts.values())
     apart = ("step_loss", "ablated_token_loss")
-    arrays = {key: np.stack([p[key] for p in parts]) for key in parts[0] if key not in apart}
+    arrays = {key: np.stack([p[key] for p in every]) for key in every[0] if key not in apart}
     if "token_loss" in arrays:
         loss = arrays["token_loss"].astype(np.float32)
         change = (loss - loss[-1]).T / loss.shape[1]  # token step
-        along = [part["ablated_token_loss"].astype(np.float32) @ change for part in parts]
+        along = [part["ablated_token_loss"].astype(np.float32) @ change for part in every]
         arrays["ablated_along"] = np.stack(along).astype(np.float16)
-    return {
-        **arrays,
-        "step": np.array(steps),
-        "step_loss": np.concatenate([part["step_loss"] for part in parts]),
-    }
+    step_loss = np.full(max(steps), np.nan, dtype=np.float32)
+    for step, part in parts.items():
+        known = part["step_loss"]
+        step_loss[step - len(known) : step] = known
+    return {**arrays, "step": np.array(steps), "step_loss": step_loss}
+
+
+def _parts(folder: Path) -> dict[int, dict[str, np.ndarray]]:
+    """What each step's file holds, of those that can be read."""
+    files, parts = numbered(folder, "step", ".npz"), {}
+    for file in sorted(set(folder.glob("step-*")) - set(files.values())):
+        _left_out(file, "it is no step")
+    for step, file in sorted(files.items()):
+        try:
+            parts[step] = arrays_of(file)
+            if not 0 <= len(parts[step]["step_loss"]) <= step or "tokens" not in parts[step]:
+                raise ValueError("its losses do not fit its step")
+        except (ValueError, KeyError, TypeError) as error:
+            parts.pop(step, None)
+            _left_out(file, str(error))
+    return parts
+
+
+def _alike(parts: dict[int, dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
+    """The steps that hold the same kinds and shapes as most do."""
+    kinds = {step: tuple(sorted((key, value.shape, value.dtype.str) for key, value in part.items()
+                                if key != "step_loss"))
+             for step, part in parts.items()}  # fmt: skip
+    most = Counter(kinds.values()).most_common(1)[0][0] if kinds else ()
+    for step in [step for step, kind in kinds.items() if kind != most]:
+        _left_out(f"step {step}", "it was measured otherwise than most")
+        del parts[step]
+    return parts
+
+
+def _left_out(what: Path | str, why: str) -> None:
+    warnings.warn(f"{what} is left out of the history: {why}", stacklevel=4)
+
+
+def arrays_of(file: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; ValueError with its name for one that is damaged."""
+    try:
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except Exception as error:  # what unzipping random bytes raises has no end
+        first = str(error).split("\n")[0]
+        raise ValueError(f"{file} cannot be read: {type(error).__name__}: {first}") from None
+
+
+def numbered(folder: Path, kind: str, ending: str) -> dict[int, Path]:
+    """The files kind-STEP.ending of a folder by their step; none of any other name."""
+    name = re.compile(rf"{kind}-(\d{{8,}}){re.escape(ending)}")
+    found = ((name.fullmatch(file.name), file) for file in folder.glob(f"{kind}-*"))
+    return {int(match[1]): file for match, file in found if match}
 
 
 def _vector(examples: int, length: int) -> tuple[Tensor, Tensor]:
@@ -179,10 +256,6 @@ def _vector(examples: int, length: int) -> tuple[Tensor, Tensor]:
     index = np.stack([rng.choice(length, each, replace=False) for _ in range(examples)])
     example = np.repeat(np.arange(examples), each)
     return torch.from_numpy(example[:VECTOR]), torch.from_numpy(index.reshape(-1)[:VECTOR])
-
-
-def _recorded(folder: Path) -> list[int]:
-    return sorted(int(file.stem.removeprefix("step-")) for file in folder.glob("step-*.npz"))
 
 
 def _write(

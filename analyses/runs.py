@@ -8,9 +8,7 @@ A run that was cut off goes on when it is started again in the same way. Under t
 process alone measures, writes and says anything.
 """
 
-import json
-import os
-import shutil
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +21,14 @@ from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
 
-from analyses import attention, dynamics, induction, recording
+from analyses import attention, induction, recording
 from analyses.corpus import Corpus
+from analyses.run_folder import TOKENS, RunFolder, entered
 from circuits import distributed
 from circuits.config import GPTConfig
 from circuits.data import Batches, RepeatedTokens
-from circuits.files import PART, replacing
 from circuits.model import GPT
-from circuits.pretrained import save
+from circuits.pretrained import load, save
 from circuits.recipe import Recipe
 from circuits.sharded import whole
 from circuits.snapshots import Progress, Record, Snapshots
@@ -45,7 +43,10 @@ POSITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a run is carried out; none of it changes what comes out."""
+    """How a run is carried out; none of it changes the model that comes out.
+
+    All but `examples` and `tokenizer` may be others when a run is gone on with.
+    """
 
     out: Path
     "The model's folder."
@@ -70,12 +71,29 @@ class Plan:
 
 def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -> GPT:
     """The model trained on a corpus, and its folder."""
-    _refuse_finished(plan.out)
+    with entered(plan.out) as folder:
+        if _is_finished(folder, plan):
+            return load(plan.out)
+        model, windows, unseen = _read(shape, corpus, folder, plan)
+        about = {**corpus.about(), "vocab": shape["d_vocab"]}
+        return _run(model, windows, recipe, unseen, folder, plan, about)
+
+
+def _is_finished(folder: RunFolder, plan: Plan) -> bool:
+    return bool(distributed.agreed(int(folder.finished), torch.device(plan.device)))
+
+
+def _read(
+    shape: dict[str, Any], corpus: Corpus, folder: RunFolder, plan: Plan
+) -> tuple[GPT, Batches, Tensor]:
     console = _console()
 
     def prepared() -> tuple[GPT, Batches, Tensor]:
-        file, cache = plan.out / "tokenizer.json", plan.cache or plan.out / "tokens"
-        vocabulary = corpus.vocabulary(file, shape["d_vocab"], plan.tokenizer)
+        file, cache = plan.out / "tokenizer.json", plan.cache or plan.out / TOKENS
+        resumed = folder.begun() or distributed.rank() > 0
+        vocabulary = corpus.vocabulary(file, shape["d_vocab"], plan.tokenizer, resumed=resumed)
+        if vocabulary.size < shape["d_vocab"] and plan.tokenizer is None:
+            console.print(f"this text makes {vocabulary.size} tokens, not {shape['d_vocab']}")
         cfg = GPTConfig(**{**POSITIONS, **shape, "d_vocab": vocabulary.size})
         windows = corpus.windows(vocabulary, cfg.n_ctx, cache, seed=cfg.seed)
         console.print(f"{len(windows.docs):,} documents, {windows.tokens:,} tokens")
@@ -83,19 +101,21 @@ def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -
         return _placed(GPT(cfg, vocabulary), plan), windows, unseen
 
     with console.status("reading text"):
-        model, windows, unseen = distributed.first_alone(prepared, torch.device(plan.device))
-    return _run(model, windows, recipe, unseen, plan, corpus.about())
+        return distributed.first_alone(prepared, torch.device(plan.device))
 
 
 def on_repeated_tokens(shape: dict[str, Any], recipe: Recipe, plan: Plan) -> GPT:
     """The model trained on BOS + R + R, R of 8 to n_ctx/2 - 1 random tokens, and its folder."""
-    _refuse_finished(plan.out)
     cfg = GPTConfig(**{"positional_embedding_type": "shortformer_sinusoidal", **shape})
     longest = (cfg.n_ctx - 1) // 2
     data = RepeatedTokens(cfg.d_vocab, shortest=min(8, longest), longest=longest, seed=cfg.seed)
     unseen = RepeatedTokens(cfg.d_vocab, shortest=longest, longest=longest, seed=cfg.seed + 1)
     rows = unseen.batch(0, max(128, plan.examples))
-    return _run(_placed(GPT(cfg), plan), data, recipe, rows, plan, {"data": "repeated tokens"})
+    with entered(plan.out) as folder:
+        if _is_finished(folder, plan):
+            return load(plan.out)
+        model, about = _placed(GPT(cfg), plan), {"data": "repeated tokens"}
+        return _run(model, data, recipe, rows, folder, plan, about)
 
 
 def measured(model: GPT, unseen: Int[Tensor, "batch pos"]) -> Record:
@@ -123,6 +143,7 @@ def _run(
     data: Batches,
     recipe: Recipe,
     unseen: Int[Tensor, "batch pos"],
+    folder: RunFolder,
     plan: Plan,
     about: dict[str, Any],
 ) -> GPT:
@@ -130,13 +151,15 @@ def _run(
     steps = frozenset(recording.history_steps(recipe.steps) if wanted else ())
     kept = steps if plan.keep_weights else frozenset()
     snapshots = Snapshots(folder=plan.out / "snapshots", every=plan.every, weights_at=kept)
-    first, console, records = distributed.rank() == 0, _console(), []
+    first, console, records, at = distributed.rank() == 0, _console(), [], []
     if first:
-        _prepare(plan.out, snapshots, about)
+        rows = unseen[:128].long().contiguous().numpy().tobytes()
+        measured_on = {"examples": plan.examples, "held-out rows": _hash(rows)}
+        folder.begin({**about, **measured_on}, ("vocab", *measured_on))
     columns = ("step {task.completed}/{task.total}", BarColumn(), "loss {task.fields[loss]:.3f}",
                "{task.fields[rate]:,.0f} tokens/s", TimeRemainingColumn())  # fmt: skip
     with Bar(*columns, console=console) as bar:
-        watch = _watch(bar, recipe, plan, steps, unseen[: plan.examples])
+        watch = _watch(bar, recipe, plan, steps, unseen[: plan.examples], at)
         evaluated = unseen[:128, : model.cfg.n_ctx]
         for record in train(
             model, data, recipe, lambda m: measured(m, evaluated),
@@ -148,14 +171,26 @@ def _run(
                 write_log(records, recipe, plan.out)
                 bar.print(_line(record))
     if first and records and records[-1]["step"] == recipe.steps:
-        _finish(plan.out)
+        if wanted:
+            recording.collect(plan.out / "history", plan.out, at[0].losses)
+        folder.finish()
     return model.eval()
 
 
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def _watch(
-    bar: Bar, recipe: Recipe, plan: Plan, steps: frozenset[int], rows: Int[Tensor, "batch pos"]
+    bar: Bar,
+    recipe: Recipe,
+    plan: Plan,
+    steps: frozenset[int],
+    rows: Int[Tensor, "batch pos"],
+    at: list[Progress],
 ) -> Watch:
-    """Shows how far the run is, records its history, compares it, and ends it at `until`."""
+    """Shows how far the run is, records its history, compares it, and ends it at `until`; `at`
+    becomes what it watches."""
     task = bar.add_task("train", total=recipe.steps, loss=float("nan"), rate=0.0)
     begun: list[Progress] = []
     record = _recorded_losses(plan.like)
@@ -163,6 +198,7 @@ def _watch(
     def watch(model: GPT, progress: Progress) -> bool:
         if not begun:  # not the speed of the piece before this one
             begun.append(Progress(progress.step, progress.tokens, progress.seconds))
+            at.append(progress)
             bar.reset(task, completed=progress.step)
         elif progress.step:
             seconds = max(progress.seconds - begun[0].seconds, 1e-9)
@@ -183,29 +219,7 @@ def _watch(
 def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
     if folder is None or not (folder / recording.FILE).is_file():
         return np.empty(0)
-    return dynamics.history(folder).step_loss.values[:count]
-
-
-def _prepare(out: Path, snapshots: Snapshots, about: dict[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for left in (*out.glob(".saving-*"), *out.glob(f"{PART}*")):  # by a killed process
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    if not snapshots.files():
-        shutil.rmtree(out / "history", ignore_errors=True)  # of a run that is no more
-        with replacing(out / "run.json") as part:
-            part.write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _finish(out: Path) -> None:
-    """What only a run that goes on needs is taken away; the snapshots at one blow."""
-    if (out / "history").is_dir():
-        recording.collect(out / "history", out)
-    for file in (out / "snapshots").glob("weights-*.safetensors"):
-        (out / "weights").mkdir(exist_ok=True)
-        os.replace(file, out / "weights" / file.name)
-    os.replace(out / "snapshots", out / f"{PART}snapshots")
-    for spare in (f"{PART}snapshots", "history", "tokens"):
-        shutil.rmtree(out / spare, ignore_errors=True)
+    return recording.arrays_of(folder / recording.FILE)["step_loss"][:count]
 
 
 def _placed(model: GPT, plan: Plan) -> GPT:
@@ -228,8 +242,3 @@ def _line(record: Record) -> str:
     )
     rest = "  ".join(f"{name} {record[name]:.2f}" for name in shown)
     return f"step {record['step']:.0f}  {record['tokens'] / 1e6:.1f}M tokens, {rate:,.0f}/s  {rest}"
-
-
-def _refuse_finished(out: Path) -> None:
-    if (out / "config.json").exists() and not (out / "snapshots").is_dir():
-        raise ValueError(f"{out} already holds a model: choose another folder, or move it away")

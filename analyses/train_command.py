@@ -1,14 +1,17 @@
 """`circuits train`: its options and what they come to. Nothing heavy is imported before it runs."""
 
-import json
 import os
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from circuits.recipe import Recipe
+
+Made = TypeVar("Made")
 
 
 def train(
@@ -74,6 +77,8 @@ def train(
 
     if repeated_tokens == bool(data or dataset):
         raise typer.BadParameter("give one of --data, --dataset and --repeated-tokens")
+    if tokenizer and vocab != signature(train).parameters["vocab"].default:
+        raise typer.BadParameter("--tokenizer says the vocabulary already: leave out --vocab")
     if recipe:
         how, shape, repeats = _as_it_was(options)
     else:
@@ -116,8 +121,8 @@ RECORDED = ("layers", "heads", "d_head", "width", "mlp", "context", "vocab", "st
 def _as_it_was(options: dict[str, Any]) -> tuple["Recipe", dict[str, Any], float]:
     """The recipe, the config's fields and the share of repeats of a recorded run."""
     from dataclasses import asdict
-    from inspect import signature
 
+    from analyses.run_folder import recorded
     from circuits.config import GPTConfig
     from circuits.pretrained import folder_of
     from circuits.recipe import Recipe
@@ -129,20 +134,42 @@ def _as_it_was(options: dict[str, Any]) -> tuple["Recipe", dict[str, Any], float
     folder = folder_of(options["recipe"])
     if not (folder / "recipe.json").is_file():
         raise ValueError(f"{folder} holds no recipe.json")
-    about = folder / "run.json"
-    recorded = json.loads(about.read_text()) if about.is_file() else {}
-    shape = asdict(GPTConfig.from_json((folder / "config.json").read_text()))
-    recipe = Recipe.from_json((folder / "recipe.json").read_text())
-    return recipe, shape, recorded.get("repeats", options["repeats"])
+    repeats = recorded(folder).get("repeats", options["repeats"])
+    return (
+        _made(Recipe.from_json, folder / "recipe.json"),
+        asdict(_made(GPTConfig.from_json, folder / "config.json")),
+        repeats,
+    )
+
+
+def _made(make: Callable[[str], Made], file: Path) -> Made:
+    """What `make` makes of a file's text; ValueError names the file."""
+    from circuits.files import read_text
+
+    text = read_text(file, 2**20)
+    try:
+        return make(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def usual_device(named: str) -> str:
-    """The device named, or a GPU if there is one; under torchrun each process has its own."""
+    """The device named, or a GPU if there is one; under torchrun each process has its own.
+
+    ValueError for one that is not there.
+    """
     import torch
 
     device = named or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if device == "cuda":
+        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else device
+    try:
+        torch.zeros(1, device=device).tolist()
+    except Exception as error:  # each kind of device has its own
+        first = str(error).split("\n")[0]
+        raise ValueError(f"no device {device!r} can be used here, cpu can: {first}") from None
     if device.startswith("cuda"):
         torch.cuda.set_device(torch.device(device))
     return device

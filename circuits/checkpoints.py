@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from circuits.config import GPTConfig
+from circuits.files import read_text
 from circuits.model import GPT
-from circuits.tokens import Vocabulary
+from circuits.tokens import Vocabulary, check_words
 from circuits.weight_files import read_weights
 from circuits.weights import is_bias, misfit, unwrapped
 
@@ -108,7 +109,7 @@ def built(
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
     weights = unwrapped(weights)
-    _check_sizes(cfg, weights)
+    check_fits(cfg, weights, tokenizer)
     model = GPT(cfg, tokenizer).to(dtype)
     if zero_biases:
         zeros = {name: w for name, w in model.state_dict().items() if is_bias(name)}
@@ -117,7 +118,9 @@ def built(
     return model.eval()
 
 
-def _check_sizes(cfg: GPTConfig, weights: Mapping[str, Tensor]) -> None:
+def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None) -> None:
+    """ValueError where the sizes that a config names are not those of the weights and the words."""
+    check_words(tokenizer, cfg)
     layers = sum(name.endswith(".attn.W_Q") for name in weights)
     if layers != cfg.n_layers:
         raise ValueError(f"{layers} layers are in the checkpoint, and n_layers={cfg.n_layers}")
@@ -230,7 +233,7 @@ def read_tokenizer(file: Path) -> Vocabulary:
     ValueError for a file that is none, or that would make texts too long by what it replaces.
     """
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
+        fields = json.loads(read_text(file))
         for part in ("normalizer", "decoder"):
             if (growth := _growth(fields.get(part))) > _GROWTH:
                 raise ValueError(f"its {part} makes a text {growth:.0g} times as long")
@@ -261,8 +264,13 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
     TransformerLens's mask buffers in a HookedTransformer state dict are passed over.
     """
     weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
-    own = model.state_dict()
-    if wrong := misfit(model.cfg, own, weights):
+    check_weights(model.cfg, weights, model.state_dict())
+    model.load_state_dict(weights)
+
+
+def check_weights(cfg: GPTConfig, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """ValueError names a weight that is missing, unknown, of another shape, or not finite."""
+    if wrong := misfit(cfg, own, weights):
         raise ValueError(f"the checkpoint does not fit the config: {wrong}")
     for name, weight in weights.items():
         _check_shape(name, weight, own[name].shape)
@@ -273,4 +281,3 @@ def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
             )
         if not weight.to(own[name].dtype).isfinite().all():
             raise ValueError(f"{name} in the checkpoint holds a number that is not finite")
-    model.load_state_dict(weights)

@@ -28,7 +28,12 @@ class Batches(Protocol):
 
 
 def train_tokenizer(texts: Iterable[str], d_vocab: int) -> Vocabulary:
-    """A byte-level BPE of `d_vocab` tokens, <|endoftext|> first; words keep their leading space."""
+    """A byte-level BPE of `d_vocab` tokens, <|endoftext|> first; words keep their leading space.
+
+    ValueError for fewer than the 256 bytes and <|endoftext|>.
+    """
+    if d_vocab < 257:
+        raise ValueError(f"a vocabulary has 257 tokens or more, bytes and {BOS}; got {d_vocab}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

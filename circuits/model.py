@@ -27,7 +27,7 @@ from circuits.kv_cache import KeyValueCache, LayerPast
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, norm
 from circuits.products import at_least_single
 from circuits.speech import Speaks
-from circuits.tokens import Vocabulary, check_length, checked_mask, checked_tokens
+from circuits.tokens import Vocabulary, check_length, check_words, checked_mask, checked_tokens
 from circuits.weights import Stacked, misfit
 
 Places = Float[Tensor, "... pos d_model"] | None
@@ -123,6 +123,7 @@ class GPT(Hooked, Stacked, Speaks):
 
     def __init__(self, cfg: GPTConfig, tokenizer: Vocabulary | None = None) -> None:
         super().__init__()
+        check_words(tokenizer, cfg)
         self.cfg, self.tokenizer = cfg, tokenizer
         self.hook_tokens = HookPoint(shared=True)  # [batch pos]
         self.embed = Embed(cfg)

@@ -6,16 +6,17 @@ those that ship a card (README.md), the recipe and the log of its training.
 
 import difflib
 import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
+from torch import Tensor
 
 from circuits import bridge
-from circuits.checkpoints import built, read_tokenizer
+from circuits.checkpoints import built, check_fits, check_weights, read_tokenizer
 from circuits.config import GPTConfig
+from circuits.files import in_words, read_text, sweep, workshop, write
 from circuits.folding import process_weights
 from circuits.model import GPT
 
@@ -86,7 +87,7 @@ def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
         _check_expressible(str(name))
     folder = folder_of(name)
     try:
-        cfg = GPTConfig.from_json((folder / "config.json").read_text())
+        cfg = GPTConfig.from_json(read_text(folder / "config.json", 2**20))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None
     text = folder / "tokenizer.json"
@@ -99,26 +100,40 @@ def save(
 ) -> None:
     """Write config.json, model.safetensors (in `dtype`) and tokenizer.json to a folder.
 
-    ValueError if the folder holds a model and `overwrite` is False. Each file is written under a
-    temporary name and moved, so that none is ever half there.
+    ValueError if the folder holds a model and `overwrite` is False, and for a model that `load`
+    would refuse (a weight that is not finite in `dtype`, say): what is there stays. Each file is
+    written under a temporary name and moved, so that none is ever half there.
     """
     folder = Path(folder)
     if (folder / "config.json").exists() and not overwrite:
         raise ValueError(f"{folder} already holds a model; pass overwrite=True to replace it")
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()
-    }
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
-        (Path(staging) / "config.json").write_text(model.cfg.to_json())
-        save_file(weights, Path(staging) / "model.safetensors")  # which makes it private
-        os.chmod(
-            Path(staging) / "model.safetensors", (Path(staging) / "config.json").stat().st_mode
-        )
+    own = model.state_dict()
+    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in own.items()}
+    sweep(folder)
+    with in_words(folder), workshop(folder / "model") as staging:
+        write(staging / "config.json", model.cfg.to_json())
         if model.tokenizer is not None:
-            model.tokenizer.tokenizer.save(str(Path(staging) / "tokenizer.json"))
-        for file in sorted(Path(staging).iterdir(), reverse=True):  # config.json last
+            write(staging / "tokenizer.json", model.tokenizer.tokenizer.to_str(pretty=True))
+        _check_loads(model, weights, staging, folder)
+        write(staging / "model.safetensors", as_bytes(weights))
+        os.replace(staging / "model.safetensors", folder / "model.safetensors")
+        if model.tokenizer is None:
+            (folder / "tokenizer.json").unlink(missing_ok=True)
+        for file in sorted(staging.iterdir(), reverse=True):  # config.json last
             os.replace(file, folder / file.name)
+
+
+def _check_loads(model: GPT, weights: dict[str, Tensor], staging: Path, folder: Path) -> None:
+    """ValueError for what `load` would refuse, before anything of the folder is touched."""
+    try:
+        cfg = GPTConfig.from_json((staging / "config.json").read_text())
+        text = staging / "tokenizer.json"
+        check_fits(cfg, weights, read_tokenizer(text) if text.is_file() else None)
+        check_weights(cfg, weights, model.state_dict())
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"nothing was saved to {folder}, it could not be loaded: {error}"
+        ) from None
 
 
 def _zoo() -> Path:

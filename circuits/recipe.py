@@ -35,12 +35,14 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, name = getattr(self, field.name), field.name
+            if isinstance(value, bool) != (field.type is bool):
+                wanted = "True or False" if field.type is bool else "a number"
+                raise ValueError(f"{name} must be {wanted}, got {value!r}")
             if field.type is bool:
-                if not isinstance(value, bool):
-                    raise ValueError(f"{name} must be True or False, got {value!r}")
                 continue
-            if not isinstance(value, int | float) or value < (0 if name in _MAY_BE_ZERO else 1e-12):
-                raise ValueError(f"{name} must be a number above 0, got {value!r}")
+            least = 0 if name in _MAY_BE_ZERO else 1e-12
+            if not isinstance(value, int | float) or not least <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
             if field.type is int and not isinstance(value, int):
                 raise ValueError(f"{name} must be a whole number, got {value!r}")
         if self.batch_size % self.accumulate:
@@ -65,6 +67,10 @@ class Recipe:
         ValueError names a field that does not exist.
         """
         given, known = json.loads(text), [field.name for field in fields(cls)]
+        if not isinstance(given, dict):
+            raise ValueError(f"a recipe is fields by name, got {type(given).__name__}")
+        if missing := sorted({"steps", "batch_size"} - given.keys()):
+            raise ValueError(f"a recipe needs {missing}")
         unknown = sorted(given.keys() - set(known))
         if unknown:
             raise ValueError(f"a recipe has no {unknown}; its fields are {known}")

@@ -6,6 +6,7 @@ Batches are a function of the step, so the step is the position of the sampler.
 """
 
 import json
+import re
 import warnings
 import zlib
 from collections.abc import Collection, Sequence
@@ -19,12 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from circuits.files import PART, replacing
+from circuits.files import sweep, write
 from circuits.sharded import placed
 
 Record = dict[str, int | float]
 "What is known at one step: step, tokens, loss (nats), and what `evaluate` measured."
 Tensors = dict[str, Tensor]
+_NAME = re.compile(r"step-\d{8,}\.safetensors")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Progress:
 class Snapshots:
     """Where and how often a run is written down; a folder with snapshots in it is gone on with."""
 
-    folder: Path
+    folder: Path | str
     every: int = 500
     "Steps between two snapshots."
     keep: int = 2
@@ -54,13 +56,15 @@ class Snapshots:
     "Steps whose weights stay for good, in half precision, as weights-STEP.safetensors."
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
         for name, least in (("every", 1), ("keep", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def files(self) -> list[Path]:
         """The snapshots that are there, oldest first."""
-        return sorted(self.folder.glob("step-*.safetensors"))
+        every = Path(self.folder).glob("step-*.safetensors")
+        return sorted(file for file in every if _NAME.fullmatch(file.name))
 
     def write(self, tensors: Tensors, progress: Progress, identity: dict[str, Any]) -> None:
         """One more snapshot, and the ones before the last `keep` go.
@@ -82,14 +86,14 @@ class Snapshots:
             "identity": identity,
             "checksum": _checksum(tensors),
         }
-        self._discard(self.folder.glob(f"{PART}*"))  # what a killed process left
-        _write(self.folder / f"step-{progress.step:08d}.safetensors", tensors, about)
+        sweep(Path(self.folder))
+        _write(Path(self.folder) / f"step-{progress.step:08d}.safetensors", tensors, about)
         self._discard(self.files()[: -self.keep])
 
     def write_weights(self, weights: Tensors, step: int) -> None:
         """weights-STEP.safetensors, in half precision."""
         half = {name: w.detach().cpu().half().contiguous() for name, w in weights.items()}
-        _write(self.folder / f"weights-{step:08d}.safetensors", half, {"step": step})
+        _write(Path(self.folder) / f"weights-{step:08d}.safetensors", half, {"step": step})
 
     def newest(self, identity: dict[str, Any]) -> tuple[Tensors, Progress] | None:
         """The tensors and the progress of the newest snapshot that is whole; None if there is none.
@@ -104,7 +108,7 @@ class Snapshots:
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 unreadable.append(f"{file.name} ({error})")
                 continue
-            _check_same(about["identity"], identity, self.folder)
+            _check_same(about["identity"], identity, Path(self.folder))
             if unreadable:
                 words = f"{', '.join(unreadable)} in {self.folder} cannot be read: going on from"
                 warnings.warn(f"{words} step {about['step']}", stacklevel=2)
@@ -164,9 +168,7 @@ def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optim
 
 
 def _write(file: Path, tensors: Tensors, about: dict[str, Any]) -> None:
-    content = save(tensors, metadata={"about": json.dumps(about)})
-    with replacing(file) as part:
-        part.write_bytes(content)
+    write(file, save(tensors, metadata={"about": json.dumps(about)}))
 
 
 def _read(file: Path) -> tuple[Tensors, dict[str, Any]]:

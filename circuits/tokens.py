@@ -164,6 +164,14 @@ def checked_mask(
     return None if real.all() else real
 
 
+def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
+    """ValueError if a vocabulary has tokens that the model does not know."""
+    if vocabulary is not None and vocabulary.size > cfg.d_vocab:
+        raise ValueError(
+            f"the tokenizer has {vocabulary.size} tokens, and the model reads d_vocab={cfg.d_vocab}"
+        )
+
+
 def check_length(length: int, cfg: GPTConfig) -> None:
     """ValueError if so many positions do not fit into the context."""
     if length > cfg.n_ctx:

@@ -23,7 +23,7 @@ from torch import nn
 
 from circuits import distributed
 from circuits.data import Batches
-from circuits.files import replacing
+from circuits.files import write
 from circuits.loss import backward, loss_module, next_token_loss
 from circuits.model import GPT
 from circuits.optimizers import Muon, optimizers, orthogonalised
@@ -166,7 +166,8 @@ def _steps(
     device, parameters = model.W_E.device, list(model.parameters())
     rows = data.batch(progress.step, recipe.batch_size)
     for step in range(progress.step, recipe.steps):
-        loss = backward(loss_of, distributed.share(rows).to(device), recipe)
+        with torch.enable_grad():  # whatever the caller has set for himself
+            loss = backward(loss_of, distributed.share(rows).to(device), recipe)
         norm = joined(nn.utils.clip_grad_norm_(parameters, recipe.clip))
         tokens = rows[:, 1:].numel()
         if step + 1 < recipe.steps:  # read on while a GPU still works
@@ -208,7 +209,5 @@ def _record(progress: Progress, measured: Record) -> Record:
 def write_log(records: list[Record], recipe: Recipe, folder: Path) -> None:
     """recipe.json and log.jsonl in `folder`: what was done, and what was seen at each record."""
     lines = [json.dumps({k: round(v, 5) for k, v in record.items()}) for record in records]
-    with replacing(folder / "recipe.json") as part:
-        part.write_text(recipe.to_json())
-    with replacing(folder / "log.jsonl") as part:
-        part.write_text("\n".join(lines) + "\n")
+    write(folder / "recipe.json", recipe.to_json())
+    write(folder / "log.jsonl", "\n".join(lines) + "\n")

@@ -171,7 +171,7 @@ def test_a_long_run_stays_under_three_megabytes(tmp_path):
             noise[f"ablated_{name}"] = rng.random((3, 4, 2, *rest)).astype(np.float16)
         np.savez(
             tmp_path / f"history/step-{step:08d}.npz", tokens=step, held_out=np.float32(3),
-            step_loss=rng.random(200).astype(np.float32),
+            step_loss=rng.random(min(step, 200)).astype(np.float32),
             loss_by_index=rng.random(512).astype(np.float32),
             token_loss=rng.random(recording.VECTOR).astype(np.float16), **noise,
         )  # fmt: skip

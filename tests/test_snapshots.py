@@ -1,6 +1,7 @@
 """A run that is killed, starved of disk or handed a damaged file ends as if nothing had been."""
 
 import errno
+import math
 import multiprocessing
 import os
 import random
@@ -254,3 +255,27 @@ def test_a_compiled_loss_follows_the_same_curve():
     with multiprocessing.get_context("forkserver").Pool(1) as pool:  # without the type checker
         compiled = pool.apply(curve, (True,))
     assert torch.allclose(torch.tensor(compiled), torch.tensor(curve(False)), atol=1e-5)
+
+
+def test_a_recipe_of_numbers_that_make_no_sense_is_refused():
+    bad = [(field, value) for field in ("lr", "clip", "muon_decay", "final")
+           for value in (math.nan, math.inf, -1.0)]  # fmt: skip
+    for field, value in [*bad, ("steps", True), ("steps", 0)]:
+        with pytest.raises(ValueError, match=f"{field} must be a .*number"):
+            Recipe(**{"steps": 3, "batch_size": 8, field: value})
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "{}", '{"steps": 3}'])
+def test_a_recipe_of_other_json_is_refused_in_words(text):
+    with pytest.raises(ValueError, match="a recipe"):
+        Recipe.from_json(text)
+
+
+def test_who_asks_for_no_gradients_trains_all_the_same():
+    recipe = Recipe(steps=2, batch_size=4)
+    models = model(), model()
+    list(train(models[0], DATA, recipe))
+    with torch.no_grad():
+        list(train(models[1], DATA, recipe))
+        assert not torch.is_grad_enabled()
+    assert same_weights(*models)

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "circuits": ["config", "components", "cache", "hook_points", "hooks", "tokens", "products",
                  "factored", "weights", "layers", "kv_cache", "attention", "speech", "model",
-                 "folding", "weight_files", "checkpoints", "hugging_face", "bridge", "pretrained",
-                 "controls", "parts", "stream", "algebra", "composition", "composition_chance",
-                 "residual", "frozen",
-                 "paths", "scores", "ground_truth", "text", "synthetic", "data", "files", "shards",
+                 "folding", "files", "weight_files", "checkpoints", "hugging_face", "bridge",
+                 "pretrained", "controls", "parts", "stream", "algebra", "composition",
+                 "composition_chance", "residual",
+                 "frozen", "paths", "scores", "ground_truth", "text", "synthetic", "data", "shards",
                  "recipe",
                  "optimizers", "distributed", "batches", "edits", "interventions", "slopes",
                  "sharded", "snapshots", "loss", "training", "hooked_transformer"],
@@ -26,8 +26,8 @@ FLOORS = {
                  "importance", "metrics", "patching", "path_patching", "attribution", "discovery",
                  "ablation", "idealised", "recording", "in_context", "dynamics", "evaluation",
                  "toys", "plots",
-                 "tables", "figures", "report", "explorer", "corpus", "runs", "train_command",
-                 "measure_commands", "figure_commands", "explore_command", "cli"],
+                 "tables", "figures", "report", "explorer", "corpus", "run_folder", "runs",
+                 "train_command", "measure_commands", "figure_commands", "explore_command", "cli"],
 }  # fmt: skip
 "A module imports only from modules before it in its package."
 MODULES = [
@@ -174,3 +174,23 @@ def test_no_file_names_a_host_of_a_registry_or_a_path_of_a_machine():
             text = path.read_text()
             if path != Path(__file__):
                 assert "/work/" not in text and "/root/" not in text, path
+
+
+WRITES = {"write_text", "write_bytes", "savefig", "save_file", "savez_compressed", "rmtree"}
+WRITERS = {"circuits/files.py", "circuits/shards.py", "analyses/report/folder.py",
+           "analyses/report/entries.py"}  # fmt: skip
+"Where these are called outside of `with replacing(...)`: in a folder that is not yet in its place."
+
+
+def test_files_are_written_in_one_place_and_no_folder_is_removed_by_its_name():
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        safe = {id(inner) for node in ast.walk(tree)
+                if isinstance(node, ast.With) and "replacing(" in ast.unparse(node.items[0])
+                for inner in ast.walk(node)}  # fmt: skip
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                bad = node.func.attr in WRITES and id(node) not in safe
+                name = str(path.relative_to(ROOT))
+                assert not bad or name in WRITERS, f"{name}:{node.lineno} {node.func.attr}"
+                assert node.func.attr != "getpid" or name == "circuits/shards.py", name

@@ -3,8 +3,6 @@
 import difflib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +16,7 @@ from analyses.report.entries import OURS, Entry
 from analyses.report.page import page
 from analyses.report.words import paper_and_here
 from analyses.report.workers import one_by_one, side_by_side
+from circuits.files import in_words, sweep, workshop
 
 
 def write(
@@ -79,11 +78,13 @@ def _replacing(out: Path) -> Iterator[Path]:
     if foreign:
         raise ValueError(f"{out} holds files that are no report ({foreign}); choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    new, old = workshop / "new", workshop / "old"
-    try:
+    sweep(out.parent)
+    with in_words(out), workshop(out) as place:
+        new, old = place / "new", place / "old"
         new.mkdir()
         yield new
+        if foreign := _foreign(out):
+            raise ValueError(f"{out} holds files that are no report by now ({foreign})")
         if out.exists():
             os.replace(out, old)
         try:
@@ -92,8 +93,6 @@ def _replacing(out: Path) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, out)
             raise
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _foreign(out: Path) -> str:
@@ -102,12 +101,14 @@ def _foreign(out: Path) -> str:
         return ""
     if not out.is_dir():
         return out.name
-    there = {path.name for path in out.iterdir()}
+    there = list(out.iterdir())
     try:
         wrote = json.loads((out / "results.json").read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         wrote = []
-    return min(there - set(wrote), default="")
+    known = set(map(str, wrote)) if isinstance(wrote, list) else set()
+    return min((path.name for path in there if path.name not in known or not path.is_file()),
+               default="")  # fmt: skip
 
 
 def _with_own_pages(entries: Sequence[Entry]) -> list[Entry]:
