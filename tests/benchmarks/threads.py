@@ -48,10 +48,12 @@ def eleven(model: GPT, seed: int) -> dict[str, Numbers]:
         clean, source = (model.run_with_cache(rows)[1] for rows in (tokens, other))
     task = discovery.Task(model, tokens, other, metric)
     kept = discovery.top(discovery.eap(task), int(task.edges.sum()) // 2)
-    edges = {"senders": ["L0H0", "embed"], "receivers": ["L1H1.K", "logits"]}
+    senders, receivers = ["L0H0", "embed"], ["L1H1.K", "logits"]
 
     def paths() -> np.ndarray:
-        return path_patching(model, tokens, clean, source, metric, **edges).values
+        return path_patching(
+            model, tokens, clean, source, metric, senders=senders, receivers=receivers
+        ).values
 
     return {
         "discovery.Task": lambda: task.value(kept).values,
