@@ -23,6 +23,7 @@ from torch import Tensor
 
 from analyses import attention, induction, recording
 from analyses.corpus import Corpus
+from analyses.labelled import to_numpy
 from analyses.run_folder import TOKENS, RunFolder, entered
 from circuits import distributed
 from circuits.config import GPTConfig
@@ -153,7 +154,7 @@ def _run(
     snapshots = Snapshots(folder=plan.out / "snapshots", every=plan.every, weights_at=kept)
     first, console, records, at = distributed.rank() == 0, _console(), [], []
     if first:
-        rows = unseen[:128].long().contiguous().numpy().tobytes()
+        rows = to_numpy(unseen[:128].long().contiguous()).tobytes()
         measured_on = {"examples": plan.examples, "held-out rows": _hash(rows)}
         folder.begin({**about, **measured_on}, ("vocab", *measured_on))
     columns = ("step {task.completed}/{task.total}", BarColumn(), "loss {task.fields[loss]:.3f}",

@@ -69,7 +69,7 @@ def test_an_error_of_the_disk_names_the_file_and_leaves_what_was_there(tmp_path)
         part.write_text("new")
         raise OSError(28, "No space left on device")
     assert full.value.errno == 28 and (tmp_path / "a").read_text() == "old"
-    with pytest.raises(OSError, match="could not write .*/a/b: File exists"):
+    with pytest.raises(OSError, match=r"could not write .*/a/b: File exists"):
         write(tmp_path / "a" / "b", "")
     with pytest.raises(ZeroDivisionError), workshop(tmp_path / "b") as folder:
         write(folder / "c", f"{1 / 0}")

@@ -110,7 +110,7 @@ def test_a_tokenizer_that_was_not_asked_for_is_not_taken(tmp_path):
     with pytest.raises(ValueError, match="began with the tokenizer in"):
         corpus.vocabulary(file, 260, other, resumed=True)
     assert corpus.vocabulary(file, 260, other).size == 257
-    with pytest.raises(ValueError, match="257 tokens or more, .* got 256"):
+    with pytest.raises(ValueError, match=r"257 tokens or more, .* got 256"):
         corpus.vocabulary(file, 256)
 
 
@@ -219,7 +219,7 @@ def test_save_writes_nothing_that_load_would_refuse_and_keeps_the_good_model(tmp
         with pytest.raises(ValueError, match=f"nothing was saved .*{message}"):
             save(model, tmp_path, overwrite=True, dtype=dtype)
         assert load(tmp_path).W_E.equal(good.W_E)
-    with pytest.raises(ValueError, match="265 tokens, .* d_vocab=29"):
+    with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
         GPT(GPTConfig(**TINY), words)
 
 
@@ -233,7 +233,7 @@ def test_a_tokenizer_goes_with_its_model_and_is_a_regular_file(tmp_path):
     save(tiny(), tmp_path, overwrite=True)
     assert not (tmp_path / "tokenizer.json").exists()
     (tmp_path / "kept.json").rename(tmp_path / "tokenizer.json")
-    with pytest.raises(ValueError, match="265 tokens, .* d_vocab=29"):
+    with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
         load(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer.json").symlink_to("/dev/zero")
