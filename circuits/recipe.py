@@ -69,11 +69,10 @@ class Recipe:
         given, known = json.loads(text), [field.name for field in fields(cls)]
         if not isinstance(given, dict):
             raise ValueError(f"a recipe is fields by name, got {type(given).__name__}")
+        if unknown := sorted(given.keys() - set(known)):
+            raise ValueError(f"a recipe has no {unknown}; its fields are {known}")
         if missing := sorted({"steps", "batch_size"} - given.keys()):
             raise ValueError(f"a recipe needs {missing}")
-        unknown = sorted(given.keys() - set(known))
-        if unknown:
-            raise ValueError(f"a recipe has no {unknown}; its fields are {known}")
         return cls(**given)
 
 
