@@ -22,9 +22,7 @@ class Muon(torch.optim.Optimizer):
     own, and the arithmetic is that of the parameters.
     """
 
-    def __init__(
-        self, params: Any, lr: float, momentum: float = 0.95, decay: float = 0.0
-    ) -> None:
+    def __init__(self, params: Any, lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
