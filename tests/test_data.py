@@ -66,7 +66,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_the_text(
     file.write_bytes(PACKED[ending](content))
     assert list(documents(file)) == ["one\r\nline", "\ufefftwo"]  # elsewhere it is a character
     file.write_bytes(PACKED[ending](b"\xef\xbb\xbf<|endoftext|>\nb\xff"))
-    with pytest.raises(ValueError, match="at byte 18$"):
+    with pytest.raises(ValueError, match=r"at byte 18$"):
         list(documents(file))
 
 

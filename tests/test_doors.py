@@ -167,7 +167,7 @@ CASES = [
     ("synthetic.CausalGraph([])", "ValueError", "a graph needs at least one position"),
     ("Shards(folder)", "ValueError", "holds no shards: index.json is missing"),
     ("shards([], vocabulary, folder, sources=['no text'])", "ValueError",
-     "there is no text in ['no text']"),
+     "there is no text: not one document came"),
     ("list(documents(folder / '*.nothing'))", "ValueError", "no file matches"),
     ("Recipe(steps=0, batch_size=1)", "ValueError", "steps must be a number above 0, got 0"),
     ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "
