@@ -13,6 +13,7 @@ from xarray import DataArray
 from circuits.components import Head
 from circuits.config import check_causal
 from circuits.parts import Parts
+from circuits.tokens import Ids, checked_tokens, is_text
 
 Pattern = Float[Tensor, "batch head dest src"]
 RESAMPLES = 1000
@@ -113,6 +114,13 @@ def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
         "head": np.arange(n_heads),
         "label": (("layer", "head"), np.array(labels, dtype=str).reshape(n_layers, n_heads)),
     }
+
+
+def tokens_of(model: Model, given: Ids | str) -> Int[Tensor, "batch pos"]:
+    """Tokens as the model takes them, of text too, and one row as a batch of one; ValueError in
+    words for what it cannot read."""
+    text = is_text(given)
+    return checked_tokens(model.to_tokens(given) if text else given, model.cfg)  # type: ignore[attr-defined]
 
 
 def of_patterns(

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,9 +15,10 @@ from circuits.model import GPT
 from circuits.recipe import Recipe
 
 
-def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
     check_predicts(model.cfg, "the next-token loss")
+    rows = rows.long()  # what the losses of torch want of their targets
     resid = model(rows[:, :-1], stop_at_layer=model.cfg.n_layers)
     if torch.is_autocast_enabled(rows.device.type):  # linear_cross_entropy stays in float32 there
         logits = model.unembed(model.ln_final(resid))
@@ -59,7 +60,7 @@ def loss_module(model: GPT, recipe: Recipe, *, shard: bool = False) -> nn.Module
 
 
 def backward(
-    loss_of: nn.Module, rows: Int[Tensor, "batch pos"], recipe: Recipe
+    loss_of: nn.Module, rows: Integer[Tensor, "batch pos"], recipe: Recipe
 ) -> Float[Tensor, ""]:
     """The mean loss of all rows of all processes; its gradient is left in the parameters."""
     losses, parts = [], rows.chunk(recipe.accumulate)

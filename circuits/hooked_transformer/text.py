@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from circuits.hugging_face import vocabulary, vocabulary_by_name
 from circuits.speech import Speaks
-from circuits.tokens import BOS, Vocabulary
+from circuits.tokens import BOS, Ids, Vocabulary, checked_tokens, is_text
 
 Side = Literal["left", "right"]
 
@@ -41,7 +41,7 @@ class Tokenizer(Vocabulary):
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, no special one added."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.ids(text)
 
     def decode(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
         """The text of a row of tokens."""
@@ -109,7 +109,7 @@ class SpeaksAsBefore(Speaks):
 
     def mask_on_the_left(
         self,
-        tokens: Int[Tensor, "*batch pos"],
+        tokens: Integer[Tensor, "*batch pos"],
         prepend_bos: bool | None = None,
         padding_side: Side | None = None,
     ) -> Bool[Tensor, "*batch pos"] | None:
@@ -118,7 +118,7 @@ class SpeaksAsBefore(Speaks):
         no token sees what comes after it."""
         if checked_side(padding_side or self.default_padding_side) == "right" or not self.tokenizer:
             return None
-        leading = (tokens == self._vocabulary.bos).long().cumprod(-1).sum(-1, keepdim=True)
+        leading = (tokens.long() == self._vocabulary.bos).long().cumprod(-1).sum(-1, keepdim=True)
         pads = leading - int(self.begins(prepend_bos))
         return torch.arange(tokens.shape[-1], device=tokens.device) >= pads
 
@@ -166,7 +166,7 @@ class SpeaksAsBefore(Speaks):
 
     def generate(
         self,
-        input: Int[Tensor, "*batch pos"] | str | Sequence[str] = "",
+        input: Ids | str = "",
         max_new_tokens: int = 10,
         stop_at_eos: bool = True,
         eos_token_id: int | Sequence[int] | None = None,
@@ -194,6 +194,8 @@ class SpeaksAsBefore(Speaks):
                              f"loop over, the logits")  # fmt: skip
         if padding_side == "right" and not isinstance(input, str):
             raise ValueError("padding is on the left here: what is said comes after the tokens")
+        if not isinstance(input, Tensor) and not is_text(input):
+            input = checked_tokens(input, self.cfg)
         if isinstance(input, Tensor) and "attention_mask" not in rest:
             rest["attention_mask"] = self.mask_on_the_left(input, prepend_bos, padding_side)
         return super().generate(
