@@ -38,6 +38,15 @@ def test_means_and_errors_are_those_over_windows(variant):
         assert np.isclose(seen.chance.sel(behaviour=name), chance), name
 
 
+@pytest.mark.parametrize("logits", [1, 1000, 2**30])
+def test_the_numbers_do_not_depend_on_how_many_logits_are_made_at_a_time(monkeypatch, logits):
+    wanted = evaluation.over(tiny(), ROWS.split(5))
+    monkeypatch.setattr(evaluation, "LOGITS", logits)
+    seen = evaluation.over(tiny(), [ROWS])
+    assert seen.attrs["windows"] == 12
+    assert all(np.allclose(seen[name], wanted[name], atol=1e-6) for name in wanted.data_vars)
+
+
 def test_the_hand_built_circuit_is_found_on_text_that_repeats():
     model = ground_truth.induction()
     rows = torch.cat([torch.zeros(9, 1), tiny_tokens(9, 30, 19) + 1], 1).long()
