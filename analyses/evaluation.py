@@ -6,6 +6,8 @@ all get the same numbers.
 
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 import xarray
@@ -36,8 +38,8 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
     any, and for a process that gets none.
     """
     device = model.W_E.device
-    parts = (part.to(device) for rows in batches for part in _pieces(model, share(rows)))
-    sums = _summed(_of_windows(model, part) for part in parts)
+    shares = (share(rows).to(device) for rows in batches)
+    sums = _summed(part for rows in shares for part in _side_by_side(model, rows))
     loss, squares = sums["loss"], sums["loss_squares"]
     n = float(sums["windows"])
     mean, error = _mean_and_error(loss.sum() / len(loss), squares, sums["windows"])
@@ -64,6 +66,20 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
         {"windows": int(n)},
     )
     return data.assign(in_context_score=in_context.score(data.loss_by_index))
+
+
+def _side_by_side(model: GPT, rows: Rows) -> list[dict[str, Tensor]]:
+    """`_of_windows` of the pieces of these rows, in order. On a CPU each thread of torch's takes
+    pieces of its own: threads that share every small step wait for one another most of the time."""
+    pieces, threads = _pieces(model, rows), torch.get_num_threads()
+    if threads == 1 or len(pieces) == 1:
+        return [_of_windows(model, piece) for piece in pieces]
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(partial(_of_windows, model), pieces))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _pieces(model: GPT, rows: Rows) -> tuple[Int[Tensor, "_ pos"], ...]:
