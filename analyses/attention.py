@@ -18,7 +18,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.labelled import Model, mean_per_head, of_patterns
+from analyses.labelled import Model, mean_per_head, of_patterns, tokens_of
 from analyses.masks import (
     Mask,
     Tokens,
@@ -30,6 +30,7 @@ from analyses.masks import (
     uniform,
 )
 from circuits.products import at_least_single
+from circuits.tokens import Ids
 
 __all__ = [
     "BEHAVIOURS",
@@ -84,57 +85,65 @@ def _on_mask(pattern: Tensor, mask: Mask) -> Float[Tensor, "batch head"]:
     return (pattern * mask[:, None]).sum((-2, -1))
 
 
-def offset(model: Model, back: int, tokens: Tokens | None = None) -> DataArray:
+def offset(model: Model, back: int, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the token `back` positions before, (layer, head), in [0, 1].
 
     On random tokens unless some are given.
     """
-    tokens = prompts.random_tokens(model, _fits(model)) if tokens is None else tokens
+    tokens = (
+        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
+    )
     name = {0: "current_token", 1: "previous_token"}.get(back, f"offset_{back}")
     words = {0: "the current token", 1: "the previous token"}.get(back, f"{back} tokens back")
     return attention_on(model, tokens, to_offset(tokens, back), name, f"attention to {words}")
 
 
-def previous_token(model: Model, tokens: Tokens | None = None) -> DataArray:
+def previous_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the token before, (layer, head), in [0, 1]; on random tokens by default."""
     return offset(model, 1, tokens)
 
 
-def current_token(model: Model, tokens: Tokens | None = None) -> DataArray:
+def current_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the token itself, (layer, head), in [0, 1]; on random tokens by default."""
     return offset(model, 0, tokens)
 
 
-def first_token(model: Model, tokens: Tokens | None = None) -> DataArray:
+def first_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to position 0, where heads rest, (layer, head), in [0, 1]."""
-    tokens = prompts.random_tokens(model, _fits(model)) if tokens is None else tokens
+    tokens = (
+        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
+    )
     return attention_on(model, tokens, to_first(tokens), "first_token", "attention to position 0")
 
 
-def duplicate_token(model: Model, tokens: Tokens | None = None) -> DataArray:
+def duplicate_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to earlier copies of the token itself, (layer, head), in [0, 1].
 
     On repeated random tokens unless some are given.
     """
-    tokens = prompts.repeated(model) if tokens is None else tokens
+    tokens = prompts.repeated(model) if tokens is None else tokens_of(model, tokens)
     words = "attention to earlier copies of the token"
     return attention_on(model, tokens, to_duplicates(tokens), "duplicate_token", words)
 
 
-def prefix_matching(model: Model, tokens: Tokens | None = None) -> DataArray:
+def prefix_matching(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the tokens that followed earlier copies of the current one, (layer, head),
     in [0, 1]. (Olsson et al. 2022; without tokens, on their prompt: `prompts.repeated_often`.)"""
-    tokens = prompts.repeated_often(model) if tokens is None else tokens
+    tokens = prompts.repeated_often(model) if tokens is None else tokens_of(model, tokens)
     words = "prefix matching (share of attention)"
     return attention_on(model, tokens, to_successors(tokens), "prefix_matching", words)
 
 
-def positional_preference(model: Model, tokens: Tokens | None = None, reach: int = 16) -> DataArray:
+def positional_preference(
+    model: Model, tokens: Ids | str | None = None, reach: int = 16
+) -> DataArray:
     """Mean attention at each distance back, (layer, head, offset), in [0, 1], offsets 0 to `reach`.
 
     attrs["chance"] is what a uniform head gives at offset 0.
     """
-    tokens = prompts.random_tokens(model, _fits(model)) if tokens is None else tokens
+    tokens = (
+        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
+    )
     batch, n = tokens.shape
     reach = min(reach, n - 1)
     dests = torch.tensor([n - max(back, 1) for back in range(reach + 1)])
@@ -157,7 +166,7 @@ def _on_diagonals(pattern: Tensor, reach: int) -> Float[Tensor, "batch head offs
     return torch.stack(sums, -1)
 
 
-def positional(model: Model, tokens: Tokens | None = None, reach: int = 16) -> DataArray:
+def positional(model: Model, tokens: Ids | str | None = None, reach: int = 16) -> DataArray:
     """The largest mean attention at any one distance back, (layer, head), in [0, 1]: near 1 for a
     head that attends by position alone. The coordinate `offset` is that distance, 0 to `reach`.
 

@@ -16,13 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.labelled import head_coords
+from analyses.labelled import head_coords, tokens_of
 from analyses.patching import Part, Place, named
 from circuits.cache import Cache
 from circuits.interventions import Metric, judged
 from circuits.model import GPT
 from circuits.slopes import slopes
 from circuits.stream import logits_at, same_run, stream
+from circuits.tokens import Ids
 
 Tokens = Int[Tensor, "batch pos"]
 At = int | Int[Tensor, " batch"]
@@ -30,7 +31,7 @@ At = int | Int[Tensor, " batch"]
 
 def positions(
     model: GPT,
-    tokens: Tokens,
+    tokens: Ids | str,
     source: Cache,
     metric: Metric,
     *,
@@ -38,6 +39,7 @@ def positions(
     at: At = -1,
 ) -> DataArray:
     """Estimate of patching.positions, (layer, pos, example)."""
+    tokens = tokens_of(model, tokens)
     change = _changes(model, tokens, source, metric, f"hook_{place}", at)
     coords = {"layer": range(model.cfg.n_layers), "pos": range(tokens.shape[1])}
     values = change.sum(-1).movedim(1, -1)
@@ -48,7 +50,7 @@ def positions(
 
 def heads(
     model: GPT,
-    tokens: Tokens,
+    tokens: Ids | str,
     source: Cache,
     metric: Metric,
     *,
@@ -57,6 +59,7 @@ def heads(
     at: At = -1,
 ) -> DataArray:
     """Estimate of patching.heads, (layer, head, example) or (layer, head, pos, example)."""
+    tokens = tokens_of(model, tokens)
     change = _changes(model, tokens, source, metric, f"attn.hook_{part}", at).sum(-1)
     # [layer batch dest head] of q, k, v, z, and [layer batch head dest] of patterns
     values = change.permute(0, 2, 3, 1) if part == "pattern" else change.permute(0, 3, 2, 1)
@@ -69,11 +72,14 @@ def heads(
     return _estimated(model, source, tokens, metric, at, values, coords, words)
 
 
-def neurons(model: GPT, tokens: Tokens, source: Cache, metric: Metric, *, at: At = -1) -> DataArray:
+def neurons(
+    model: GPT, tokens: Ids | str, source: Cache, metric: Metric, *, at: At = -1
+) -> DataArray:
     """Estimate of the metric with one neuron's activation patched at all positions, (layer, neuron,
     example). ValueError for a model without MLPs."""
     if model.cfg.d_mlp is None:
         raise ValueError("there are no neurons: the model is attention-only")
+    tokens = tokens_of(model, tokens)
     values = _changes(model, tokens, source, metric, "mlp.hook_post", at).sum(2).movedim(1, -1)
     coords = {"layer": range(model.cfg.n_layers), "neuron": range(model.cfg.d_mlp)}
     words = "metric with a neuron patched"

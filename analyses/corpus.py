@@ -1,8 +1,9 @@
 """What `circuits train` reads: text from files or a dataset, its tokenizer, windows of it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,17 @@ from circuits.tokens import Vocabulary
 
 EVERY = 50
 "Without text to measure on, every so many-th document is held out."
+TAIL = 0.1
+"And of a document that is alone this share, its end."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Text to train on and text to measure on; ValueError if there is none or both kinds."""
+    """Text to train on and text to measure on; ValueError if there is none or both kinds.
+
+    Without text to measure on some documents are held out (the first and every 50th after it), or
+    the last tenth of a document that is alone.
+    """
 
     data: Sequence[Path] = ()
     "Files, folders, globs."
@@ -37,17 +44,20 @@ class Corpus:
     def __post_init__(self) -> None:
         if bool(self.data) == bool(self.dataset):
             raise ValueError("give either text files or the name of a dataset")
+        if self.documents is not None and self.documents < 1:
+            raise ValueError(f"documents must be 1 or more, got {self.documents}")
 
     def texts(self) -> Iterator[str]:
         """The documents to train on."""
-        every = enumerate(self._read())
-        return (text for i, text in every if self.held_out or i % EVERY)
+        if self.held_out:
+            return self._read()
+        return (text for text, apart in self._shared_out() if not apart)
 
     def unseen(self) -> Iterator[str]:
         """The documents to measure on."""
         if self.held_out:
             return documents(*self.held_out)
-        return (text for i, text in enumerate(self._read()) if i % EVERY == 0)
+        return (text for text, apart in self._shared_out() if apart)
 
     def vocabulary(
         self, file: Path, d_vocab: int, given: Path | None = None, *, resumed: bool = False
@@ -99,6 +109,15 @@ class Corpus:
         limits = {"dataset": self.dataset, "documents": self.documents, "repeats": self.repeats}
         return {**names, **limits}
 
+    def _shared_out(self) -> Iterator[tuple[str, bool]]:
+        """Every document, and whether it is held out; one that is alone in two pieces."""
+        every = self._read()
+        first = list(islice(every, 2))
+        if len(first) == 1:
+            yield from zip(_cut(first[0]), (False, True), strict=True)
+        else:
+            yield from ((text, i % EVERY == 0) for i, text in enumerate(chain(first, every)))
+
     def _read(self) -> Iterator[str]:
         every = hub_documents(self.dataset) if self.dataset else documents(*self.data)
         return islice(every, self.documents)
@@ -106,3 +125,16 @@ class Corpus:
     def _marks(self) -> list[Any]:
         left_out = None if self.held_out else EVERY
         return [self.dataset, self.documents, left_out, *file_marks(*self.data)]
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """A text without its last tenth, and that: cut before a word, where there is one."""
+    end = round(len(text.rstrip()) * (1 - TAIL))
+    word = re.compile(r"\s(?=\S)").search(text, end)
+    at = word.start() if word else end
+    if not text[:at].strip() or not text[at:].strip():
+        raise ValueError(
+            f"the only document, {text[:20]!r}, is too short to measure on its end: "
+            "give more text, or text to measure on (held_out)"
+        )
+    return text[:at], text[at:]

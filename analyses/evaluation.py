@@ -6,9 +6,10 @@ all get the same numbers.
 
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 import xarray
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,9 +21,10 @@ from analyses.masks import BEHAVIOURS
 from circuits.config import check_predicts
 from circuits.distributed import rank, share, total
 from circuits.model import GPT
-from circuits.products import at_least_single
 
 Rows = Int[Tensor, "batch pos"]
+LOGITS = 2**21
+"How many are made at a time, 8 MiB: more are slower, for they leave the processor's cache."
 
 
 def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
@@ -36,8 +38,8 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
     any, and for a process that gets none.
     """
     device = model.W_E.device
-    parts = (share(rows).to(device) for rows in batches)
-    sums = _summed(_of_windows(model, rows) for rows in parts if len(rows))
+    shares = (share(rows).to(device) for rows in batches)
+    sums = _summed(part for rows in shares for part in _side_by_side(model, rows))
     loss, squares = sums["loss"], sums["loss_squares"]
     n = float(sums["windows"])
     mean, error = _mean_and_error(loss.sum() / len(loss), squares, sums["windows"])
@@ -66,31 +68,40 @@ def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
     return data.assign(in_context_score=in_context.score(data.loss_by_index))
 
 
+def _side_by_side(model: GPT, rows: Rows) -> list[dict[str, Tensor]]:
+    """`_of_windows` of the pieces of these rows, in order. On a CPU each thread of torch's takes
+    pieces of its own: threads that share every small step wait for one another most of the time."""
+    pieces, threads = _pieces(model, rows), torch.get_num_threads()
+    if threads == 1 or len(pieces) == 1:
+        return [_of_windows(model, piece) for piece in pieces]
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(partial(_of_windows, model), pieces))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pieces(model: GPT, rows: Rows) -> tuple[Int[Tensor, "_ pos"], ...]:
+    """The rows in pieces whose logits a processor's cache holds; a GPU takes them all at once."""
+    if model.W_E.device.type != "cpu":
+        return (rows,) if len(rows) else ()
+    return rows.split(max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))) if len(rows) else ()
+
+
 def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
     """Sums over some windows of what `over` averages, and of its squares."""
     check_predicts(model.cfg, "an evaluation")
     tokens = rows[:, :-1]
-    with torch.no_grad():
-        logits, cache = model.run_with_cache(
-            tokens, names_filter=lambda name: name.endswith("hook_pattern")
-        )
-        loss = F.cross_entropy(logits.float().mT, rows[:, 1:].long(), reduction="none").double()
-        masks = torch.stack([mask(tokens) for mask in BEHAVIOURS.values()], 1)  # batch what d s
-        masks[:, :, 0] = False  # position 0 can only attend to itself
-        dests = masks.any(-1).sum(-1)  # batch what
-        there = dests > 0
-        visible = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-        chance = (masks.sum(-1) / visible).sum(-1) / dests.clamp(min=1)
-        scores = torch.zeros(0, model.cfg.n_heads, *there.shape, device=tokens.device)
-        if model.cfg.n_layers:
-            on = [
-                torch.einsum("bhds,bwds->hbw", pattern, masks.to(pattern.dtype))
-                for pattern in (
-                    at_least_single(cache["pattern", layer]) for layer in range(model.cfg.n_layers)
-                )
-            ]
-            scores = torch.stack(on) / dests.clamp(min=1)
-    scores = scores.double()
+    masks = torch.stack([mask(tokens) for mask in BEHAVIOURS.values()], 1).float()
+    masks[:, :, 0] = 0  # position 0 can only attend to itself
+    matched = masks.sum(-1)  # batch what dest
+    dests = (matched > 0).sum(-1)  # batch what
+    there = dests > 0
+    visible = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    chance = (matched / visible).sum(-1) / dests.clamp(min=1)
+    loss, on = _loss_and_attention(model, rows, masks)
+    scores = (on / dests.clamp(min=1)).double()
     return {
         "windows": torch.tensor(len(rows), device=tokens.device),
         "loss": loss.sum(0),
@@ -100,6 +111,26 @@ def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
         "matched": there.sum(0),
         "chance": (chance * there).sum(0).double(),
     }
+
+
+def _loss_and_attention(
+    model: GPT, rows: Rows, masks: Float[Tensor, "batch what dest src"]
+) -> tuple[Float[Tensor, "batch next"], Float[Tensor, "layer head batch what"]]:
+    """The loss of each token, and each head's attention on each mask, summed over destinations.
+    One run; a pattern is read and let go of, and no second copy of the logits is made."""
+    found: list[Tensor] = []
+    wanted = masks.flatten(2).mT
+
+    def read(pattern: Tensor, hook: object) -> None:
+        found.append((pattern.float().flatten(2) @ wanted).transpose(0, 1))
+
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", read) for layer in range(model.cfg.n_layers)]
+    with torch.no_grad():
+        logits = model.run_with_hooks(rows[:, :-1], fwd_hooks=hooks).float()
+        said = logits.gather(-1, rows[:, 1:, None].long())[..., 0]
+        loss = (logits.logsumexp(-1) - said).double()
+    none = masks.new_zeros(0, model.cfg.n_heads, *masks.shape[:2])
+    return loss, torch.stack(found) if found else none
 
 
 def _summed(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from circuits.components import Head
 from circuits.config import check_causal
 from circuits.parts import Parts
 from circuits.products import at_least_single
+from circuits.tokens import Ids, checked_tokens, is_text
 
 Pattern = Float[Tensor, "batch head dest src"]
 RESAMPLES = 1000
@@ -128,6 +129,13 @@ def examples(values: Float[Tensor, "*lead example"], tokens: Int[Tensor, "batch 
     one value for the batch, which then has no interval."""
     n = values.shape[-1]
     return list(range(n)) if n == len(tokens) else ["all"]
+
+
+def tokens_of(model: Model, given: Ids | str) -> Int[Tensor, "batch pos"]:
+    """Tokens as the model takes them, of text too, and one row as a batch of one; ValueError in
+    words for what it cannot read."""
+    text = is_text(given)
+    return checked_tokens(model.to_tokens(given) if text else given, model.cfg)  # type: ignore[attr-defined]
 
 
 def of_patterns(

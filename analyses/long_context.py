@@ -17,10 +17,11 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.labelled import Model, mean_per_head, to_numpy
+from analyses.labelled import Model, mean_per_head, to_numpy, tokens_of
 from analyses.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
 from circuits.config import check_causal
 from circuits.products import at_least_single
+from circuits.tokens import Ids
 
 BLOCK = 2**26
 "Bytes of the scores that are held at a time, 64 MiB; their exponentials are as many again."
@@ -30,7 +31,7 @@ KINDS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "non
 
 def behaviours(
     model: Model,
-    tokens: Tokens,
+    tokens: Ids | str,
     masks: Mapping[str, Callable[..., Mask]] = BEHAVIOURS,
     *,
     block_bytes: int = BLOCK,
@@ -41,6 +42,7 @@ def behaviours(
     a function of tokens and `dests`, as in `masks`. NaN for one that has nothing to match in these
     tokens. ValueError for a model whose scores are not q . k / scale.
     """
+    tokens = tokens_of(model, tokens)
     sums = torch.zeros(len(masks), len(tokens), model.cfg.n_layers, model.cfg.n_heads).double()
     counts = torch.zeros(len(masks), len(tokens), dtype=torch.float64)
     expected = torch.zeros_like(counts)
@@ -69,11 +71,12 @@ def behaviours(
     return found.assign_coords(behaviour=list(masks), chance=("behaviour", to_numpy(chance)))
 
 
-def entropy(model: Model, tokens: Tokens, *, block_bytes: int = BLOCK) -> DataArray:
+def entropy(model: Model, tokens: Ids | str, *, block_bytes: int = BLOCK) -> DataArray:
     """Mean entropy of what a destination attends to, (layer, head), in nats: `patterns.entropy`.
 
     From scores s and the row's log-sum-exp: logsumexp - sum(A s).
     """
+    tokens = tokens_of(model, tokens)
     n = tokens.shape[1]
     sums = torch.zeros(len(tokens), model.cfg.n_layers, model.cfg.n_heads).double()
     for layer in range(model.cfg.n_layers):

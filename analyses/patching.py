@@ -20,13 +20,13 @@ from rich.progress import Progress
 from torch import Tensor
 from xarray import DataArray, Dataset
 
-from analyses.labelled import examples, head_coords, to_numpy
+from analyses.labelled import examples, head_coords, to_numpy, tokens_of
 from circuits import distributed
 from circuits.cache import Cache
 from circuits.interventions import Cell, Metric, edit, judged, sweep
 from circuits.model import GPT
 from circuits.stream import logits_at, same_run, stream
-from circuits.tokens import checked_tokens
+from circuits.tokens import Ids
 
 Tokens = Int[Tensor, "batch pos"]
 Place = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"]
@@ -35,7 +35,7 @@ Part = Literal["z", "q", "k", "v", "pattern"]
 
 def positions(
     model: GPT,
-    tokens: Tokens,
+    tokens: Ids | str,
     source: Cache,
     metric: Metric,
     *,
@@ -46,7 +46,8 @@ def positions(
     """The metric with the stream, or what heads or MLPs write to it, taken from `source` at one
     layer and position: (layer, pos, example). `at` and `how` are those of interventions.sweep;
     bar=True draws how far it is."""
-    n = checked_tokens(tokens, model.cfg).shape[1]
+    tokens = tokens_of(model, tokens)
+    n = tokens.shape[1]
     layers = range(model.cfg.n_layers)
     cells = [[edit(model, (place, layer), source, pos=pos)] for layer in layers for pos in range(n)]
     coords = {"layer": list(layers), "pos": list(range(n))}
@@ -56,7 +57,7 @@ def positions(
 
 def heads(
     model: GPT,
-    tokens: Tokens,
+    tokens: Ids | str,
     source: Cache,
     metric: Metric,
     *,
@@ -69,7 +70,8 @@ def heads(
     one each (destinations, for patterns): (layer, head, example) or (layer, head, pos, example).
     `at` and `how` are as in `positions`."""
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    n = checked_tokens(tokens, model.cfg).shape[1]
+    tokens = tokens_of(model, tokens)
+    n = tokens.shape[1]
     places: Sequence[int | None] = range(n) if by_position else [None]
     cells = [
         [edit(model, (part, layer), source, head=head, pos=pos)]

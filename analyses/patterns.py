@@ -13,16 +13,25 @@ from xarray import DataArray
 
 from analyses import prompts
 from analyses.attention import pattern_or_value, value_weighted
-from analyses.labelled import Model, Pattern, head_coords, mean_per_head, of_patterns, to_numpy
+from analyses.labelled import (
+    Model,
+    Pattern,
+    head_coords,
+    mean_per_head,
+    of_patterns,
+    to_numpy,
+    tokens_of,
+)
 from analyses.masks import Tokens
 from circuits.products import at_least_single
+from circuits.tokens import Ids
 
 PerRow = Float[Tensor, "batch head"]
 SINK = 0.3
 "The share of attention from which on Gu et al. call a token a sink: their epsilon."
 
 
-def entropy(model: Model, tokens: Tokens | None = None) -> DataArray:
+def entropy(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean entropy of what a destination attends to, -sum(A ln A), (layer, head), in nats.
 
     0 for a head that always looks at one token; attrs["chance"] is a uniform head's, the largest
@@ -47,7 +56,7 @@ def _entropy(pattern: Tensor) -> PerRow:
     return torch.special.entr(pattern[..., 1:, :]).sum((-2, -1))
 
 
-def sink(model: Model, tokens: Tokens | None = None, *, epsilon: float = SINK) -> DataArray:
+def sink(model: Model, tokens: Ids | str | None = None, *, epsilon: float = SINK) -> DataArray:
     """Share of prompts in which position 0 takes more than `epsilon` of a head's attention, as a
     mean over all destinations and itself, (layer, head), in [0, 1].
 
@@ -57,7 +66,7 @@ def sink(model: Model, tokens: Tokens | None = None, *, epsilon: float = SINK) -
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is a share of attention, from 0 to below 1; got {epsilon}")
-    tokens = _random(model) if tokens is None else tokens
+    tokens = _random(model) if tokens is None else tokens_of(model, tokens)
     uniform = (1 / torch.arange(1, tokens.shape[1] + 1, dtype=torch.float64)).mean().item()
     return mean_per_head(
         of_patterns(model, tokens, partial(_sinks, epsilon=epsilon)),
@@ -74,7 +83,7 @@ def _sinks(pattern: Tensor, epsilon: float) -> PerRow:
     return (pattern[..., 0].mean(-1) > epsilon).double()
 
 
-def moved_from_first(model: Model, tokens: Tokens | None = None) -> DataArray:
+def moved_from_first(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Of all that a head moves, sum(A_ij ||v_j||), the share that comes from position 0, (layer,
     head), in [0, 1]: the sink with its values weighed, near 0 for a head that only rests there.
 
@@ -107,7 +116,7 @@ def _moved(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "2 batch h
     return torch.stack([moved[..., 0], moved.sum(-1)])
 
 
-def fixed_offset(model: Model, tokens: Tokens | None = None) -> DataArray:
+def fixed_offset(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Share of destinations whose strongest source is at the one distance back that is most common
     for the head, (layer, head), in [0, 1]. The coordinate `offset` is that distance.
 
@@ -137,10 +146,11 @@ def _strongest(pattern: Tensor) -> Float[Tensor, "batch head after_first"]:
     return (dest - pattern[..., 1:, :].argmax(-1)).double()
 
 
-def capture(model: Model, tokens: Int[Tensor, "1 pos"]) -> DataArray:
+def capture(model: Model, tokens: Ids | str) -> DataArray:
     """Every head's pattern on one row of tokens, (view, layer, head, dest, src), in [0, 1], to be
     looked at: view "attention" is the pattern, "moved" the value-weighted one, each head scaled so
     that its largest entry is 1."""
+    tokens = tokens_of(model, tokens)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
     layers = range(model.cfg.n_layers)
@@ -159,9 +169,9 @@ def capture(model: Model, tokens: Int[Tensor, "1 pos"]) -> DataArray:
     )
 
 
-def _more_than_one(model: Model, tokens: Tokens | None) -> Tokens:
+def _more_than_one(model: Model, tokens: Ids | str | None) -> Tokens:
     """The tokens, random ones by default; ValueError for one alone, which attends to itself."""
-    tokens = _random(model) if tokens is None else tokens
+    tokens = _random(model) if tokens is None else tokens_of(model, tokens)
     if tokens.shape[1] < 2:
         raise ValueError(f"wanted are at least 2 tokens, got {list(tokens.shape)}: position 0 can "
                          f"only attend to itself")  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuits.synthetic import RepeatedTokens, repeated_tokens
 from circuits.text import documents, hub_documents
-from circuits.tokens import BOS, Vocabulary
+from circuits.tokens import BOS, Vocabulary, checked_text
 
 __all__ = ["Batches", "RepeatedTokens", "Windows", "documents", "encoded", "hub_documents",
            "repeated_tokens", "tokenized", "train_tokenizer"]  # fmt: skip
@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], d_vocab: int) -> Vocabulary:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(map(checked_text, texts), trainer)
     return Vocabulary(tokenizer)
 
 
@@ -57,7 +57,8 @@ def encoded(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray
     kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
     left = iter(texts)
     while some := list(islice(left, 256)):
-        for one in vocabulary.tokenizer.encode_batch_fast(some, add_special_tokens=False):
+        whole = [checked_text(one) for one in some]
+        for one in vocabulary.tokenizer.encode_batch_fast(whole, add_special_tokens=False):
             yield np.array(one.ids, dtype=kind)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -23,9 +23,10 @@ FUSED = hasattr(F, "linear_cross_entropy")
 "torch has the fused loss since 2.13."
 
 
-def next_token_loss(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
     check_predicts(model.cfg, "the next-token loss")
+    rows = rows.long()  # what the losses of torch want of their targets
     resid = model.ln_final(model(rows[:, :-1], stop_at_layer=model.cfg.n_layers))
     # Under autocast linear_cross_entropy would stay in float32.
     if not FUSED or torch.is_autocast_enabled(rows.device.type):
@@ -88,7 +89,7 @@ _BUFFERS_STAY: Any = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffer
 
 
 def backward(
-    loss_of: nn.Module, rows: Int[Tensor, "batch pos"], recipe: Recipe
+    loss_of: nn.Module, rows: Integer[Tensor, "batch pos"], recipe: Recipe
 ) -> Float[Tensor, ""]:
     """The mean loss of all rows of all processes; its gradient is left in the parameters."""
     losses, parts = [], rows.chunk(recipe.accumulate)

@@ -27,7 +27,15 @@ from circuits.kv_cache import KeyValueCache, LayerPast
 from circuits.layers import MLP, Embed, HeadsOrResid, PosEmbed, Resid, Unembed, norm
 from circuits.products import at_least_single
 from circuits.speech import Speaks
-from circuits.tokens import Vocabulary, check_length, check_words, checked_mask, checked_tokens
+from circuits.tokens import (
+    Ids,
+    Vocabulary,
+    check_length,
+    check_words,
+    checked_mask,
+    checked_tokens,
+    is_text,
+)
 from circuits.weights import Stacked, misfit
 
 Places = Float[Tensor, "... pos d_model"] | None
@@ -160,7 +168,7 @@ class GPT(Hooked, Stacked, Speaks):
 
     def forward(
         self,
-        input: Int[Tensor, "*batch pos"] | Resid | str | Sequence[str],
+        input: Ids | Resid | str,
         return_type: Literal["logits", "loss", "both"] | None = "logits",
         *,
         loss_per_token: bool = False,
@@ -221,7 +229,7 @@ class GPT(Hooked, Stacked, Speaks):
         return loss if return_type == "loss" else (logits, loss)
 
     def _tokens(self, input: Any, bos: bool) -> Int[Tensor, "batch pos"]:
-        tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos=bos)
+        tokens = self.to_tokens(input, prepend_bos=bos) if is_text(input) else input
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
     def _positions(

@@ -1,19 +1,25 @@
 """Documents tokenised once into memory-mapped files, for corpora that memory does not hold.
 
 A folder of shards holds tokens-*.bin (one document after another, no BOS between), lengths.npy
-(tokens of each document) and index.json. It lies in a cache under a name made from the tokenizer
-and from what was read, so it is used again exactly as long as both are unchanged.
+(tokens of each document) and index.json, which knows the size and the hash of both. It lies in a
+cache under a name made from the tokenizer and from what was read, so it is used again exactly as
+long as both are unchanged.
+
+While a process writes a folder it holds a lock on it, which ends with the process. Who writes next
+clears away what processes left that were killed. Process ids take no part: two containers that
+share a cache may have the same.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -22,6 +28,9 @@ from circuits.files import PART, flushed
 from circuits.text import text_files
 from circuits.tokens import Vocabulary
 
+VERSION = 2
+"Of what a folder holds; others are made anew."
+_ANEW = "delete the folder {}, and it is made anew"
 SHARD = 2**27
 "Tokens after which a new file begins; a document is never split."
 
@@ -29,26 +38,22 @@ SHARD = 2**27
 class Shards(Sequence[np.ndarray]):
     """The tokens of each document, mapped from a folder that `shards` wrote; for `Windows`.
 
-    ValueError if a file is missing or is not as long as the index says.
+    ValueError names a file that is missing or is not what was written, by its size and its hash.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        index_file = self.folder / "index.json"
-        if not index_file.is_file():
-            raise ValueError(f"{self.folder} holds no shards: index.json is missing")
-        index = json.loads(index_file.read_text())
+        index = _index(self.folder)
         dtype = np.dtype(index["dtype"])
+        for name, (size, digest) in index["files"].items():
+            _check(self.folder / name, size, digest)
         self.lengths: np.ndarray = np.load(self.folder / "lengths.npy", mmap_mode="r")
         self._ends = np.cumsum(self.lengths)
         self._first = [0]  # the token that each file begins with, and the total
         self._files = []
-        for name, tokens in index["shards"]:
-            file, size = self.folder / name, tokens * dtype.itemsize
-            if not file.is_file() or file.stat().st_size != size:
-                there = file.stat().st_size if file.is_file() else 0
-                raise ValueError(f"{file} holds {there} bytes, and {size} by index.json")
-            mapped = np.memmap(file, dtype, "r") if tokens else np.empty(0, dtype)
+        for name in index["shards"]:
+            tokens = index["files"][name][0] // dtype.itemsize
+            mapped = np.memmap(self.folder / name, dtype, "r") if tokens else np.empty(0, dtype)
             self._files.append(mapped.view(np.ndarray))
             self._first.append(self._first[-1] + tokens)
 
@@ -69,11 +74,19 @@ class Shards(Sequence[np.ndarray]):
         return self._files[file][start : start + length] if length else self._files[0][:0]
 
 
-def file_marks(*paths: Path | str) -> list[list[Any]]:
-    """[name, bytes, time of change] of every text file that the paths stand for: if these are
-    unchanged, so are the files."""
-    stats = [(file, file.stat()) for file in text_files(*paths)]
-    return [[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+def file_marks(*paths: Path | str) -> list[str]:
+    """A hash of every text file that the paths stand for, and how it is packed: what `documents`
+    reads, whatever the files are called and wherever they are."""
+    return [
+        digest(file) + (file.suffix if file.suffix in (".gz", ".zst") else "")
+        for file in text_files(*paths)
+    ]
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of what a file holds."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def shards(
@@ -87,48 +100,126 @@ def shards(
     """The texts as Shards in a folder of `cache`; if it is there already, nothing is read.
 
     `sources` says in JSON where the texts come from (`file_marks` of their files, or a dataset's
-    name). The folder appears when it is whole.
+    name). The folder appears when it is whole. ValueError if there is no text, and if the folder
+    is damaged.
     """
     tokenizer = hashlib.sha256(vocabulary.tokenizer.to_str().encode()).hexdigest()
-    about = {"sources": list(sources), "tokenizer": tokenizer}
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-    folder = Path(cache) / key
+    about = {"version": VERSION, "sources": list(sources), "tokenizer": tokenizer}
+    folder = Path(cache) / _hash(about)[:16]
     if not (folder / "index.json").is_file():
-        part = folder.with_name(f"{PART}{os.getpid()}-{key}")
-        part.mkdir(parents=True)
-        try:
+        with _own_folder(Path(cache)) as part:
             _write(texts, vocabulary, part, about, shard_tokens)
             with suppress(OSError):  # another process may have been faster
                 part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     return Shards(folder)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What index.json says, if it is what was written there."""
+    file = folder / "index.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no shards: index.json is missing")
+    try:
+        index = json.loads(file.read_bytes())
+        whole = index.pop("hash") == _hash(index)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{file} is damaged, or of another version: {_ANEW.format(folder)}")
+    return index
+
+
+def _hash(said: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _check(file: Path, size: int, known: str) -> None:
+    there = file.stat().st_size if file.is_file() else 0
+    if there != size or not file.is_file():
+        found = f"holds {there} bytes, and {size} by index.json"
+    elif digest(file) != known:
+        found = "does not hold what was written"
+    else:
+        return
+    raise ValueError(f"{file} {found}: {_ANEW.format(file.parent)}")
+
+
+@contextmanager
+def _own_folder(cache: Path) -> Iterator[Path]:
+    """A folder of the cache to write to, locked until the block ends; then it goes."""
+    cache.mkdir(parents=True, exist_ok=True)
+    _clear(cache)
+    while True:
+        part = cache / f"{PART}{uuid4().hex}"
+        part.mkdir()
+        lock = os.open(part, os.O_RDONLY)
+        _locked(lock, wait=True)
+        if part.is_dir():
+            break
+        os.close(lock)  # cleared away between its making and its lock
+    try:
+        yield part
+    finally:
+        _remove(part)
+        os.close(lock)
+
+
+def _clear(cache: Path) -> None:
+    """Remove the folders that killed processes left."""
+    for part in cache.glob(f"{PART}*"):
+        with suppress(OSError):
+            lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if _locked(lock):
+                    _remove(part)
+            finally:
+                os.close(lock)
+
+
+def _locked(handle: int, *, wait: bool = False) -> bool:
+    """Whether this process now has the lock; False too where folders cannot be locked."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _remove(part: Path) -> None:
+    """Remove a folder of shards, and nothing that `shards` did not write."""
+    with suppress(OSError):
+        for file in (*part.glob("tokens-*.bin"), part / "lengths.npy", part / "index.json"):
+            file.unlink(missing_ok=True)
+        part.rmdir()
 
 
 def _write(
     texts: Iterable[str], vocabulary: Vocabulary, folder: Path, about: dict, shard_tokens: int
 ) -> None:
     lengths: list[int] = []
-    files: list[list[Any]] = []
-    opened = None
+    files: list[Path] = []
+    opened, tokens = None, 0
     try:
         for row in encoded(texts, vocabulary):
-            if opened is None or files[-1][1] >= shard_tokens:
+            if opened is None or tokens >= shard_tokens:
                 if opened is not None:
                     opened.close()
-                files.append([f"tokens-{len(files):05d}.bin", 0])
-                opened = (folder / files[-1][0]).open("wb")
+                files.append(folder / f"tokens-{len(files):05d}.bin")
+                opened, tokens = files[-1].open("wb"), 0
             opened.write(row.tobytes())
-            files[-1][1] += len(row)
+            tokens += len(row)
             lengths.append(len(row))
             dtype = row.dtype.str
     finally:
         if opened is not None:
             opened.close()
     if not lengths:
-        raise ValueError(f"there is no text in {about['sources']}")
+        raise ValueError("there is no text: not one document came to be tokenised")
     np.save(folder / "lengths.npy", np.array(lengths, dtype=np.int64))
-    index = {**about, "dtype": dtype, "documents": len(lengths), "shards": files}
+    known = {file.name: [file.stat().st_size, digest(file)] for file in folder.iterdir()}
+    names = [file.name for file in files]
+    index = {**about, "dtype": dtype, "documents": len(lengths), "shards": names, "files": known}
+    index["hash"] = _hash(index)
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
     for file in folder.iterdir():
         flushed(file)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from circuits.config import GPTConfig, check_predicts
 from circuits.kv_cache import KeyValueCache
-from circuits.tokens import Vocabulary, checked_mask, checked_tokens
+from circuits.tokens import Ids, Vocabulary, checked_mask, checked_tokens, is_text
 
 Logits = Float[Tensor, "batch d_vocab"]
 Tokens = Int[Tensor, "batch pos"]
@@ -104,7 +104,7 @@ class Speaks(nn.Module):
 
     def generate(
         self,
-        input: Int[Tensor, "*batch pos"] | str | Sequence[str],
+        input: Ids | str,
         max_new_tokens: int = 10,
         *,
         attention_mask: Shaped[Tensor, "*batch pos"] | None = None,
@@ -127,7 +127,8 @@ class Speaks(nn.Module):
         fewest of them that hold `top_p` of the probability; the likeliest is taken at temperature 0
         or without `do_sample`. A row ends with one of `eos_token_id` (by default the tokenizer's
         <|endoftext|>; none without a tokenizer), which fills it up while others go on and which
-        text leaves out. The same seed gives the same tokens.
+        text leaves out; <|endoftext|> in a text that is given is that token too. The same seed
+        gives the same tokens.
 
         With `use_past_kv_cache` attached hooks see the new tokens of each step alone, else all of
         them; the final norm and the unembedding are run at the last position. Gradients are not
@@ -135,8 +136,8 @@ class Speaks(nn.Module):
         """
         check_predicts(self.cfg, "generate")
         _check(max_new_tokens, temperature, top_k, top_p, return_type)
-        is_text = not isinstance(input, Tensor)
-        wants_text = return_type == "str" or (return_type == "input" and is_text)
+        from_text = is_text(input)
+        wants_text = return_type == "str" or (return_type == "input" and from_text)
         tokens, real = self._read(input, attention_mask, prepend_bos)
         if tokens.shape[1] + max_new_tokens > self.cfg.n_ctx:
             raise ValueError(f"{tokens.shape[1]} tokens and {max_new_tokens} new ones are more "
@@ -159,20 +160,20 @@ class Speaks(nn.Module):
         whole = self._continued(tokens, real, max_new_tokens, choose, ends, use_past_kv_cache)
         if vocabulary is None:
             return whole
-        first, n = 1 if is_text and prepend_bos else 0, tokens.shape[1]
+        first, n = 1 if from_text and prepend_bos else 0, tokens.shape[1]
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         texts = [
             vocabulary.to_string([*row[:n][own].tolist()[first:], *_unended(row[n:], ends)])
             for row, own in zip(whole, real, strict=True)
         ]
-        return texts[0] if isinstance(input, str) or (not is_text and len(texts) == 1) else texts
+        return texts[0] if isinstance(input, str) or (not from_text and len(texts) == 1) else texts
 
     def _read(
         self, input: Any, attention_mask: Tensor | None, prepend_bos: bool
     ) -> tuple[Tokens, Real | None]:
         """Tokens, and which are no pads; None if none is. Texts of several lengths get pads."""
         tokens, mask = input, attention_mask
-        if not isinstance(input, Tensor):
+        if is_text(input):
             if attention_mask is not None:
                 raise ValueError("attention_mask is for tokens: texts are padded here, as need be")
             tokens, mask = self.to_padded_tokens(

@@ -1,9 +1,11 @@
 """Documents, one string each: from files, folders and globs of text, or from a dataset by name."""
 
+import codecs
 import glob
 import gzip
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,20 @@ CHUNK = 2**20
 def documents(*paths: Path | str) -> Iterator[str]:
     """The documents of text files, plain or compressed (.gz, .zst), read as they are asked for.
 
-    A line that holds only <|endoftext|> ends a document; a file ends one too. ValueError names a
-    file that is not UTF-8 or not whole, with the byte of its text where it stops being so, and a
-    path or glob without any text.
+    A line that holds only <|endoftext|> ends a document, with Windows line ends too; a file ends
+    one too. Inside of a line <|endoftext|> stays in the text, and becomes the token BOS when the
+    text is tokenised. A byte-order mark at the start of a file is left out. ValueError names a
+    file that is not UTF-8 or not whole, with the byte of its text where it stops being so, and
+    paths or a glob without any text.
     """
-    for file in text_files(*paths):
-        yield from _documents(file)
+    files, empty = text_files(*paths), True
+    for file in files:
+        for text in _documents(file):
+            empty = False
+            yield text
+    if empty:
+        named = ", ".join(map(str, files[:3])) + (", ..." if files[3:] else "")
+        raise ValueError(f"there is no text in {named}: nothing but white space")
 
 
 def text_files(*paths: Path | str) -> list[Path]:
@@ -67,14 +77,21 @@ def hub_documents(
 
 def _documents(file: Path) -> Iterator[str]:
     mark, start, size, lines = BOS.encode(), 0, 0, []
-    for line in _lines(file):
-        if line.removesuffix(b"\n") == mark:
-            yield from _decoded(b"".join(lines).removesuffix(b"\n"), file, start)
+    for number, line in enumerate(_lines(file)):
+        if number == 0 and line.startswith(codecs.BOM_UTF8):
+            start, line = len(codecs.BOM_UTF8), line.removeprefix(codecs.BOM_UTF8)
+        if _unended(line) == mark:
+            yield from _decoded(_unended(b"".join(lines)), file, start)
             start, size, lines = start + size + len(line), 0, []
         else:
             lines.append(line)
             size += len(line)
     yield from _decoded(b"".join(lines), file, start)
+
+
+def _unended(line: bytes) -> bytes:
+    """Without the end of its (last) line."""
+    return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _decoded(raw: bytes, file: Path, start: int) -> Iterator[str]:
@@ -89,19 +106,21 @@ def _decoded(raw: bytes, file: Path, start: int) -> Iterator[str]:
 
 def _lines(file: Path) -> Iterator[bytes]:
     """The lines of a file with their ends, after decompression."""
-    rest, done = b"", 0
+    begun: list[bytes] = []  # the pieces of a line that goes on in the next chunk
+    done = 0
     chunks = {".gz": _gunzipped, ".zst": _unzstandard}.get(file.suffix, _plain)(file)
     try:
         for chunk in chunks:
             done += len(chunk)
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                yield line + b"\n"
+            if ended := chunk.rfind(b"\n") + 1:
+                yield from BytesIO(b"".join([*begun, chunk[:ended]]))
+                begun = []
+            begun.append(chunk[ended:])
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{file} is damaged: after byte {done} of its text, {error or 'it ends too early'}"
         ) from None
-    if rest:
+    if rest := b"".join(begun):
         yield rest
 
 

@@ -1,10 +1,11 @@
 """Text <-> tokens <-> labels, and the door that token tensors come through."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int, Integer, Shaped
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from circuits.config import GPTConfig
 
 BOS = "<|endoftext|>"
 "The one special token: begins every text, and stands between documents in training."
+Ids = Integer[Tensor, "*batch pos"] | Integer[np.ndarray, "*batch pos"] | Sequence[Any]
+"Tokens as they come: a tensor or array of any integer type, or lists of ids."
 
 
 class Vocabulary:
@@ -30,6 +33,7 @@ class Vocabulary:
     ) -> Int[Tensor, "batch pos"]:
         """Tokens of one text, or of several of the same length, with BOS at position 0.
 
+        Where a text says <|endoftext|> that is the token BOS itself, as in Hugging Face's.
         ValueError if texts differ in length (see `to_padded_tokens`) or come out empty.
         """
         rows = self.rows(text, prepend_bos)
@@ -73,11 +77,15 @@ class Vocabulary:
             if not isinstance(one, str):
                 raise ValueError(f"wanted text, or a tensor of tokens, got {one!r}")
         bos = [self.bos] if prepend_bos else []
-        rows = [bos + self.tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
+        rows = [bos + self.ids(one) for one in texts]
         if not rows or not all(rows):
             raise ValueError(f"each text must have at least one token, got lengths "
                              f"{[len(row) for row in rows]}")  # fmt: skip
         return rows
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of one text, no BOS before them: see `checked_text`."""
+        return self.tokenizer.encode(checked_text(text), add_special_tokens=False).ids
 
     def to_string(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
         """The text of a row of tokens; bytes that are no UTF-8 show as U+FFFD."""
@@ -94,7 +102,7 @@ class Vocabulary:
 
     def to_single_token(self, text: str) -> int:
         """The one token that is this text; ValueError if it is none or several."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self.ids(text)
         if len(ids) != 1:
             parts = [self.to_string(token) for token in ids]
             raise ValueError(f"{text!r} is {len(ids)} tokens, {parts}, not one")
@@ -107,19 +115,41 @@ def _ids(tokens: Tensor | Sequence[int] | int) -> list[int]:
     return [tokens] if isinstance(tokens, int) else list(tokens)  # type: ignore[arg-type]
 
 
-def checked_tokens(tokens: Tensor, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
-    """The tokens as a batch; ValueError in words if this model cannot read them.
+def checked_text(text: str) -> str:
+    """The text, if it can be written in UTF-8; ValueError in words for lone surrogates, which are
+    how Python keeps bytes of the command line and of files that were no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} of the text, {text[error.start]!r}, is none: "
+            "the bytes that the text was read from are not UTF-8"
+        ) from None
+    return text
+
+
+def is_text(given: Any) -> bool:
+    """Whether this is a text, or a list with texts in it; else it is taken for tokens."""
+    listed = isinstance(given, Sequence) and any(isinstance(one, str) for one in given)
+    return isinstance(given, str) or listed
+
+
+def checked_tokens(given: Any, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
+    """The tokens as a batch of int64, whatever integers they came as; ValueError in words if this
+    model cannot read them.
 
     A single row becomes a batch of one.
     """
+    tokens = given if isinstance(given, Tensor) else _tensor(given)
     tokens = tokens[None] if tokens.ndim == 1 else tokens
     if tokens.ndim != 2 or tokens.numel() == 0:
         raise ValueError(f"tokens must be [batch pos] and not empty, got {list(tokens.shape)}")
-    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
         raise ValueError(
             f"tokens must be integers, got {tokens.dtype}; a residual stream needs start_at_layer"
         )
     check_length(tokens.shape[1], cfg)
+    tokens = tokens.long()  # before anything is compared: d_vocab may not fit into a smaller type
     if _outside(tokens, cfg.d_vocab):
         row, pos = ((tokens < 0) | (tokens >= cfg.d_vocab)).nonzero()[0].tolist()
         raise ValueError(
@@ -139,6 +169,20 @@ def _outside(tokens: Tensor, d_vocab: int) -> bool:
         if "vmap" in str(error):
             return False
         raise
+
+
+def _tensor(given: Any) -> Tensor:
+    """An array, or lists of ids, as a tensor."""
+    wanted = "wanted tokens: a tensor, an array or lists of one length of integers"
+    if is_text(given):
+        raise ValueError(f"{wanted}; got text, which model.to_tokens makes tokens of")
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError):
+        raise ValueError(f"{wanted}; got lists of several lengths, or what is no number") from None
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{wanted}; got {type(given).__name__} of {array.dtype}")
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def checked_mask(

@@ -1,5 +1,6 @@
 import gzip
 import sys
+import time
 import types
 
 import numpy as np
@@ -52,6 +53,41 @@ def test_documents_are_those_between_the_marks_however_the_file_is_read(
     file = tmp_path / f"some{ending}"
     file.write_bytes(PACKED[ending](content))
     assert list(documents(file)) == [*said, "last\n"]
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("chunk", [1, 2, 2**20])
+def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_the_text(
+    tmp_path, monkeypatch, ending, chunk
+):
+    monkeypatch.setattr("circuits.text.CHUNK", chunk)
+    content = b"\xef\xbb\xbfone\r\nline\r\n<|endoftext|>\r\n\xef\xbb\xbftwo\n<|endoftext|>\r\n"
+    file = tmp_path / f"some{ending}"
+    file.write_bytes(PACKED[ending](content))
+    assert list(documents(file)) == ["one\r\nline", "\ufefftwo"]  # elsewhere it is a character
+    file.write_bytes(PACKED[ending](b"\xef\xbb\xbf<|endoftext|>\nb\xff"))
+    with pytest.raises(ValueError, match=r"at byte 18$"):
+        list(documents(file))
+
+
+def test_a_line_is_read_in_time_that_grows_with_its_length(tmp_path, monkeypatch):
+    monkeypatch.setattr("circuits.text.CHUNK", 1)
+
+    def seconds(length):
+        (tmp_path / "line.txt").write_bytes(b"x" * length)
+        start = time.process_time()
+        assert list(map(len, documents(tmp_path))) == [length]
+        return time.process_time() - start
+
+    shorter = min(seconds(2**14) for _ in range(3))
+    assert min(seconds(2**17) for _ in range(2)) < 24 * shorter  # 8 times the length; 64 is square
+
+
+def test_files_of_white_space_are_named_as_holding_no_text(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(" \n<|endoftext|>\n\t")
+    with pytest.raises(ValueError, match=r"there is no text in .*a.txt, .*b.txt: nothing but"):
+        list(documents(tmp_path))
 
 
 def test_several_frames_and_members_are_read_to_the_end(tmp_path):

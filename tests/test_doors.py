@@ -118,7 +118,8 @@ CASES = [
      "lambda x, hook: x)])", "ValueError", "a hook was never called: the run did not come"),
     ("model.run_with_hooks(tokens, fwd_hooks=[(lambda name: False, print)])", "ValueError",
      "a hook was never called"),
-    ("model.add_hook('embed', print, 'forward')", "ValueError", "dir must be one of ['fwd', 'bwd']"),
+    ("model.add_hook('embed', print, 'forward')", "ValueError",
+     "dir must be one of ['fwd', 'bwd']"),
     # models on disk
     ("load('attn-only-2L')", "KeyError", "did you mean 'attn-only-2l'?"),
     ("load(folder)", "KeyError", "a folder must hold config.json and model.safetensors"),
@@ -167,7 +168,7 @@ CASES = [
     ("synthetic.CausalGraph([])", "ValueError", "a graph needs at least one position"),
     ("Shards(folder)", "ValueError", "holds no shards: index.json is missing"),
     ("shards([], vocabulary, folder, sources=['no text'])", "ValueError",
-     "there is no text in ['no text']"),
+     "there is no text: not one document came"),
     ("list(documents(folder / '*.nothing'))", "ValueError", "no file matches"),
     ("Recipe(steps=0, batch_size=1)", "ValueError", "steps must be a finite number above 0, got 0"),
     ("list(train(model, RepeatedTokens(29, shortest=3, longest=5), Recipe(steps=50, batch_size=2, "

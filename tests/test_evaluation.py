@@ -38,6 +38,20 @@ def test_means_and_errors_are_those_over_windows(variant):
         assert np.isclose(seen.chance.sel(behaviour=name), chance), name
 
 
+@pytest.mark.parametrize("logits", [1, 1000, 2**30])
+def test_the_numbers_do_not_depend_on_how_many_logits_are_made_at_a_time(monkeypatch, logits):
+    wanted = evaluation.over(tiny(), ROWS.split(5))
+    monkeypatch.setattr(evaluation, "LOGITS", logits)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen = evaluation.over(tiny(), [ROWS])
+        assert torch.get_num_threads() == 3 and seen.attrs["windows"] == 12
+    finally:
+        torch.set_num_threads(threads)
+    assert all(np.allclose(seen[name], wanted[name], atol=1e-6) for name in wanted.data_vars)
+
+
 def test_the_hand_built_circuit_is_found_on_text_that_repeats():
     model = ground_truth.induction()
     rows = torch.cat([torch.zeros(9, 1), tiny_tokens(9, 30, 19) + 1], 1).long()

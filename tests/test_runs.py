@@ -162,6 +162,24 @@ def test_held_out_documents_are_never_trained_on(text):
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize("many", [None, 1])
+def test_of_a_document_that_is_alone_the_end_is_held_out(tmp_path, many, whole):
+    said = " ".join(f"word{i}" for i in range(200)) + "\n"
+    file = tmp_path / "one.txt"
+    file.write_text(said if many is None else f"{said}<|endoftext|>\nmore")
+    corpus = Corpus(data=[file], documents=many)
+    (kept,), (unseen,) = corpus.texts(), corpus.unseen()
+    assert kept + unseen == (said if many is None else said[:-1])
+    assert unseen.startswith(" word") and 0.05 < len(unseen) / len(said) <= 0.1
+    assert list(Corpus(data=[file], held_out=[file], documents=many).texts()) == [kept + unseen]
+    words = load(whole).tokenizer
+    assert words.to_string(corpus.evaluation(words, 8, 1)[0]).startswith("<|endoftext|> word")
+    assert len(corpus.windows(words, 8, tmp_path, seed=0).docs) == 1
+    file.write_text("s")
+    with pytest.raises(ValueError, match=r"the only document, 's', is too short"):
+        list(Corpus(data=[file]).texts())
+
+
 def test_tokenised_text_is_kept_for_other_runs_where_asked(tmp_path, text, monkeypatch, whole):
     corpus = Corpus(data=[text])
     words = load(whole).tokenizer
@@ -188,4 +206,7 @@ def test_a_dataset_is_read_by_name_up_to_so_many_documents(monkeypatch):
 def test_a_corpus_of_two_kinds_is_refused(text):
     with pytest.raises(ValueError, match="either text files or the name of a dataset"):
         Corpus(data=[text], dataset="some/set")
+    for documents in (0, -1):
+        with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
+            Corpus(data=[text], documents=documents)
     assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg

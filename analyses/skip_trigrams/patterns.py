@@ -99,7 +99,7 @@ def _pattern(tokens: list[int], words: tuple[str, ...], similar: Similar, text: 
     source, destination = words[0].strip(), words[1].strip()
     rest = source[len(destination) :] if destination and source.startswith(destination) else ""
     rest = rest if BYTES not in rest else ""
-    ids = text.tokenizer.encode(rest, add_special_tokens=False).ids
+    ids = text.ids(rest)
     rest_token = ids[0] if len(ids) == 1 else None
     fits = (
         tokens[2] == tokens[0],

@@ -1,7 +1,7 @@
 """HookedTransformer: a GPT with the constructors and arguments of TransformerLens 2 and 3."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from circuits.kv_cache import KeyValueCache
 from circuits.layers import Resid
 from circuits.model import GPT
 from circuits.pretrained import load
+from circuits.tokens import Ids, checked_tokens, is_text
 
 INSTEAD = {
     "input_to_embed": "write model(input, stop_at_layer=0)",
@@ -202,7 +203,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
 
     def forward(
         self,
-        input: Int[Tensor, "*batch pos"] | Resid | str | Sequence[str],
+        input: Ids | Resid | str,
         return_type: Literal["logits", "loss", "both"] | None = "logits",
         loss_per_token: bool = False,
         prepend_bos: bool | None = None,
@@ -219,6 +220,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         and with a cache (see mask_of). Negative tokens count from the end of the vocabulary."""
         _refuse(tokens=tokens, shortformer_pos_embed=shortformer_pos_embed)
         begun = past_kv_cache is not None and past_kv_cache.n > 0
+        if not isinstance(input, Tensor) and not is_text(input):
+            input = checked_tokens(input, self.cfg)
         if not isinstance(input, Tensor):
             if attention_mask is not None:
                 raise ValueError("attention_mask is for tokens: texts are masked as they need be")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from circuits.hugging_face import vocabulary, vocabulary_by_name
 from circuits.speech import Speaks
-from circuits.tokens import BOS, Vocabulary
+from circuits.tokens import BOS, Ids, Vocabulary, checked_tokens, is_text
 
 Side = Literal["left", "right"]
 
@@ -60,7 +60,7 @@ class Tokenizer(Vocabulary):
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, no special one added."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.ids(text)
 
     def decode(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
         """The text of a row of tokens."""
@@ -150,7 +150,7 @@ class SpeaksAsBefore(Speaks):
 
     def mask_of(
         self,
-        tokens: Int[Tensor, "*batch pos"],
+        tokens: Integer[Tensor, "*batch pos"],
         prepend_bos: bool | None = None,
         padding_side: Side | None = None,
         *,
@@ -222,7 +222,7 @@ class SpeaksAsBefore(Speaks):
 
     def generate(
         self,
-        input: Int[Tensor, "*batch pos"] | str | Sequence[str] = "",
+        input: Ids | str = "",
         max_new_tokens: int = 10,
         stop_at_eos: bool = True,
         eos_token_id: int | Sequence[int] | None = None,
@@ -248,6 +248,8 @@ class SpeaksAsBefore(Speaks):
         if freq_penalty != 0:
             raise ValueError(f"freq_penalty={freq_penalty} is not supported: write a hook on, or a "
                              f"loop over, the logits")  # fmt: skip
+        if not isinstance(input, Tensor) and not is_text(input):
+            input = checked_tokens(input, self.cfg)
         if isinstance(input, Tensor) and rest.get("attention_mask") is None:
             rest["attention_mask"] = self.mask_of(input, prepend_bos, padding_side)
         return super().generate(
