@@ -41,7 +41,7 @@ def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Ten
 
 
 def _loss_of_logits(
-    model: GPT, resid: Float[Tensor, "pos d_model"], targets: Int[Tensor, " pos"]
+    model: GPT, resid: Float[Tensor, "pos d_model"], targets: Integer[Tensor, " pos"]
 ) -> Float[Tensor, ""]:
     """The mean loss by logits; those that are too many are made piece by piece, twice: backward
     makes them again."""

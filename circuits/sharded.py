@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from circuits import distributed
 from circuits.model import GPT
 
-SINCE = (2, 13)
+SINCE = "2.13"
 "The first release of torch that this was tried with."
 
 
@@ -25,9 +25,8 @@ def shard(module: nn.Module, model: GPT) -> None:
     ValueError outside of a process group, and for a torch before 2.13 (FSDP2 of 2.6 fails on CPUs).
     """
     if torch.__version__ < SINCE:
-        wanted = ".".join(map(str, SINCE))
         raise ValueError(
-            f"weights are shared among processes by torch {wanted} or newer, this is torch "
+            f"weights are shared among processes by torch {SINCE} or newer, this is torch "
             f"{torch.__version__}: train without shard (--shard), or update torch"
         )
     if distributed.world() == 1:

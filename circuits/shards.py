@@ -5,26 +5,22 @@ A folder of shards holds tokens-*.bin (one document after another, no BOS betwee
 cache under a name made from the tokenizer and from what was read, so it is used again exactly as
 long as both are unchanged.
 
-While a process writes a folder it holds a lock on it, which ends with the process. Who writes next
-clears away what processes left that were killed. Process ids take no part: two containers that
-share a cache may have the same.
+A folder is made under a temporary name, see circuits.files: who writes next clears away what
+killed processes left.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from circuits.data import encoded
-from circuits.files import PART, flushed
+from circuits.files import flushed, in_words, sweep, workshop
 from circuits.text import text_files
 from circuits.tokens import Vocabulary
 
@@ -107,7 +103,8 @@ def shards(
     about = {"version": VERSION, "sources": list(sources), "tokenizer": tokenizer}
     folder = Path(cache) / _hash(about)[:16]
     if not (folder / "index.json").is_file():
-        with _own_folder(Path(cache)) as part:
+        sweep(Path(cache))
+        with workshop(folder) as part, in_words(folder):
             _write(texts, vocabulary, part, about, shard_tokens)
             with suppress(OSError):  # another process may have been faster
                 part.rename(folder)
@@ -142,55 +139,6 @@ def _check(file: Path, size: int, known: str) -> None:
     else:
         return
     raise ValueError(f"{file} {found}: {_ANEW.format(file.parent)}")
-
-
-@contextmanager
-def _own_folder(cache: Path) -> Iterator[Path]:
-    """A folder of the cache to write to, locked until the block ends; then it goes."""
-    cache.mkdir(parents=True, exist_ok=True)
-    _clear(cache)
-    while True:
-        part = cache / f"{PART}{uuid4().hex}"
-        part.mkdir()
-        lock = os.open(part, os.O_RDONLY)
-        _locked(lock, wait=True)
-        if part.is_dir():
-            break
-        os.close(lock)  # cleared away between its making and its lock
-    try:
-        yield part
-    finally:
-        _remove(part)
-        os.close(lock)
-
-
-def _clear(cache: Path) -> None:
-    """Remove the folders that killed processes left."""
-    for part in cache.glob(f"{PART}*"):
-        with suppress(OSError):
-            lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                if _locked(lock):
-                    _remove(part)
-            finally:
-                os.close(lock)
-
-
-def _locked(handle: int, *, wait: bool = False) -> bool:
-    """Whether this process now has the lock; False too where folders cannot be locked."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
-
-
-def _remove(part: Path) -> None:
-    """Remove a folder of shards, and nothing that `shards` did not write."""
-    with suppress(OSError):
-        for file in (*part.glob("tokens-*.bin"), part / "lengths.npy", part / "index.json"):
-            file.unlink(missing_ok=True)
-        part.rmdir()
 
 
 def _write(

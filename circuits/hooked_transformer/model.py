@@ -226,7 +226,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
             if attention_mask is not None:
                 raise ValueError("attention_mask is for tokens: texts are masked as they need be")
             bos = False if begun and prepend_bos is None else prepend_bos
-            input, attention_mask = self.read(input, bos, padding_side)
+            input, attention_mask = self.read(input, bos, padding_side)  # type: ignore[arg-type]
         elif attention_mask is None and start_at_layer is None:
             side = padding_side or self.default_padding_side
             if past_kv_cache is not None or side == "left":
