@@ -1,0 +1,89 @@
+"""analyses: what a model does. Each room is a folder; each analysis is a module in it.
+
+from analyses import attention, induction, patching, plots
+attention.taxonomy(model)
+
+- prompts: what analyses read: random tokens in known orders, passages of ours.
+- heads: what single heads do: attention, induction, copying, composition, skip-trigrams.
+- terms: how the residual stream is used, and which terms of the path expansion matter.
+- causal: what causes what: patching, ablation, attribution, circuit discovery.
+- history: what a model was while it was trained, and what it is over a corpus.
+- plots: labelled results as pictures and tables.
+- explorer: all heads on one interactive page.
+- papers: the figures of papers, the toys they need, and the report.
+- cli: the command line.
+
+A module is imported when it is first asked for, so that `import analyses` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analyses import explorer as explorer
+    from analyses import labelled as labelled
+    from analyses import plots as plots
+    from analyses import prompts as prompts
+    from analyses.causal import (
+        ablation,
+        attribution,
+        discovery,
+        idealised,
+        metrics,
+        patching,
+        path_patching,
+    )
+    from analyses.cli import corpus, runs
+    from analyses.heads import (
+        attention,
+        composition,
+        copying,
+        detectors,
+        induction,
+        logit_effects,
+        long_context,
+        masks,
+        patterns,
+        skip_trigrams,
+    )
+    from analyses.history import dynamics, evaluation, in_context, recording
+    from analyses.papers import figures, report, toys
+    from analyses.plots import html_tables
+    from analyses.prompts import passages
+    from analyses.terms import bandwidth, expansion, importance
+
+ROOMS = {
+    "prompts": ["passages"],
+    "heads": ["masks", "attention", "patterns", "long_context", "induction", "copying", "detectors",
+              "logit_effects", "skip_trigrams", "composition"],
+    "terms": ["bandwidth", "expansion", "importance"],
+    "causal": ["metrics", "patching", "path_patching", "attribution", "discovery", "ablation",
+               "idealised"],
+    "history": ["recording", "in_context", "dynamics", "evaluation"],
+    "plots": ["html_tables"],
+    "explorer": [],
+    "papers": ["figures", "toys", "report"],
+    "cli": ["corpus", "runs"],
+}  # fmt: skip
+"Which modules each room has for others."
+
+_PATHS = {name: f"analyses.{room}.{name}" for room, names in ROOMS.items() for name in names}
+_PATHS |= {room: f"analyses.{room}" for room in ROOMS} | {"labelled": "analyses.labelled"}
+
+__all__ = [
+    "ablation", "attention", "attribution", "bandwidth", "composition", "copying", "corpus",
+    "detectors", "discovery", "dynamics", "evaluation", "expansion", "explorer", "figures",
+    "html_tables", "idealised", "importance", "in_context", "induction", "labelled",
+    "logit_effects", "long_context", "masks", "metrics", "passages", "patching", "path_patching",
+    "patterns", "plots", "prompts", "recording", "report", "runs", "skip_trigrams", "toys",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PATHS:
+        raise AttributeError(f"analyses has no {name!r}; it has {sorted(_PATHS)}")
+    return import_module(_PATHS[name])
+
+
+def __dir__() -> list[str]:
+    return sorted(_PATHS)

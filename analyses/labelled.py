@@ -10,11 +10,9 @@ from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor
 from xarray import DataArray
 
-from circuits.components import Head
-from circuits.config import check_causal
-from circuits.parts import Parts
-from circuits.products import at_least_single
-from circuits.tokens import Ids, checked_tokens, is_text
+from circuits.decomposition import Parts
+from circuits.matrices import at_least_single
+from circuits.model import Head, Ids, check_causal, checked_tokens, is_text
 
 Pattern = Float[Tensor, "batch head dest src"]
 RESAMPLES = 1000

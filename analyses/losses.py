@@ -6,8 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.labelled import Model
-from circuits.config import check_predicts
-from circuits.model import GPT
+from circuits.model import GPT, check_predicts
 
 LOGITS = 2**24
 "How many are held in memory at a time, or those of one row."

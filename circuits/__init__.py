@@ -6,11 +6,23 @@ logits, cache = model.run_with_cache(model.to_tokens("When Mary and John went to
 cache["pattern", 1]
 """
 
-from circuits.cache import Cache
-from circuits.config import GPTConfig
-from circuits.factored import FactoredMatrix
-from circuits.hooks import HookPoint
-from circuits.model import GPT
-from circuits.pretrained import load, save
+from circuits.decomposition import algebra, composition, paths, residual, scores
+from circuits.hooks import Cache, HookPoint
+from circuits.io import load, save
+from circuits.matrices import FactoredMatrix
+from circuits.model import GPT, GPTConfig
 
-__all__ = ["GPT", "Cache", "FactoredMatrix", "GPTConfig", "HookPoint", "load", "save"]
+__all__ = [
+    "GPT",
+    "Cache",
+    "FactoredMatrix",
+    "GPTConfig",
+    "HookPoint",
+    "algebra",
+    "composition",
+    "load",
+    "paths",
+    "residual",
+    "save",
+    "scores",
+]

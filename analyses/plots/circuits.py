@@ -14,7 +14,7 @@ LINES = ("#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00")
 
 
 def circuit(kept: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
-    """A circuit (sender, receiver) of analyses.discovery as a graph from the embedding at the
+    """A circuit (sender, receiver) of `analyses.discovery` as a graph from the embedding at the
     bottom to the logits at the top, a row for the heads of each layer and for each MLP.
 
     Edges have the colour of what is read through them: queries, keys, values, or the stream. Parts

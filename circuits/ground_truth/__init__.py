@@ -1,15 +1,48 @@
 """Hand-built circuits whose answers are known in closed form, to test detectors on.
 
-Each function returns a GPT, float64 and small enough to read, and beside it `..._answers` of the
-same arguments returns what is true of it, by formula and never by running it.
+Each builder returns a GPT in float64 that is small enough to read. Its answers are what is true of
+that model, by a formula: no answer is found by running the model. An answer needs sharp attention,
+and a builder refuses arguments that blur it.
 
-- `induction`, `pointer_induction`, `virtual_head`: K-, Q- and V-composition, one head per layer.
-- `skip_trigram_bug`, `smeared_induction`: what one layer cannot do, and can with smeared keys.
-- `statistical_induction`: in-context bigram frequencies.
-- `induction_among_distractors`, `rotated`, `regauged`: the same circuit in disguise.
-- `exercise_...`: the Transformer Circuit Exercises, solved.
-
-Answers want sharp scores, and arguments that blur them are refused: see `LEAK`.
+- induction: K-composition: a previous-token head and an induction head that reads its keys from
+    it.
+- induction_answers: the answers of `induction`, for the same arguments.
+- InductionAnswers: the type of these answers.
+- pointer_induction: Q-composition: a token points to the position where the next head looks.
+- pointer_induction_answers: the answers of `pointer_induction`.
+- PointerInductionAnswers: the type of these answers.
+- virtual_head: V-composition: two heads that move a token one after the other.
+- virtual_head_answers: the answers of `virtual_head`.
+- VirtualHeadAnswers: the type of these answers.
+- skip_trigram_bug: a one-layer model that must make a mistake, as the paper says.
+- skip_trigram_bug_answers: the answers of `skip_trigram_bug`.
+- SkipTrigramAnswers: the type of these answers.
+- AT: the token ' at' of `skip_trigram_bug`.
+- BAY: the token ' bay' of `skip_trigram_bug`.
+- BOS: the token at position 0 of `skip_trigram_bug`.
+- IN: the token ' in' of `skip_trigram_bug`.
+- KEEP: the token 'keep' of `skip_trigram_bug`.
+- MIND: the token ' mind' of `skip_trigram_bug`.
+- smeared_induction: an induction head in one layer, which smeared keys make possible.
+- smeared_induction_answers: the answers of `smeared_induction`.
+- SmearedInductionAnswers: the type of these answers.
+- statistical_induction: a head that predicts by how often tokens followed one another so far.
+- statistical_induction_answers: the answers of `statistical_induction`.
+- StatisticalInductionAnswers: the type of these answers.
+- induction_among_distractors: `induction` among heads that do nothing useful.
+- induction_among_distractors_answers: the answers of `induction_among_distractors`.
+- DistractedInductionAnswers: the type of these answers.
+- rotated: the same model with its residual stream in another basis.
+- regauged: the same model with the inner basis of every head changed.
+- exercise_induction: the first of Anthropic's Transformer Circuit Exercises, solved.
+- exercise_induction_answers: the answers of `exercise_induction`.
+- InductionExerciseAnswers: the type of these answers.
+- exercise_pointer_induction: the exercise on pointers, solved.
+- exercise_pointer_induction_answers: the answers of `exercise_pointer_induction`.
+- exercise_virtual_head: the exercise on virtual heads, solved.
+- exercise_virtual_head_answers: the answers of `exercise_virtual_head`.
+- VirtualHeadExerciseAnswers: the type of these answers.
+- LEAK: the most attention that may go to a source that nothing seeks.
 """
 
 from circuits.ground_truth.disguises import (

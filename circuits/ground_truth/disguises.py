@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attention import Attention
 from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
 from circuits.ground_truth.scaffold import Edges, blank
-from circuits.model import GPT
+from circuits.model import GPT, Attention
 
 READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")
 "Parameters that read the stream: their second last dim is d_model."

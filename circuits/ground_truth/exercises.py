@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attention import Attention
 from circuits.ground_truth.scaffold import blank, check_gain, check_sharp
-from circuits.model import GPT
+from circuits.model import GPT, Attention
 
 N_CTX = 32
 TURNS = (1, 7)

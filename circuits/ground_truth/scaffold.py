@@ -5,9 +5,7 @@ from typing import Any
 
 import torch
 
-from circuits.attention import Attention
-from circuits.config import GPTConfig
-from circuits.model import GPT
+from circuits.model import GPT, Attention, GPTConfig
 
 Edges = tuple[tuple[str, str], ...]
 'Edges of a circuit, each (sender, receiver) by name: ("L0H0", "L1H0.K").'

@@ -1,9 +1,16 @@
-"""HookedTransformer as code for TransformerLens 2 and 3 knows it: change the import, keep the code.
+"""HookedTransformer for scripts of TransformerLens 2 and 3: change the import, keep the script.
 
-from circuits.hooked_transformer import HookedTransformer, HookedTransformerConfig, utils
+A HookedTransformer is a GPT: `circuits` and `analyses` take it, and the cache of its runs. Each
+name means what it meant there, or is refused in words. Nothing is passed over in silence.
 
-A HookedTransformer is a GPT: all of `circuits` and `analyses` takes it, and the run that it keeps.
-What had a meaning there has it here or is refused in words; nothing is passed over in silence.
+- ActivationCache: the cache of a run, with the decompositions of TransformerLens.
+- FactoredMatrix: a product of two matrices, under the names of TransformerLens.
+- HookPoint: a place where hooks see an activation and may replace it.
+- HookedTransformer: the model.
+- HookedTransformerConfig: its config, with the old fields.
+- HookedTransformerKeyValueCache: what a model has read, so that it can read on.
+- TransformerLensKeyValueCache: the same, under the name of TransformerLens 4.
+- utils: the functions of transformer_lens.utils that scripts use.
 """
 
 from circuits.hooked_transformer import utils

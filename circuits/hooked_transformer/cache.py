@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuits import bridge
-from circuits.cache import BY_THEIRS, Cache
+from circuits.hooks import BY_THEIRS, Cache
+from circuits.io import bridge
 from circuits.model import GPT
 
 _INSTEAD = {
-    "logit_lens": "circuits.residual.logit_lens(model, cache)",
+    "logit_lens": "circuits.decomposition.residual.logit_lens(model, cache)",
     "apply_slice_to_batch_dim": "run_with_cache(tokens[rows])",
     "toggle_autodiff": "torch.set_grad_enabled(mode): it is a switch of the whole process",
 }

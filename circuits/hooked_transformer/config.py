@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from circuits.checkpoints import config_of
-from circuits.config import GPTConfig
+from circuits.io import config_of
+from circuits.model import GPTConfig
 
 OURS = tuple(field.name for field in fields(GPTConfig))
 ONLY_OURS = ("bias", "smeared_keys", "sinusoid_base", "sinusoid_scale", "init_range",

@@ -4,11 +4,9 @@ from typing import Any, Literal
 
 import torch
 
-from circuits.cache import Cache
-from circuits.hook_points import Hook
 from circuits.hooked_transformer.cache import ActivationCache
 from circuits.hooked_transformer.config import HookedTransformerConfig
-from circuits.hooks import Hooked, HookFn, HookPoint, Names, PosSlice
+from circuits.hooks import Cache, Hook, Hooked, HookFn, HookPoint, Names, PosSlice
 
 FLAGS = {"hook_result": "use_attn_result", "hook_q_input": "use_split_qkv_input",
          "hook_k_input": "use_split_qkv_input", "hook_v_input": "use_split_qkv_input",

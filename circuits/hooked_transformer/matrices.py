@@ -6,8 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits import factored
-from circuits.products import SVD
+from circuits.matrices import SVD, factored
 
 
 class FactoredMatrix(factored.FactoredMatrix):

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from circuits.folding import process_weights
 from circuits.hooked_transformer.config import OURS, HookedTransformerConfig
 from circuits.hooked_transformer.hooking import HooksAsBefore
 from circuits.hooked_transformer.parts import become_parts
@@ -16,12 +15,8 @@ from circuits.hooked_transformer.refactoring import refactor_heads
 from circuits.hooked_transformer.text import Side, SpeaksAsBefore, drawn_seed
 from circuits.hooked_transformer.utils import lm_cross_entropy_loss
 from circuits.hooked_transformer.weights import WeightsAsBefore
-from circuits.hugging_face import from_hugging_face
-from circuits.kv_cache import KeyValueCache
-from circuits.layers import Resid
-from circuits.model import GPT
-from circuits.pretrained import load
-from circuits.tokens import Ids, checked_tokens, is_text
+from circuits.io import from_hugging_face, load
+from circuits.model import GPT, Ids, KeyValueCache, Resid, checked_tokens, is_text, process_weights
 
 INSTEAD = {
     "input_to_embed": "write model(input, stop_at_layer=0)",
@@ -32,13 +27,13 @@ INSTEAD = {
     "mod_dict": "write dict(model.named_modules()), or hook_dict",
     "init_weights": "weights are drawn when a model is made: HookedTransformer(cfg)",
     "generate_stream": "write generate(tokens, max_new_tokens=1), again and again",
-    "load_sample_training_dataset": "write circuits.text.hub_documents(name)",
-    "sample_datapoint": "write next(circuits.text.hub_documents(name))",
+    "load_sample_training_dataset": "write circuits.data.text.hub_documents(name)",
+    "sample_datapoint": "write next(circuits.data.text.hub_documents(name))",
     "move_model_modules_to_device": "write model.to(device)",
-    "fold_layer_norm": "write circuits.folding.fold_layer_norm(model)",
-    "center_writing_weights": "write circuits.folding.center_writing(model)",
-    "center_unembed": "write circuits.folding.center_unembedding(model)",
-    "fold_value_biases": "write circuits.folding.fold_values(model)",
+    "fold_layer_norm": "write circuits.model.folding.fold_layer_norm(model)",
+    "center_writing_weights": "write circuits.model.folding.center_writing(model)",
+    "center_unembed": "write circuits.model.folding.center_unembedding(model)",
+    "fold_value_biases": "write circuits.model.folding.fold_values(model)",
     "refactor_factored_attn_matrices": "write model.process_weights_("
                                        "refactor_factored_attn_matrices=True)",
     "check_hooks_to_add": "every hook can be added",
@@ -47,7 +42,7 @@ INSTEAD = {
     "get_pos_offset": "write past_kv_cache.n",
     "get_residual": "write model(tokens, stop_at_layer=0)",
     "is_caching": "a run that keeps a cache is over when it is there",
-    "dataset": "write circuits.text.hub_documents(name)",
+    "dataset": "write circuits.data.text.hub_documents(name)",
     "hf_tokenizer": "write model.tokenizer",
     "set_ungroup_grouped_query_attention": "every head has keys and values of its own",
     "W_gate": "gated MLPs cannot be expressed",
@@ -56,8 +51,8 @@ INSTEAD = {
 _OTHERWISE = {
     "tokens": "take the logits and write model.loss_fn(logits, tokens)",
     "shortformer_pos_embed": "the model adds its positions itself",
-    "checkpoint_index": "models that ship have analyses.dynamics.history(name)",
-    "checkpoint_value": "models that ship have analyses.dynamics.history(name)",
+    "checkpoint_index": "models that ship have analyses.history.dynamics.history(name)",
+    "checkpoint_value": "models that ship have analyses.history.dynamics.history(name)",
     "n_devices": "a model lies on one device",
     "first_n_layers": "write model(tokens, stop_at_layer=n)",
 }
@@ -183,7 +178,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         refactor_factored_attn_matrices: bool = False,
         fold_value_biases: bool = True,
     ) -> None:
-        """Make the weights plainer with the same log-probabilities, in place, as circuits.folding
+        """Make the weights plainer with the same log-probabilities, in place, as model.folding
         does: LN becomes LNPre. What this architecture does not allow is left out with a warning,
         which says why. With `refactor_factored_attn_matrices` heads get plainer factors of the same
         products. Hooks stay; parameters and optimizers of before are another model's."""

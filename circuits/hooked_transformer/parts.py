@@ -6,12 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from circuits import attention, layers, model
-from circuits.attention import Seen, triangle
 from circuits.hooked_transformer.config import HookedTransformerConfig
 from circuits.hooked_transformer.matrices import FactoredMatrix
-from circuits.kv_cache import LayerPast
-from circuits.layers import HeadsOrResid, Resid
+from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, gpt, layers, triangle
 
 INSTEAD = {
     "apply_causal_mask": "write scores.masked_fill(~attn.mask, attn.IGNORE); hook_attn_scores has "
@@ -50,13 +47,13 @@ class Part(nn.Module):
         return super().__getattr__(name)
 
 
-class Block(Part, model.Block):
+class Block(Part, gpt.Block):
     """A block that is called with the stream: `block(resid, shortformer_pos_embed=None)`."""
 
     def forward(
         self,
         resid: Resid,
-        shortformer_pos_embed: model.Places = None,
+        shortformer_pos_embed: gpt.Places = None,
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
         attention_mask: Any = None,
@@ -156,7 +153,7 @@ class Norm(Part, layers.Norm):
     """A norm."""
 
 
-OF = {model.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
+OF = {gpt.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
       layers.MLP: MLP, layers.Embed: Embed, layers.Unembed: Unembed, layers.Norm: Norm}  # fmt: skip
 
 

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from circuits.config import GPTConfig
-from circuits.kv_cache import KeyValueCache, LayerPast, Sources
+from circuits.model import GPTConfig, KeyValueCache, LayerPast, Sources
 
 
 @dataclass(frozen=True)

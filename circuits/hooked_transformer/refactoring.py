@@ -5,9 +5,8 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attention import Attention
-from circuits.model import GPT
-from circuits.products import svd
+from circuits.matrices import svd
+from circuits.model import GPT, Attention
 
 
 @torch.no_grad()

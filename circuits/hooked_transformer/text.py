@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
-from circuits.hugging_face import vocabulary, vocabulary_by_name
-from circuits.speech import Speaks
-from circuits.tokens import BOS, Ids, Vocabulary, checked_tokens, is_text
+from circuits.io import vocabulary, vocabulary_by_name
+from circuits.model import BOS, Ids, Speaks, Vocabulary, checked_tokens, is_text
 
 Side = Literal["left", "right"]
 

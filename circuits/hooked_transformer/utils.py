@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.cache import act_name
+from circuits.hooks import act_name
 from circuits.model import mean_loss, token_loss
 
 _INSTEAD = {
@@ -22,11 +22,11 @@ _INSTEAD = {
     "Slice": "a number, a slice, a tuple or a list as pos_slice; or tensor[:, positions]",
     "SliceInput": "int | slice | tuple | list",
     "remove_batch_dim": "tensor[0]",
-    "sample_logits": "circuits.speech.likeliest(logits, top_k, top_p), and torch.multinomial",
+    "sample_logits": "circuits.model.likeliest(logits, top_k, top_p), and torch.multinomial",
     "gelu_new": "torch.nn.functional.gelu(x, approximate='tanh')",
     "gelu_fast": "torch.nn.functional.gelu(x, approximate='tanh')",
-    "solu": "circuits.layers.solu",
-    "get_dataset": "circuits.text.hub_documents(name)",
+    "solu": "circuits.model.layers.solu",
+    "get_dataset": "circuits.data.text.hub_documents(name)",
     "download_file_from_hf": "huggingface_hub.hf_hub_download(repo, file), and torch.load(path, "
                              "weights_only=True)",
     "keep_single_column": "dataset.select_columns([name])",

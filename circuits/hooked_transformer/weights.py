@@ -5,10 +5,9 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.components import Head
 from circuits.hooked_transformer.matrices import FactoredMatrix
-from circuits.products import at_least_single
-from circuits.weights import Stacked
+from circuits.matrices import at_least_single
+from circuits.model import Head, Stacked
 
 
 class WeightsAsBefore(Stacked):

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from analyses import composition
-from circuits import GPT, GPTConfig, bridge
+from circuits import GPT, GPTConfig
+from circuits.io import bridge
 from tests.benchmarks.bench_algebra import same_weights, seconds
 
 SHAPE = {"n_layers": 6, "d_model": 512, "n_heads": 8, "d_head": 64, "d_vocab": 64, "n_ctx": 16}

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from analyses import metrics, patching
-from analyses.path_patching import path_patching
+from analyses.causal.path_patching import path_patching
 from circuits import GPT, GPTConfig, interventions
-from circuits.checkpoints import load_weights
-from circuits.components import every_head
+from circuits.io import load_weights
+from circuits.model import every_head
 from tests.benchmarks.bench_model import milliseconds, native_bridge, peak_mebibytes
-from tests.test_model import _bridge_weight
+from tests.model.test_model import _bridge_weight
 
 TARGETS = {"residual stream": 5.0, "heads": 3.0}
 

@@ -24,9 +24,7 @@ from torch import nn
 
 from circuits import GPT, GPTConfig
 from circuits.data import RepeatedTokens
-from circuits.recipe import Recipe
-from circuits.snapshots import Progress, Snapshots, state
-from circuits.training import identity, optimizers, train
+from circuits.training import Progress, Recipe, Snapshots, identity, optimizers, state, train
 from tests.benchmarks.bench_model import PlainGPT
 
 SHAPES = {

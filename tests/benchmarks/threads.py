@@ -28,7 +28,7 @@ from analyses import (
     metrics,
     patching,
 )
-from analyses.path_patching import path_patching
+from analyses.causal.path_patching import path_patching
 from circuits import GPT
 
 Numbers = Callable[[], np.ndarray]

@@ -1,0 +1,147 @@
+"""What `circuits train` reads: text from files or a dataset, its tokenizer, windows of it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+
+from circuits.data import (
+    Windows,
+    documents,
+    file_marks,
+    hub_documents,
+    shards,
+    text_files,
+    tokenized,
+    train_tokenizer,
+)
+from circuits.files import write
+from circuits.io import read_tokenizer
+from circuits.model import Vocabulary
+
+EVERY = 50
+"Without text to measure on, every so many-th document is held out."
+TAIL = 0.1
+"And of a document that is alone this share, its end."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Text to train on and text to measure on; ValueError if there is none or both kinds.
+
+    Without text to measure on some documents are held out (the first and every 50th after it), or
+    the last tenth of a document that is alone.
+    """
+
+    data: Sequence[Path] = ()
+    "Files, folders, globs."
+    dataset: str | None = None
+    "Or the name of a Hugging Face dataset, streamed."
+    documents: int | None = None
+    "So many of them at most."
+    held_out: Sequence[Path] = ()
+    repeats: float = 0.0
+    "Share of the windows in which a passage is said again."
+
+    def __post_init__(self) -> None:
+        if bool(self.data) == bool(self.dataset):
+            raise ValueError("give either text files or the name of a dataset")
+        if self.documents is not None and self.documents < 1:
+            raise ValueError(f"documents must be 1 or more, got {self.documents}")
+
+    def texts(self) -> Iterator[str]:
+        """The documents to train on."""
+        if self.held_out:
+            return self._read()
+        return (text for text, apart in self._shared_out() if not apart)
+
+    def unseen(self) -> Iterator[str]:
+        """The documents to measure on."""
+        if self.held_out:
+            return documents(*self.held_out)
+        return (text for text, apart in self._shared_out() if apart)
+
+    def vocabulary(
+        self, file: Path, d_vocab: int, given: Path | None = None, *, resumed: bool = False
+    ) -> Vocabulary:
+        """The tokenizer given, or one of `d_vocab` tokens trained on the texts, put into `file`.
+
+        In a run that is `resumed` that of `file`; ValueError if it is not the one asked for.
+        """
+        wanted = read_tokenizer(given) if given else None
+        if resumed and file.is_file():
+            kept = read_tokenizer(file)
+            if wanted and wanted.tokenizer.to_str() != kept.tokenizer.to_str():
+                raise ValueError(f"the run began with the tokenizer in {file}, not with {given}")
+            if not wanted and kept.size > d_vocab:
+                raise ValueError(f"{file} has {kept.size} tokens, and {d_vocab} are asked for")
+            return kept
+        vocabulary = wanted or train_tokenizer(self.texts(), d_vocab)
+        write(file, vocabulary.tokenizer.to_str(pretty=True))
+        return vocabulary
+
+    def windows(self, vocabulary: Vocabulary, n_ctx: int, cache: Path, *, seed: int) -> Windows:
+        """Windows of the texts, which are tokenised once into `cache`."""
+        rows = shards(self.texts(), vocabulary, cache, sources=self._marks())
+        return Windows(rows, n_ctx, vocabulary.bos, repeats=self.repeats, seed=seed)
+
+    def everything(self, vocabulary: Vocabulary, n_ctx: int, cache: Path | None = None) -> Windows:
+        """Windows of all documents, also of those to measure on; in memory without a cache."""
+        if cache is None:
+            return Windows(tokenized(self._read(), vocabulary), n_ctx, vocabulary.bos)
+        marks = [*self._marks(), "everything"]
+        return Windows(
+            shards(self._read(), vocabulary, cache, sources=marks), n_ctx, vocabulary.bos
+        )
+
+    def evaluation(
+        self, vocabulary: Vocabulary, n_ctx: int, examples: int
+    ) -> Int[Tensor, "batch pos"]:
+        """Windows of held-out text, [examples n_ctx+1], always the same."""
+        return Windows(tokenized(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
+            0, examples
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What was read, by names without folders, for the record."""
+        names = {
+            kind: [file.name for file in text_files(*paths)]
+            for kind, paths in (("data", self.data), ("held_out", self.held_out))
+        }
+        limits = {"dataset": self.dataset, "documents": self.documents, "repeats": self.repeats}
+        return {**names, **limits}
+
+    def _shared_out(self) -> Iterator[tuple[str, bool]]:
+        """Every document, and whether it is held out; one that is alone in two pieces."""
+        every = self._read()
+        first = list(islice(every, 2))
+        if len(first) == 1:
+            yield from zip(_cut(first[0]), (False, True), strict=True)
+        else:
+            yield from ((text, i % EVERY == 0) for i, text in enumerate(chain(first, every)))
+
+    def _read(self) -> Iterator[str]:
+        every = hub_documents(self.dataset) if self.dataset else documents(*self.data)
+        return islice(every, self.documents)
+
+    def _marks(self) -> list[Any]:
+        left_out = None if self.held_out else EVERY
+        return [self.dataset, self.documents, left_out, *file_marks(*self.data)]
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """A text without its last tenth, and that: cut before a word, where there is one."""
+    end = round(len(text.rstrip()) * (1 - TAIL))
+    word = re.compile(r"\s(?=\S)").search(text, end)
+    at = word.start() if word else end
+    if not text[:at].strip() or not text[at:].strip():
+        raise ValueError(
+            f"the only document, {text[:20]!r}, is too short to measure on its end: "
+            "give more text, or text to measure on (held_out)"
+        )
+    return text[:at], text[at:]

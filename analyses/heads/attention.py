@@ -1,0 +1,257 @@
+"""What each head attends to: one mask per behaviour, one average over patterns for all of them.
+
+A score is the attention that falls on the entries of a mask, averaged over the destinations that
+have any such entry. attrs["chance"] is the same average for a head that attends uniformly; the
+coordinates `low` and `high` say how far other prompts of the kind would move it (a bootstrap over
+the rows of tokens). Of whole patterns, whatever the mask, see `patterns`; of contexts too long for
+a pattern, `long_context`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+import xarray
+from jaxtyping import Float
+from torch import Tensor
+from xarray import DataArray
+
+from analyses import prompts
+from analyses.heads.masks import (
+    Mask,
+    Tokens,
+    counted,
+    to_duplicates,
+    to_first,
+    to_offset,
+    to_successors,
+    uniform,
+)
+from analyses.labelled import Model, mean_per_head, of_patterns, tokens_of
+from circuits.matrices import at_least_single
+from circuits.model import Ids
+
+__all__ = [
+    "BEHAVIOURS",
+    "THRESHOLD",
+    "Mask",
+    "attention_on",
+    "current_token",
+    "decided",
+    "duplicate_token",
+    "first_token",
+    "offset",
+    "pattern_or_value",
+    "positional",
+    "positional_preference",
+    "prefix_matching",
+    "previous_token",
+    "taxonomy",
+    "to_duplicates",
+    "to_first",
+    "to_offset",
+    "to_successors",
+    "value_weighted",
+]
+
+THRESHOLD = 0.4
+"A head is called by a behaviour that takes more than this share of its attention (ARENA's value)."
+
+
+def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name: str) -> DataArray:
+    """Mean attention on a mask, (layer, head), in [0, 1], with `low` and `high`.
+
+    Averaged over the destinations after position 0 whose row of the mask is not empty; ValueError
+    if there is none. attrs["counted"] is their share of all positions: times it, this is the "mul"
+    score of TransformerLens's detect_head, which counts every other destination as a miss.
+    """
+    rows = counted(mask)
+    if not rows.any():
+        raise ValueError(f"no destination in these tokens has anything to match for {name!r}")
+    return mean_per_head(
+        of_patterns(model, tokens, partial(_on_mask, mask=mask * rows[..., None])),
+        rows.sum(-1)[:, None, None],
+        name,
+        long_name=long_name,
+        chance=(uniform(mask, rows).sum() / rows.sum()).item(),
+        bounds=(0.0, 1.0),
+        counted=rows.double().mean().item(),
+        **prompts.judged(model, tokens),
+    )
+
+
+def _on_mask(pattern: Tensor, mask: Mask) -> Float[Tensor, "batch head"]:
+    return (pattern * mask[:, None]).sum((-2, -1))
+
+
+def offset(model: Model, back: int, tokens: Ids | str | None = None) -> DataArray:
+    """Mean attention to the token `back` positions before, (layer, head), in [0, 1].
+
+    On random tokens unless some are given.
+    """
+    tokens = (
+        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
+    )
+    name = {0: "current_token", 1: "previous_token"}.get(back, f"offset_{back}")
+    words = {0: "the current token", 1: "the previous token"}.get(back, f"{back} tokens back")
+    return attention_on(model, tokens, to_offset(tokens, back), name, f"attention to {words}")
+
+
+def previous_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Mean attention to the token before, (layer, head), in [0, 1]; on random tokens by default."""
+    return offset(model, 1, tokens)
+
+
+def current_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Mean attention to the token itself, (layer, head), in [0, 1]; on random tokens by default."""
+    return offset(model, 0, tokens)
+
+
+def first_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Mean attention to position 0, where heads rest, (layer, head), in [0, 1]."""
+    tokens = (
+        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
+    )
+    return attention_on(model, tokens, to_first(tokens), "first_token", "attention to position 0")
+
+
+def duplicate_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Mean attention to earlier copies of the token itself, (layer, head), in [0, 1].
+
+    On repeated random tokens unless some are given.
+    """
+    tokens = prompts.repeated(model) if tokens is None else tokens_of(model, tokens)
+    words = "attention to earlier copies of the token"
+    return attention_on(model, tokens, to_duplicates(tokens), "duplicate_token", words)
+
+
+def prefix_matching(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Mean attention to the tokens that followed earlier copies of the current one, (layer, head),
+    in [0, 1]. (Olsson et al. 2022; without tokens, on their prompt: `prompts.repeated_often`.)"""
+    tokens = prompts.repeated_often(model) if tokens is None else tokens_of(model, tokens)
+    words = "prefix matching (share of attention)"
+    return attention_on(model, tokens, to_successors(tokens), "prefix_matching", words)
+
+
+def positional_preference(
+    model: Model, tokens: Ids | str | None = None, reach: int = 16
+) -> DataArray:
+    """Mean attention at each distance back, (layer, head, offset), in [0, 1], offsets 0 to `reach`.
+
+    attrs["chance"] is what a uniform head gives at offset 0.
+    """
+    tokens = (
+        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
+    )
+    batch, n = tokens.shape
+    reach = min(reach, n - 1)
+    dests = torch.tensor([n - max(back, 1) for back in range(reach + 1)])
+    preference = mean_per_head(
+        of_patterns(model, tokens, partial(_on_diagonals, reach=reach)),
+        dests.expand(batch, 1, 1, -1),
+        "positional_preference",
+        "offset",
+        long_name="mean attention",
+        bounds=(0.0, 1.0),
+        chance=(1 / torch.arange(2, n + 1, dtype=torch.float64)).mean().item(),
+        **prompts.judged(model, tokens),
+    )
+    return preference.assign_coords(offset=range(reach + 1))
+
+
+def _on_diagonals(pattern: Tensor, reach: int) -> Float[Tensor, "batch head offset"]:
+    after_first = pattern[..., 1:, :]  # position 0 can only attend to itself
+    sums = [after_first.diagonal(1 - back, -2, -1).sum(-1) for back in range(reach + 1)]
+    return torch.stack(sums, -1)
+
+
+def positional(model: Model, tokens: Ids | str | None = None, reach: int = 16) -> DataArray:
+    """The largest mean attention at any one distance back, (layer, head), in [0, 1]: near 1 for a
+    head that attends by position alone. The coordinate `offset` is that distance, 0 to `reach`.
+
+    attrs["chance"] is a uniform head's, at distance 0. `low` and `high` are those of the distance
+    that won, and not wider for its having been chosen.
+    """
+    preference = positional_preference(model, tokens, reach)
+    best = preference.isel(offset=preference.argmax("offset")).rename("positional")
+    return best.assign_attrs(long_name="attention to the distance back that a head prefers")
+
+
+BEHAVIOURS: dict[str, Callable[..., DataArray]] = {
+    "previous token": previous_token,
+    "current token": current_token,
+    "first token": first_token,
+    "duplicate token": duplicate_token,
+    "induction": prefix_matching,
+}
+
+
+def taxonomy(model: Model, threshold: float = THRESHOLD, *, bos: int | None = None) -> DataArray:
+    """Every behaviour's score, (layer, head, behaviour), in [0, 1], and what they make of a head:
+    see `decided`. `chance` (behaviour) is a uniform head's, `positions` (behaviour) how many each
+    was judged on; `bos` as in prompts.bos_of."""
+    found = [score(model, _prompt(name, model, bos)) for name, score in BEHAVIOURS.items()]
+    scores = xarray.concat(found, "behaviour", combine_attrs="drop", coords="different",
+                           compat="equals", join="exact")  # fmt: skip
+    scores = scores.transpose("layer", "head", "behaviour").assign_coords(
+        behaviour=list(BEHAVIOURS),
+        chance=("behaviour", [score.attrs["chance"] for score in found]),
+        positions=("behaviour", [score.attrs["positions"] for score in found]),
+    )
+    return decided(scores.rename("taxonomy"), threshold)
+
+
+def _prompt(name: str, model: Model, bos: int | None) -> Tokens:
+    """What a behaviour is scored on where no tokens are given."""
+    if name == "induction":
+        return prompts.repeated_often(model, bos=bos)
+    if name == "duplicate token":
+        return prompts.repeated(model, bos=bos)
+    return prompts.random_tokens(model, _fits(model), bos=bos)
+
+
+def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
+    """Scores (layer, head, behaviour) with what they decide as coordinates (layer, head).
+
+    `role` names a head's largest score above the threshold, or "-". Resting on the first token
+    decides only if no other behaviour does. `score` is the one that decides, the largest where none
+    does. `margin` is the least by which any one score would have to differ for another role: how
+    far the deciding score is from the threshold, or from the runner-up where that is above it.
+    ValueError for scores that are NaN, as a model whose weights are has.
+    """
+    unknown = np.argwhere(scores.isnull().any("behaviour").transpose("layer", "head").values)
+    if len(unknown):
+        heads = [f"L{layer}H{head}" for layer, head in unknown]
+        raise ValueError(f"scores of {heads} are NaN: are all weights of the model finite?")
+    busy = scores.where(scores.behaviour != "first token", 0.0)
+    ranked = xarray.where((busy > threshold).any("behaviour"), busy, scores)
+    best = ranked.max("behaviour")
+    role = ranked.behaviour[ranked.argmax("behaviour")].where(best > threshold, "-")
+    runner_up = busy.where(busy.behaviour != role, 0.0).max("behaviour").clip(min=threshold)
+    margin = abs(best - runner_up.where(role != "-", threshold))
+    until_busy = (threshold - busy.max("behaviour")).where(role == "first token", np.inf)
+    each = {"role": role, "score": best, "margin": np.minimum(margin, until_busy)}
+    return scores.assign_coords(
+        {name: (("layer", "head"), values.data) for name, values in each.items()}
+    ).assign_attrs(threshold=threshold, bounds=(0.0, 1.0), long_name="mean attention")
+
+
+def pattern_or_value(name: str) -> bool:
+    """True for the hooks of what heads look at and what they would move, for `names_filter`."""
+    return name.endswith(("attn.hook_pattern", "attn.hook_v"))
+
+
+def value_weighted(
+    pattern: Float[Tensor, "batch head dest src"], v: Float[Tensor, "batch src head d_head"]
+) -> Float[Tensor, "batch head dest src"]:
+    """A_ij ||v_j||, in [0, 1]: how much is moved, not only how much is looked at.
+
+    Each head is scaled so that its largest entry is 1: value norms do not compare across heads.
+    """
+    weighted = at_least_single(pattern) * at_least_single(v).norm(dim=-1).mT[:, :, None]
+    return weighted / weighted.amax((-2, -1), keepdim=True).clamp(min=1e-12)
+
+
+def _fits(model: Model) -> int:
+    return min(64, prompts.reach(model) - 1)

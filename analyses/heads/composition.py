@@ -1,0 +1,142 @@
+"""Composition: how much each head reads, through Q, K or V, of what each earlier head writes.
+
+Scores are those of `circuits.composition`, with labels, less what random matrices of the same shape
+give. (Elhage et al. 2021, "Two-layer attention-only transformers",
+https://transformer-circuits.pub/2021/framework/index.html; formulas without the published bug)
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from xarray import DataArray
+
+from analyses.labelled import to_numpy
+from circuits import composition
+from circuits.decomposition import composition_chance
+from circuits.model import GPT, GPTConfig, every_head
+
+NULLS = ("drawn", "closed", "rotated")
+"Where `quantile` may come from; see `scores`."
+
+
+def scores(
+    model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn"
+) -> DataArray:
+    """||W_OV M|| / (||W_OV|| ||M||) less chance, (via, writer, reader), in [-chance, 1 - chance];
+    NaN where the writer's layer is not the earlier one.
+
+    M is W_QK for Q, W_QK^T for K and the reader's W_OV for V; attrs["chance"] = 1 / sqrt(d_model)
+    is what was subtracted. attrs["quantile"] is the largest score, likewise less chance, in
+    `samples` random models of the same shape: a further random model has every score below it with
+    probability attrs["level"] = samples / (samples + 1). Scores that do not exceed it are no
+    finding; trained weights are not random ones, so a score that does need not be a circuit.
+    `samples` is 19 by default, less for large models (20,000 pairs, but 3 models), each of which
+    takes the time of another run, once for each shape. ValueError for fewer than two layers.
+
+    With null="closed" nothing is drawn: a formula gives the quantile of that level, of 19 samples
+    for a model of any size. null="rotated" gives that of the heads of this model, each turned at
+    random with its spectrum as it is: a higher bar, which trained heads do not exceed by reading
+    and writing few directions. See `circuits.decomposition.composition_chance`.
+    """
+    result = raw(model, samples=samples, seed=seed, null=null)
+    chance = result.attrs["chance"]
+    changed = {
+        "long_name": "composition less chance",
+        "bounds": (-chance, 1.0 - chance),
+        "quantile": result.attrs["quantile"] - chance,
+    }
+    return (result - chance).assign_attrs({**result.attrs, **changed})
+
+
+def raw(model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn") -> DataArray:
+    """||W_OV M|| / (||W_OV|| ||M||) itself, (via, writer, reader), in [0, 1]; `chance` and
+    `quantile` in attrs are to be compared with, not subtracted. See `scores`."""
+    _require_two_layers(model)
+    if samples is not None and samples < 1:
+        raise ValueError(f"samples is a number of random models, 1 or more, got {samples}")
+    if null not in NULLS:
+        raise ValueError(f"null={null!r}; choose from {', '.join(NULLS)}")
+    with torch.no_grad():
+        values = composition.scores(model)
+        pairs = int((~values.isnan()).sum())
+        samples = samples or (min(19, max(3, 20_000 // pairs)) if null == "drawn" else 19)
+        quantile = _quantile(model, null, samples, seed)
+    return _labelled(
+        model,
+        values,
+        long_name="composition",
+        bounds=(0.0, 1.0),
+        chance=composition.chance(model.cfg),
+        quantile=quantile,
+        level=samples / (samples + 1),
+        null=null,
+    )
+
+
+def erratum(model: GPT) -> DataArray:
+    """NOT composition: the norm of the rotated product that the paper's first diagram showed by
+    mistake, less chance, (via, writer, reader). For the figure of its erratum and nothing else.
+
+    attrs["chance"] = sqrt(d_head) / d_model is the root mean square for random matrices, up to the
+    spread of their norms. ValueError for fewer than two layers.
+    """
+    _require_two_layers(model)
+    with torch.no_grad():
+        values = composition.rotated_scores(model)
+    chance = math.sqrt(model.cfg.d_head) / model.cfg.d_model
+    words = "rotated norm (erratum) less chance"
+    return _labelled(model, values - chance, long_name=words, chance=chance)
+
+
+def _quantile(model: GPT, null: str, samples: int, seed: int) -> float:
+    """The score that a further model of this null stays below with probability n / (n + 1)."""
+    cfg, level = model.cfg, samples / (samples + 1)
+    if null == "closed":
+        return composition_chance.largest(cfg, level)
+    if null == "rotated":
+        return composition_chance.largest_rotated(model, level)
+    shape = (cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_head, torch.get_default_dtype())
+    return max(_largest_at_random(*shape, seed + i) for i in range(samples))
+
+
+@cache
+def _largest_at_random(
+    n_layers: int, d_model: int, n_heads: int, d_head: int, dtype: torch.dtype, seed: int
+) -> float:
+    """The largest composition score of a model of Gaussian heads. It is a function of its arguments
+    alone (of `dtype` because weights are drawn in torch's default one), so it is drawn once."""
+    bare = GPTConfig(
+        n_layers=n_layers, d_model=d_model, n_heads=n_heads, d_head=d_head, d_vocab=1, n_ctx=1,
+        normalization_type=None, positional_embedding_type="none", bias=False, init_range=1.0,
+        seed=seed,
+    )  # fmt: skip
+    return composition.scores(GPT(bare)).nan_to_num(0.0).max().item()
+
+
+def _require_two_layers(model: GPT) -> None:
+    if model.cfg.n_layers < 2:
+        raise ValueError(
+            f"heads compose with heads of earlier layers: two layers or more are wanted, the model "
+            f"has {model.cfg.n_layers}"
+        )
+
+
+def _labelled(
+    model: GPT,
+    values: Float[Tensor, "via writer_layer writer reader_layer reader"],
+    **attrs: Any,
+) -> DataArray:
+    heads = every_head(model.cfg)
+    coords: dict[str, Any] = {"via": list(composition.VIA)}
+    for end in ("writer", "reader"):
+        coords[end] = [str(head) for head in heads]
+        coords[f"{end}_layer"] = (end, np.array([head.layer for head in heads]))
+        coords[f"{end}_head"] = (end, np.array([head.head for head in heads]))
+    square = to_numpy(values.flatten(3, 4).flatten(1, 2))
+    dims = ("via", "writer", "reader")
+    return DataArray(square, coords, dims, name="composition", attrs=attrs)

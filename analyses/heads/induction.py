@@ -1,0 +1,221 @@
+"""Induction: A B ... A -> B, on random tokens that are said twice.
+
+prefix_matching and stripe look at where a head attends, copying at what it does with what it finds,
+qk_trace at how it would find it by its weights, and loss_by_position at what the model gains. The
+coordinates `low` and `high` of a score are a bootstrap over its prompts. (Olsson et al. 2022,
+https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from xarray import DataArray
+
+from analyses import losses, prompts
+from analyses.heads.attention import attention_on, pattern_or_value, prefix_matching, previous_token
+from analyses.heads.masks import to_offset
+from analyses.labelled import Model, Weighted, mean_per_head, per_head, to_numpy
+from circuits.decomposition import K_composed_QK, unembedding
+from circuits.matrices import at_least_single
+from circuits.model import GPT, check_predicts
+
+__all__ = [
+    "copying",
+    "loss_by_position",
+    "output_copying",
+    "prefix_matching",
+    "qk_trace",
+    "repeat_gain",
+    "stripe",
+]
+
+
+def stripe(
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 8,
+    bos: int | None = None,
+    seed: int = 0,
+) -> DataArray:
+    """Mean of a pattern's diagonal `length` - 1 back on BOS + R + R, (layer, head), in [0, 1]: the
+    induction score of TransformerLens's demos and of ARENA; `length` is 50 there, and here unless
+    less fits into the context, or fewer tokens are in the vocabulary: all of R are distinct, so
+    that each has one match.
+
+    The diagonal has length + 2 entries, and two of them no induction head can match, the first of
+    which is on BOS. attrs["perfect"] is what a head scores that always finds the match, and rests
+    on BOS where there is none: (length + 1) / (length + 2). `prefix_matching` has no such misses.
+    ValueError for fewer than 2 tokens, and for more than there are beside BOS.
+    """
+    others = model.cfg.d_vocab - 1
+    n = min(50, (prompts.reach(model) - 1) // 2, others) if length is None else length
+    if not 2 <= n <= others:
+        raise ValueError(f"the stripe wants 2 tokens or more that are said twice, got {n} of the "
+                         f"{others} beside BOS")  # fmt: skip
+    tokens = prompts.repeated(model, n, batch=batch, bos=bos, seed=seed)
+    mask = to_offset(tokens, n - 1)
+    score = attention_on(model, tokens, mask, "stripe", f"attention {n - 1} tokens back")
+    return score.assign_attrs(perfect=(n + 1) / (n + 2))
+
+
+def copying(
+    model: Weighted,
+    length: int = 25,
+    *,
+    batch: int = 10,
+    bos: int | None = None,
+    seed: int = 0,
+) -> DataArray:
+    """How far a head raises the logit of the token it attends to, (layer, head), in [0, 1].
+
+    On `length` random tokens: each source's value goes through W_O and W_U, the mean logit is
+    subtracted and falls are cut off; of the raise that the tokens of the sample get, the share that
+    the attended token gets is averaged over sources by attention. attrs["chance"] is that share if
+    all are raised alike. NaN for a head that attends to nothing but BOS, as an ideal induction head
+    does where no token comes twice. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
+    """
+    check_predicts(model.cfg, "copying")
+    length = min(length, prompts.reach(model) - 1)
+    tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
+        W_U = _centred_unembedding(model, tokens[:, 1:])
+        same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
+        found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
+        for layer, W_O in enumerate(at_least_single(model.W_O)):
+            pattern, v = (at_least_single(cache[what, layer]) for what in ("pattern", "v"))
+            pattern, v = pattern[:, :, 1:, 1:], v[:, 1:]
+            raised = torch.einsum("bshe,hed,bod->bhso", v, W_O, W_U).relu()
+            total = raised.sum(-1)
+            own = (raised * same[:, None]).sum(-1) / total.clamp(min=1e-30)
+            size = torch.einsum("bsh,h->bhs", v.norm(dim=-1), W_O.norm(dim=(-2, -1)))
+            own = own.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
+            attended, whole = (pattern * own[:, :, None]).sum((2, 3)), pattern.sum((2, 3))
+            seen = whole > torch.finfo(whole.dtype).tiny  # below it, attention is rounding
+            found.append(torch.stack([attended, whole]).where(seen, 0))
+    words = "raise of the attended token, of all in the sample"
+    return _of_sample(found, model, tokens, "copying", words, same)
+
+
+def output_copying(
+    model: Weighted,
+    length: int = 25,
+    *,
+    batch: int = 10,
+    bos: int | None = None,
+    seed: int = 0,
+) -> DataArray:
+    """How far the head's whole output raises the tokens that it attends to, (layer, head), in
+    [0, 1]: Olsson et al.'s copying score as they define it, not scaled.
+
+    On `length` random tokens without BOS: a destination's output goes through W_O and W_U, the mean
+    logit is subtracted and falls are cut off; of the raise that the tokens of the sample get, the
+    share that the attended token gets is averaged by attention. A head that copies what it finds,
+    but finds m tokens at once, has only 1 / m, which `copying`, source by source, does not lose.
+    They say that the range is 0 to 0.5 and scale it to -1 ... 1, which is 4 x - 1; a head that
+    attends to one token has 1, so the bound is not this definition's.
+    """
+    check_predicts(model.cfg, "copying")
+    length = min(length, prompts.reach(model) - 1)
+    tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)[:, 1:]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=_pattern_or_z)
+        W_U = _centred_unembedding(model, tokens)
+        same = tokens[:, :, None] == tokens[:, None, :]  # batch src out
+        found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
+        for layer, W_O in enumerate(at_least_single(model.W_O)):
+            pattern, z = (at_least_single(cache[what, layer]) for what in ("pattern", "z"))
+            raised = torch.einsum("bihe,hed,bod->bhio", z, W_O, W_U).relu()
+            total = raised.sum(-1, keepdim=True)
+            own = raised @ same.mT[:, None].to(raised.dtype)  # batch head dest src
+            share = own / total.clamp(min=1e-30)
+            size = torch.einsum("bih,h->bhi", z.norm(dim=-1), W_O.norm(dim=(-2, -1)))[..., None]
+            share = share.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
+            attended = (pattern * share).sum((2, 3))
+            found.append(torch.stack([attended, torch.full_like(attended, length)]))
+    words = "raise of the attended tokens by the output, of all in the sample"
+    return _of_sample(found, model, tokens, "output_copying", words, same)
+
+
+def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batch out d_model"]:
+    """Rows of W_U for these tokens, behind the gain and the centring of the final norm, less the
+    mean over all tokens."""
+    if isinstance(model, GPT):
+        W_U = at_least_single(unembedding(model))
+    else:
+        gain = getattr(model.ln_final, "w", None)
+        W_U = at_least_single(model.W_U if gain is None else gain[:, None] * model.W_U)
+        if str(model.cfg.normalization_type).startswith("LN"):
+            W_U = W_U - W_U.mean(0)
+    return (W_U - W_U.mean(-1, keepdim=True)).T[tokens]
+
+
+def _of_sample(
+    found: list[Tensor], model: Model, tokens: Tensor, name: str, words: str, same: Tensor
+) -> DataArray:
+    """Sums over what there is, [2 batch head] for each layer, as a score."""
+    empty = torch.empty(2, len(tokens), 0, model.cfg.n_heads)
+    sums, counts = torch.stack(found, 2) if found else empty
+    chance = same.float().mean().item()
+    attrs = {"chance": chance, "bounds": (0.0, 1.0), **prompts.judged(model, tokens)}
+    return mean_per_head(sums, counts, name, long_name=words, **attrs)
+
+
+def _pattern_or_z(name: str) -> bool:
+    return name.endswith(("attn.hook_pattern", "attn.hook_z"))
+
+
+def qk_trace(model: GPT) -> DataArray:
+    """Trace of W_E W_QK (W_E W_OV)^T, summed over the heads of earlier layers in proportion to
+    their attention to the previous token, (layer, head), in units of scores; 0 in layer 0.
+
+    Olsson et al.'s "trace of QK eigenvalues": large where a head looks for its own token in what
+    previous-token heads have moved. attrs["chance"] is 0, the mean of random matrices.
+    """
+    weights = torch.from_numpy(previous_token(model).values)
+    traces = weights.new_zeros(weights.shape)
+    with torch.no_grad():
+        for reader in range(model.cfg.n_layers):
+            for writer in range(reader):
+                composed = K_composed_QK(model, reader, writer).trace()  # reader writer
+                traces[reader] += (composed * weights[writer]).sum(-1)
+    words = "trace of the QK circuit composed with previous-token heads"
+    return per_head(traces, "qk_trace", long_name=words, chance=0.0)
+
+
+def loss_by_position(
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 32,
+    bos: int | None = None,
+    seed: int = 0,
+) -> DataArray:
+    """Loss in nats of each token of BOS + R + R, (sequence, position); positions 1 to 2 length.
+
+    attrs["repeat"] is the first position that can be predicted from the first copy.
+    """
+    tokens = prompts.repeated(model, length, batch=batch, bos=bos, seed=seed)
+    n = (tokens.shape[1] - 1) // 2
+    return DataArray(
+        to_numpy(losses.of_tokens(model, tokens)),
+        dims=("sequence", "position"),
+        coords={"position": range(1, 2 * n + 1)},
+        name="loss",
+        attrs={"units": "nats", "long_name": "loss", "repeat": n + 2},
+    )
+
+
+def repeat_gain(
+    model: Model,
+    length: int | None = None,
+    *,
+    batch: int = 32,
+    bos: int | None = None,
+    seed: int = 0,
+) -> float:
+    """Mean loss of the first copy less that of the second, in nats: 0 where nothing is recalled."""
+    loss = loss_by_position(model, length, batch=batch, bos=bos, seed=seed).mean("sequence")
+    second = loss.position >= loss.attrs["repeat"]
+    return float(loss[~second].mean() - loss[second].mean())

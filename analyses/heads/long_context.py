@@ -1,0 +1,143 @@
+"""Attention scores of contexts that are too long for a pattern, [head dest src], to be held.
+
+1. q and k of a layer, [batch pos head d_head], are kept; the model itself fuses attention.
+2. A block of destinations at a time: their scores q . k / scale, and the log-sum-exp of each row.
+3. Only the entries that are asked for: A_ij = exp(score_ij - logsumexp_i).
+
+Blocks are as large as `block_bytes` allows, so memory grows with the context and not with its
+square, and time with the square. What comes out is what `attention` and `patterns` give.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from xarray import DataArray
+
+from analyses import prompts
+from analyses.heads.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
+from analyses.labelled import Model, mean_per_head, to_numpy, tokens_of
+from circuits.matrices import at_least_single
+from circuits.model import Ids, check_causal
+
+BLOCK = 2**26
+"Bytes of the scores that are held at a time, 64 MiB; their exponentials are as many again."
+KINDS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
+"Positions with which a score is q . k / scale."
+
+
+def behaviours(
+    model: Model,
+    tokens: Ids | str,
+    masks: Mapping[str, Callable[..., Mask]] = BEHAVIOURS,
+    *,
+    block_bytes: int = BLOCK,
+) -> DataArray:
+    """Mean attention on each mask, (layer, head, behaviour), in [0, 1], with `low` and `high`.
+
+    Each is what `attention.attention_on` gives; `chance` (behaviour) is a uniform head's. A mask is
+    a function of tokens and `dests`, as in `masks`. NaN for one that has nothing to match in these
+    tokens. ValueError for a model whose scores are not q . k / scale.
+    """
+    tokens = tokens_of(model, tokens)
+    sums = torch.zeros(len(masks), len(tokens), model.cfg.n_layers, model.cfg.n_heads).double()
+    counts = torch.zeros(len(masks), len(tokens), dtype=torch.float64)
+    expected = torch.zeros_like(counts)
+    for layer in range(model.cfg.n_layers):
+        q, k = queries_and_keys(model, tokens, layer)
+        for dests, scores in score_blocks(q, k, block_bytes):
+            total = scores.logsumexp(-1)
+            for which, of in enumerate(masks.values()):
+                mask = of(tokens, dests=dests)
+                rows = counted(mask, dests.start)
+                entries = (mask & rows[..., None])[..., : dests.stop]
+                sums[which, :, layer] += _sums(scores, total, entries).cpu()
+                if layer == 0:
+                    counts[which] += rows.sum(-1).cpu()
+                    expected[which] += uniform(mask, rows, dests.start).cpu()
+    found = mean_per_head(
+        sums.movedim(0, -1),
+        counts.T[:, None, None],
+        "behaviours",
+        "behaviour",
+        long_name="mean attention",
+        bounds=(0.0, 1.0),
+        **prompts.judged(model, tokens),
+    )
+    chance = expected.sum(-1) / counts.sum(-1)
+    return found.assign_coords(behaviour=list(masks), chance=("behaviour", to_numpy(chance)))
+
+
+def entropy(model: Model, tokens: Ids | str, *, block_bytes: int = BLOCK) -> DataArray:
+    """Mean entropy of what a destination attends to, (layer, head), in nats: `patterns.entropy`.
+
+    From scores s and the row's log-sum-exp: logsumexp - sum(A s).
+    """
+    tokens = tokens_of(model, tokens)
+    n = tokens.shape[1]
+    sums = torch.zeros(len(tokens), model.cfg.n_layers, model.cfg.n_heads).double()
+    for layer in range(model.cfg.n_layers):
+        q, k = queries_and_keys(model, tokens, layer)
+        for dests, scores in score_blocks(q, k, block_bytes):
+            total = scores.logsumexp(-1, keepdim=True)
+            mean = (scores.clamp(min=-1e30) * (scores - total).exp()).sum(-1)
+            each = total[..., 0] - mean
+            sums[:, layer] += each[..., 1 if dests.start == 0 else 0 :].sum(-1).cpu()
+    most = torch.arange(2, n + 1, dtype=torch.float64).log().mean().item()
+    return mean_per_head(
+        sums,
+        torch.full((len(tokens), 1, 1), n - 1),
+        "entropy",
+        long_name="entropy of attention",
+        units="nats",
+        bounds=(0.0, most),
+        chance=most,
+        **prompts.judged(model, tokens),
+    )
+
+
+def queries_and_keys(
+    model: Model, tokens: Tokens, layer: int
+) -> tuple[Float[Tensor, "batch pos head d_head"], Float[Tensor, "batch pos head d_head"]]:
+    """q / scale and k of one layer, as they meet in its scores; ValueError where they do not."""
+    check_causal(model.cfg, "a long context")
+    kind = getattr(model.cfg, "positional_embedding_type", "none")
+    if kind not in KINDS:
+        raise ValueError(f"with {kind} positions a score is not q . k / scale: wanted {KINDS}")
+    names = [f"blocks.{layer}.attn.hook_{what}" for what in "qk"]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names)
+    q, k = (at_least_single(cache[name].to(tokens.device)) for name in names)
+    if q.shape != k.shape:
+        raise ValueError(f"wanted a key for every query, got {list(q.shape)}, {list(k.shape)}")
+    given = getattr(model.cfg, "attn_scale", None)  # TransformerLens has -1 for sqrt(d_head)
+    return q / (given if given and given > 0 else math.sqrt(model.cfg.d_head)), k
+
+
+def score_blocks(
+    q: Float[Tensor, "batch pos head d_head"],
+    k: Float[Tensor, "batch pos head d_head"],
+    block_bytes: int = BLOCK,
+) -> Iterator[tuple[slice, Float[Tensor, "batch head dest src"]]]:
+    """Blocks of destinations and their scores for all sources up to the last of them, -inf where a
+    source comes after its destination. At least one destination at a time."""
+    batch, n, heads, _ = q.shape
+    rows = max(1, block_bytes // (batch * heads * n * q.element_size()))
+    for start in range(0, n, rows):
+        stop = min(start + rows, n)
+        scores = q[:, start:stop].transpose(1, 2) @ k[:, :stop].transpose(1, 2).mT
+        future = torch.ones(stop - start, stop, dtype=torch.bool, device=q.device).triu(1 + start)
+        yield slice(start, stop), scores.masked_fill_(future, -math.inf)
+
+
+def _sums(
+    scores: Float[Tensor, "batch head dest src"],
+    total: Float[Tensor, "batch head dest"],
+    mask: Mask,
+) -> Float[Tensor, "batch head"]:
+    """Attention on the entries of a mask, summed for each row of tokens."""
+    example, dest, src = mask.nonzero().T
+    entries = (scores[example, :, dest, src] - total[example, :, dest]).exp()  # entry head
+    return scores.new_zeros(scores.shape[:2]).index_add_(0, example, entries)

@@ -1,0 +1,130 @@
+"""Bugs: one head cannot fetch a source for one destination and raise an out only there.
+
+f1(destination, source) f2(source, out) has rank one: "keep ... in mind" and "keep ... at bay" make
+"keep ... in bay" and "keep ... at mind" as well. (Elhage et al. 2021, "Skip-trigram bugs",
+https://transformer-circuits.pub/2021/framework/index.html)
+"""
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+import torch
+from pandas import DataFrame
+from xarray import DataArray
+
+from analyses.heads.skip_trigrams.scores import (
+    circuits_of,
+    product,
+    tokens_of,
+    vocabulary,
+    words_of,
+)
+from analyses.heads.skip_trigrams.splits import split_tokens
+from analyses.labelled import to_numpy
+from circuits.model import GPT, AnyHead
+from circuits.model import head as head_of
+
+
+def bug_grid(
+    model: GPT,
+    head: AnyHead,
+    source: str | int,
+    *,
+    destinations: Sequence[str | int],
+    outs: Sequence[str | int],
+) -> DataArray:
+    """max(QK, 0) * OV of one source at one head, (destination, out): a column `qk` times a row
+    `ov`, both kept as coordinates. Having rank one, it cannot favour one pairing over the other.
+
+    QK is less its mean over keys, OV less its mean over outs. ValueError for a text that is not one
+    token, and where there are none.
+    """
+    with torch.no_grad():
+        QK, OV = circuits_of(model, head)
+        token = tokens_of(model, [source])
+        at, raised = tokens_of(model, destinations), tokens_of(model, outs)
+        qk = QK[at, :].columns(token)[:, 0]
+        ov = OV.rows(token)[0, raised]
+    label, word = head_of(model.cfg, head), words_of(model, token)[0]
+    return DataArray(
+        to_numpy(product(qk[:, None], ov[None])),
+        dims=("destination", "out"),
+        coords={
+            "destination": words_of(model, at),
+            "out": words_of(model, raised),
+            "qk": ("destination", to_numpy(qk)),
+            "ov": ("out", to_numpy(ov)),
+        },
+        name="bug_grid",
+        attrs={
+            "long_name": f"{word!r} at {label}: QK score x OV effect",
+            "source": word,
+            "head": str(label),
+        },
+    )
+
+
+def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> DataArray:
+    """`bug_grid` of one split word and of the n - 1 others (fewer if there are fewer) whose pieces
+    it most answers for: the first pieces are the destinations, the rests the outs, so that the
+    diagonal spells words.
+
+    Two coordinates (destination, out) need no corpus, only the tokenizer: `spells`, whether the
+    two make a word of the vocabulary; and `forced`, cells above 0 that make none, while their row
+    and their column each hold a cell above 0 that does. One head cannot have these right cells
+    without the forced ones. ValueError for a source that is no split word.
+    """
+    words = split_tokens(model)
+    if source not in set(words.source):
+        raise ValueError(f"{source!r} is no word that splits; there are {len(words)}")
+    with torch.no_grad():
+        QK, OV = circuits_of(model, head)
+        token = tokens_of(model, [source])
+        qk = QK.columns(token)[:, 0][tokens_of(model, words.destination)]
+        ov = OV.rows(token)[0][tokens_of(model, words.out)]
+        words["score"] = (product(qk, ov) * (ov > 0)).tolist()
+    words["own"] = words.source == source
+    ranked = words.sort_values(["own", "score"], ascending=False, kind="stable")
+    ranked = ranked.drop_duplicates("destination").drop_duplicates("out").head(n)
+    grid = bug_grid(
+        model, head, source, destinations=list(ranked.destination), outs=list(ranked.out)
+    )
+    known = set(words_of(model, torch.arange(vocabulary(model).size)))
+    spells = np.array([[f" {a}{b}" in known for b in ranked.out] for a in ranked.destination])
+    right = spells & (grid.values > 0)
+    forced = right.any(1, keepdims=True) & right.any(0, keepdims=True) & ~spells
+    dims = ("destination", "out")
+    return grid.assign_coords(spells=(dims, spells), forced=(dims, forced))
+
+
+def bugs(
+    model: GPT, head: AnyHead, source: str | int, right: Sequence[tuple[str | int, str | int]]
+) -> DataFrame:
+    """What one head makes of the `right` skip-trigrams (destination, out) of one source: at each
+    destination, the outs that belong to the others, smallest margin first.
+
+    `margin` = max(QK, 0) (OV of the right out - OV of the wrong one). Of two right pairs it is not
+    above 0 at one destination at least; where it is 0 the head cannot tell them apart. ValueError
+    for fewer than two pairs.
+    """
+    pairs = list(dict.fromkeys(right))
+    if len(pairs) < 2:
+        raise ValueError(f"a bug takes two right pairs (destination, out) or more, got {pairs}")
+    destinations, outs = ([pair[i] for pair in pairs] for i in (0, 1))
+    grid = bug_grid(model, head, source, destinations=destinations, outs=outs)
+    rows = [
+        {
+            "source": grid.attrs["source"],
+            "destination": str(grid.destination.values[i]),
+            "right": str(grid.out.values[i]),
+            "wrong": str(grid.out.values[j]),
+            "right_score": float(grid[i, i]),
+            "wrong_score": float(grid[i, j]),
+            "margin": float(grid[i, i] - grid[i, j]),
+        }
+        for i, j in permutations(range(len(pairs)), 2)
+        if (destinations[i], outs[j]) not in pairs
+    ]
+    columns = ["source", "destination", "right", "wrong", "right_score", "wrong_score", "margin"]
+    return DataFrame(rows, columns=columns).sort_values("margin", ignore_index=True, kind="stable")

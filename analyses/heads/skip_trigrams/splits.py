@@ -1,0 +1,115 @@
+"""Words that the tokenizer splits: " Ralph" is one token, "Ralph" without its space is R and alph.
+
+So copying a split word is a skip-trigram: source " Ralph" ... destination "R" -> out "alph".
+(Elhage et al. 2021, https://transformer-circuits.pub/2021/framework/index.html)
+"""
+
+import torch
+from jaxtyping import Float, Int
+from pandas import DataFrame, concat
+from torch import Tensor
+
+from analyses.heads.skip_trigrams.scores import circuits, product, vocabulary, words_of
+from circuits.matrices import FactoredMatrix
+from circuits.model import GPT, every_head
+
+Split = tuple[int, int, int, int]
+
+
+def split_tokens(model: GPT) -> DataFrame:
+    """The words of the vocabulary that split without their leading space, in order of the tokens.
+
+    Columns `source` (" Ralph"), `destination` (the first piece, "R"), `out` (the piece after it,
+    "alph") and how many `pieces` there are. Words are a space and two letters or more. ValueError
+    for a model without a tokenizer.
+    """
+    found = _splits(model)
+    source, destination, out, pieces = zip(*found, strict=True) if found else [()] * 4
+    named = (words_of(model, torch.tensor(part)) for part in (source, destination, out))
+    return DataFrame(
+        {**dict(zip(("source", "destination", "out"), named, strict=True)), "pieces": list(pieces)}
+    )
+
+
+def split_table(model: GPT) -> DataFrame:
+    """Each word of `split_tokens` at each head, head after head: columns `head`, `source`,
+    `destination`, `out`, `qk`, `ov`, `score` (see the top of the package), and how many tokens
+    stand before its pieces: `destination_rank` of all queries for the word, `out_rank` of all that
+    the word raises, 0 for the first.
+
+    A head that knows nothing of spelling has `qk` and `ov` above 0 together for a quarter of them.
+    """
+    words, found = split_tokens(model), torch.tensor(_splits(model)).reshape(-1, 4)
+    source, destination, out, _ = found.to(model.W_E.device).T
+    parts = []
+    with torch.no_grad():
+        each_QK, each_OV = circuits(model)
+        for at in every_head(model.cfg):
+            (dest_side, key_side), (src_side, out_side) = each_QK[at].pair, each_OV[at].pair
+            qk = (dest_side[destination] * key_side.T[source]).sum(-1)
+            ov = (src_side[source] * out_side.T[out]).sum(-1)
+            QK, OV = FactoredMatrix(dest_side, key_side), FactoredMatrix(src_side, out_side)
+            part = words.drop(columns="pieces").assign(
+                qk=qk.tolist(),
+                ov=ov.tolist(),
+                score=product(qk, ov).tolist(),
+                destination_rank=_ranks(QK.T, source, destination),
+                out_rank=_ranks(OV, source, out),
+            )
+            part.insert(0, "head", str(at))
+            parts.append(part)
+    columns = ["head", "source", "destination", "out", "qk", "ov", "score",
+               "destination_rank", "out_rank"]  # fmt: skip
+    return concat(parts, ignore_index=True) if parts else DataFrame(columns=columns)
+
+
+def split_contrast(model: GPT) -> DataFrame:
+    """Whether a head knows which pieces belong to which word, a row a head: of the pieces of all
+    split words, the mean share that a word's own stand above (ties count half), 0.5 by chance.
+
+    Columns `head`, `destination` (by QK score), `out` (by OV effect) and `score` (by their product,
+    the pieces of a word kept together). ValueError where no word is split.
+    """
+    found = torch.tensor(_splits(model)).reshape(-1, 4)
+    if len(found) < 2:
+        raise ValueError(f"wanted two split words or more, the vocabulary has {len(found)}")
+    source, destination, out, _ = found.to(model.W_E.device).T
+    rows = []
+    with torch.no_grad():
+        each_QK, each_OV = circuits(model)
+        for at in every_head(model.cfg):
+            (dest_side, key_side), (src_side, out_side) = each_QK[at].pair, each_OV[at].pair
+            qk = (dest_side[destination] @ key_side[:, source]).T  # word pieces
+            ov = src_side[source] @ out_side[:, out]
+            shares = (_share_below(scores) for scores in (qk, ov, product(qk, ov)))
+            rows.append([str(at), *shares])
+    return DataFrame(rows, columns=["head", "destination", "out", "score"])
+
+
+def _share_below(scores: Float[Tensor, "word word"]) -> float:
+    own = scores.diagonal()[:, None]
+    below = (scores < own).sum(-1) + ((scores == own).sum(-1) - 1) / 2
+    return float((below / (len(scores) - 1)).mean())
+
+
+def _ranks(
+    circuit: FactoredMatrix, rows: Int[Tensor, " word"], tokens: Int[Tensor, " word"]
+) -> list[int]:
+    """How many entries of each row are larger than the one of its token; in blocks of rows."""
+    ranks = []
+    for at, token in zip(rows.split(256), tokens.split(256), strict=True):
+        scores = circuit.rows(at)
+        ranks += (scores > scores.gather(1, token[:, None])).sum(-1).tolist()
+    return ranks
+
+
+def _splits(model: GPT) -> list[Split]:
+    """(source, destination, out, pieces) in tokens."""
+    text, found = vocabulary(model), []
+    for token in range(text.size):
+        word = text.to_string(token)
+        if word.startswith(" ") and word[1:].isalpha() and len(word) > 2:
+            pieces = text.to_tokens(word[1:], prepend_bos=False)[0].tolist()
+            if len(pieces) > 1:
+                found.append((token, pieces[0], pieces[1], len(pieces)))
+    return found

@@ -1,0 +1,242 @@
+"""Training histories: what a model was at some 150 steps of its training.
+
+`circuits train` records them (analyses/history/recording.py). The models that ship have theirs.
+(Olsson et al. 2022, sections "Definitions", "Argument 1" and "Argument 3",
+https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray
+from xarray import DataArray, Dataset
+
+from analyses.causal import ablation
+from analyses.history import in_context
+from analyses.history.recording import FILE, arrays_of, numbered, stacked
+from analyses.labelled import head_coords
+from circuits.files import read_text
+from circuits.io import folder_of, models
+from circuits.training import Record
+
+HEADS = {
+    "prefix_matching": "attention to what followed the token before",
+    "copying": "raise of the attended token, of all in the sample",
+    "previous_token": "attention to the token before",
+    "qk_trace": "trace of the QK circuit composed with previous-token heads",
+}
+ABLATED = {
+    "ablated_loss": "rise of the loss without the head",
+    "ablated_in_context": "rise of the in-context score without the head",
+    "ablated_along": "rise of the loss without the head, along the losses at a step",
+}
+
+LEAST_FALL, LONGEST = 0.15, 1 / 3
+"""A phase change lowers the in-context score by more nats than this (the paper's models are above
+-0.15 before it), in no more than this share of the training."""
+
+
+class PhaseChange(NamedTuple):
+    """Between which two recorded steps the in-context score fell, and from what to what (nats)."""
+
+    start: int
+    end: int
+    before: float
+    after: float
+
+
+def has_history(name: str | Path) -> bool:
+    """Whether a model has one to read, see `history`; KeyError if there is no such model."""
+    folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
+    return (folder / FILE).is_file() or bool(numbered(folder / "history", "step", ".npz"))
+
+
+def history(name: str | Path) -> Dataset:
+    """What was measured while a model trained: one that ships, or a folder of `circuits train`,
+    also one still at it.
+
+    Over (step): train_loss (mean since the step before), held_out, in_context_score; (step, index):
+    loss_by_index; (step, layer, head): prefix_matching, copying, previous_token, qk_trace; (step,
+    layer, head, ablation): ablated_loss and ablated_in_context, what the head's ablation adds, and
+    ablated_along, see `attribution`; (step, token): token_loss, the loss of fixed tokens of the
+    evaluation set, one or a few per example; and step_loss (train_step), the loss of every step.
+    Losses in nats, NaN where a damaged step took them along. KeyError if there is none; ValueError
+    names a history.npz that is damaged; a damaged step of a run at it is left out with a warning.
+    """
+    folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
+    if (folder / FILE).is_file():
+        source, arrays = folder / FILE, arrays_of(folder / FILE)
+    elif numbered(folder / "history", "step", ".npz"):
+        source, arrays = folder / "history", stacked(folder / "history")
+    else:
+        there = [model for model in models() if (folder_of(model) / FILE).is_file()]
+        raise KeyError(f"{str(name)!r} has no history; of the models that ship {there} have one")
+    if "prefix_matching" not in arrays and "step_loss" in arrays:
+        raise KeyError(
+            f"{str(name)!r} was not measured while it trained, only its losses were kept"
+        )
+    try:
+        if len(arrays["step_loss"]) != arrays["step"][-1]:
+            raise ValueError(f"{len(arrays['step_loss'])} losses of {arrays['step'][-1]} steps")
+        return _labelled(arrays, str(name))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        first = str(error).split("\n")[0]
+        raise ValueError(f"{source} is not a whole history: {first}") from None
+
+
+def phase_change(history: Dataset) -> PhaseChange | None:
+    """When in-context learning formed, or None where it did not, or did not at once.
+
+    Of all pairs of recorded steps those between which a line, level before and after, comes nearest
+    to the in-context score (least squares, each record weighing the steps it stands for, so that
+    the dense early ones count little). It is one if it falls by more than LEAST_FALL, by more than
+    four times the scatter about it, and in at most LONGEST of the training. (Olsson et al. 2022
+    place the window by eye from the score's derivative.)
+    """
+    step = history.step.values.astype(float)
+    if len(step) < 8:
+        return None
+    score = history.in_context_score.values.astype(float)
+    weight = np.gradient(step) / (step[-1] - step[0])
+    first, last = np.triu_indices(len(step), 1)
+    ramp = np.clip((step - step[first, None]) / (step[last] - step[first])[:, None], 0, 1)
+    ramp -= (ramp @ weight)[:, None]  # pair step
+    level = score @ weight
+    slope = ramp @ (weight * (score - level)) / (ramp**2 @ weight)
+    missed = ((score - level - slope[:, None] * ramp) ** 2) @ weight
+    best = int(missed.argmin())
+    start, end = (int(step[at[best]]) for at in (first, last))
+    fall, scatter = -slope[best], np.sqrt(missed[best])
+    if fall <= max(LEAST_FALL, 4 * scatter) or end - start > LONGEST * step[-1]:
+        return None
+    before, after = (float(level + slope[best] * ramp[best, at]) for at in (0, -1))
+    return PhaseChange(start, end, before, after)
+
+
+def around(values: DataArray, step: int, near: int = 2) -> DataArray:
+    """The mean of the record nearest to a step and `near` to either side: less of the noise."""
+    at = int(np.abs(values.step.values - step).argmin())
+    return values.isel(step=slice(max(0, at - near), at + near + 1)).mean("step")
+
+
+def loss_speed(history: Dataset, half: float = 0.15) -> DataArray:
+    """Derivative of the held-out loss by the logarithm of the tokens seen, (step), in nats: the
+    slope from `half` an e-fold before to as much after; NaN where the run has not that much."""
+    seen = history.isel(step=slice(1, None))
+    at = np.log(seen.tokens.values.astype(float))
+    ends = [np.interp(at + side, at, seen.held_out, np.nan, np.nan) for side in (-half, half)]
+    words = {"long_name": "dLoss / dln(tokens)", "units": "nats"}
+    return seen.held_out.copy(data=(ends[1] - ends[0]) / (2 * half)).rename("speed").assign_attrs(
+        words)  # fmt: skip
+
+
+def trajectories(losses: Sequence[DataArray]) -> list[DataArray]:
+    """Each run's losses of single tokens (step, token) in the two principal directions of all of
+    them, (step, component), in nats per token.
+
+    attrs["explained"] is the share of the variance in each. The runs must have been measured on the
+    same tokens; ValueError if their numbers differ. (Olsson et al. 2022, "per-token losses".)
+    """
+    sizes = [one.sizes["token"] for one in losses]
+    if len(set(sizes)) != 1:
+        raise ValueError(f"wanted losses of the same tokens in every run, got {sizes} of them")
+    every = np.concatenate([one.values for one in losses])
+    apart = (every - every.mean(0)).astype(float)
+    square, along = np.linalg.eigh(apart @ apart.T)  # far fewer records than tokens
+    points = (along * np.sqrt(square.clip(0)))[:, :-3:-1] / np.sqrt(sizes[0])
+    explained = (square[:-3:-1] / square.sum()).tolist()
+    words = {"long_name": "token losses", "units": "nats per token", "explained": explained}
+    parts = np.split(points, np.cumsum([one.sizes["step"] for one in losses])[:-1])
+    return [
+        DataArray(part, dims=("step", "component"), coords={"step": one.step}, attrs=words)
+        for part, one in zip(parts, losses, strict=True)
+    ]
+
+
+def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
+    """What each head is at the end, (layer, head): "induction" if its prefix matching is above the
+    threshold, "previous token" if its attention to the token before is, else "-"."""
+    end = history.isel(step=-1)
+    seeks, before = end.prefix_matching > threshold, end.previous_token > threshold
+    named = xarray.where(seeks, "induction", xarray.where(before, "previous token", "-"))
+    return named.drop_vars("step", errors="ignore").rename("role").assign_attrs(threshold=threshold)
+
+
+def attribution(history: Dataset, start: int, end: int) -> DataArray:
+    """How much of what changed between two steps is lost with a head: (step, layer, head,
+    ablation), in nats per token.
+
+    What ablation adds to the losses of the kept tokens, along the unit vector of how these losses
+    changed from `start` to `end`, divided by the root of their number: negative for a head whose
+    ablation undoes the change. (Olsson et al. 2022, "before-and-after vector".) KeyError for a step
+    that was not recorded.
+    """
+    recorded = history.step.values.tolist()
+    for step in (start, end):
+        if step not in recorded:
+            near = min(recorded, key=lambda other: abs(other - step))
+            raise KeyError(f"step {step} was not recorded; the nearest that was is {near}")
+    if start == end:
+        raise ValueError(f"a change wants two steps, and both are {start}")
+    change = history.token_loss.sel(step=end) - history.token_loss.sel(step=start)
+    along = history.ablated_along.sel(at=end) - history.ablated_along.sel(at=start)
+    named = (along / np.sqrt((change**2).mean())).drop_vars("at", errors="ignore")
+    words = f"rise of the loss without the head, along the change from step {start} to {end}"
+    return named.rename("attribution").assign_attrs(units="nats", long_name=words)
+
+
+def formed(history: Dataset, threshold: float = 0.3) -> DataArray:
+    """The first step at which a head's prefix matching is above `threshold`, (layer, head); NaN
+    for one that never gets there."""
+    above = history.prefix_matching > threshold
+    first = history.step[above.argmax("step")].where(above.any("step"))
+    return first.drop_vars("step").rename("formed").assign_attrs(threshold=threshold, units="steps")
+
+
+def last_record(name: str | Path) -> Record:
+    """What the training of a model saw last: the last line of its log.jsonl; empty without one."""
+    log = folder_of(name) / "log.jsonl"
+    if not log.is_file():
+        return {}
+    try:
+        return dict(json.loads(read_text(log).splitlines()[-1]))
+    except (ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{log} cannot be read: {error}") from None
+
+
+def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
+    steps, step_loss = arrays["step"], arrays["step_loss"].astype(np.float32)
+    means = [step_loss[a:b].mean() if b > a else np.nan for a, b in pairwise([0, *steps.tolist()])]
+
+    def over(dims: str, values: np.ndarray, words: str, **attrs: Any) -> DataArray:
+        said = {"long_name": words, **attrs}
+        return DataArray(values.astype(np.float32), dims=dims.split(), attrs=said)
+
+    named = {
+        "train_loss": over("step", np.array(means), "training loss", units="nats"),
+        "step_loss": over("train_step", step_loss, "training loss", units="nats"),
+        "held_out": over("step", arrays["held_out"], "held-out loss", units="nats"),
+    }
+    for name, dims in (("loss_by_index", "step index"), ("token_loss", "step token")):
+        named[name] = over(dims, arrays[name], "held-out loss", units="nats")
+    for name, words in HEADS.items():
+        bounded = {} if name == "qk_trace" else {"bounds": (0.0, 1.0)}
+        named[name] = over("step layer head", arrays[name], words, **bounded)
+    for name, words in ABLATED.items():
+        dims = "step layer head ablation" + (" at" if name == "ablated_along" else "")
+        named[name] = over(dims, arrays[name], words)
+    coords = {
+        "step": steps,
+        "tokens": ("step", arrays["tokens"]),
+        "index": np.arange(1, arrays["loss_by_index"].shape[1] + 1),
+        "train_step": np.arange(1, len(step_loss) + 1),
+        **head_coords(*arrays["prefix_matching"].shape[1:]),
+        "ablation": list(ablation.KINDS),
+        "at": steps,
+    }
+    data = xarray.Dataset(named, coords, {"source": source})
+    return data.assign(in_context_score=in_context.score(data.loss_by_index))

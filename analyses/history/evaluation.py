@@ -1,0 +1,151 @@
+"""A model over a corpus: its loss, and what its heads attend to on text, with standard errors.
+
+In a process group (circuits.distributed.group) each process takes its share of every batch, and
+all get the same numbers.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import torch
+import xarray
+from jaxtyping import Float, Int
+from torch import Tensor
+from xarray import Dataset
+
+from analyses.heads.masks import BEHAVIOURS
+from analyses.history import in_context
+from analyses.labelled import head_coords, to_numpy
+from circuits.distributed import rank, share, total
+from circuits.model import GPT, check_predicts
+
+Rows = Int[Tensor, "batch pos"]
+LOGITS = 2**21
+"How many are made at a time, 8 MiB: more are slower, for they leave the processor's cache."
+
+
+def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
+    """Means over the windows of text in `batches`, each [batch pos] and of one length.
+
+    held_out, and (index) loss_by_index, in nats, with in_context_score; (layer, head, behaviour)
+    attention, the mean attention on the entries of a behaviour in [0, 1], chance (behaviour) for a
+    head that attends uniformly. A window's score is the mean over its destinations that have such
+    an entry. held_out_error and attention_error are standard errors over windows; attrs["windows"]
+    counts them. ValueError without
+    any, and for a process that gets none.
+    """
+    device = model.W_E.device
+    shares = (share(rows).to(device) for rows in batches)
+    sums = _summed(part for rows in shares for part in _side_by_side(model, rows))
+    loss, squares = sums["loss"], sums["loss_squares"]
+    n = float(sums["windows"])
+    mean, error = _mean_and_error(loss.sum() / len(loss), squares, sums["windows"])
+    attention, attention_error = _mean_and_error(
+        sums["attention"], sums["attention_squares"], sums["matched"]
+    )
+    heads = ("layer", "head", "behaviour")
+    nats = {"units": "nats", "long_name": "held-out loss"}
+    words = {"long_name": "mean attention on text", "bounds": (0.0, 1.0)}
+    data = xarray.Dataset(
+        {
+            "held_out": ((), float(mean), nats),
+            "held_out_error": ((), float(error), {"units": "nats"}),
+            "loss_by_index": ("index", to_numpy(loss / n), nats),
+            "attention": (heads, to_numpy(attention), words),
+            "attention_error": (heads, to_numpy(attention_error)),
+            "chance": ("behaviour", to_numpy(sums["chance"] / sums["matched"])),
+        },
+        {
+            "index": range(1, len(loss) + 1),
+            "behaviour": list(BEHAVIOURS),
+            **head_coords(model.cfg.n_layers, model.cfg.n_heads),
+        },
+        {"windows": int(n)},
+    )
+    return data.assign(in_context_score=in_context.score(data.loss_by_index))
+
+
+def _side_by_side(model: GPT, rows: Rows) -> list[dict[str, Tensor]]:
+    """`_of_windows` of the pieces of these rows, in order. On a CPU each thread of torch's takes
+    pieces of its own: threads that share every small step wait for one another most of the time."""
+    pieces, threads = _pieces(model, rows), torch.get_num_threads()
+    if threads == 1 or len(pieces) == 1:
+        return [_of_windows(model, piece) for piece in pieces]
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(partial(_of_windows, model), pieces))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pieces(model: GPT, rows: Rows) -> tuple[Int[Tensor, "_ pos"], ...]:
+    """The rows in pieces whose logits a processor's cache holds; a GPU takes them all at once."""
+    if model.W_E.device.type != "cpu":
+        return (rows,) if len(rows) else ()
+    return rows.split(max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))) if len(rows) else ()
+
+
+def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
+    """Sums over some windows of what `over` averages, and of its squares."""
+    check_predicts(model.cfg, "an evaluation")
+    tokens = rows[:, :-1]
+    masks = torch.stack([mask(tokens) for mask in BEHAVIOURS.values()], 1).float()
+    masks[:, :, 0] = 0  # position 0 can only attend to itself
+    matched = masks.sum(-1)  # batch what dest
+    dests = (matched > 0).sum(-1)  # batch what
+    there = dests > 0
+    visible = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    chance = (matched / visible).sum(-1) / dests.clamp(min=1)
+    loss, on = _loss_and_attention(model, rows, masks)
+    scores = (on / dests.clamp(min=1)).double()
+    return {
+        "windows": torch.tensor(len(rows), device=tokens.device),
+        "loss": loss.sum(0),
+        "loss_squares": (loss.mean(1) ** 2).sum(),
+        "attention": scores.sum(2),
+        "attention_squares": (scores**2).sum(2),
+        "matched": there.sum(0),
+        "chance": (chance * there).sum(0).double(),
+    }
+
+
+def _loss_and_attention(
+    model: GPT, rows: Rows, masks: Float[Tensor, "batch what dest src"]
+) -> tuple[Float[Tensor, "batch next"], Float[Tensor, "layer head batch what"]]:
+    """The loss of each token, and each head's attention on each mask, summed over destinations.
+    One run; a pattern is read and let go of, and no second copy of the logits is made."""
+    found: list[Tensor] = []
+    wanted = masks.flatten(2).mT
+
+    def read(pattern: Tensor, hook: object) -> None:
+        found.append((pattern.float().flatten(2) @ wanted).transpose(0, 1))
+
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", read) for layer in range(model.cfg.n_layers)]
+    with torch.no_grad():
+        logits = model.run_with_hooks(rows[:, :-1], fwd_hooks=hooks).float()
+        said = logits.gather(-1, rows[:, 1:, None].long())[..., 0]
+        loss = (logits.logsumexp(-1) - said).double()
+    none = masks.new_zeros(0, model.cfg.n_heads, *masks.shape[:2])
+    return loss, torch.stack(found) if found else none
+
+
+def _summed(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """All parts of all processes together."""
+    sums: dict[str, Tensor] = {}
+    for part in parts:
+        sums = {key: sums[key] + value if sums else value for key, value in part.items()}
+    if not sums:
+        raise ValueError(f"there are no windows of text to evaluate on, for rank {rank()}")
+    return {key: total(value) for key, value in sums.items()}
+
+
+def _mean_and_error(
+    sums: Float[Tensor, "*of"], squares: Float[Tensor, "*of"], count: Int[Tensor, "*_"]
+) -> tuple[Float[Tensor, "*of"], Float[Tensor, "*of"]]:
+    """The mean of `count` numbers and its standard error; NaN where there are too few."""
+    mean = sums / count
+    variance = (squares / count - mean**2).clamp(min=0) * count / (count - 1)
+    return mean, variance.div(count).sqrt().where(count > 1, math.nan)

@@ -1,0 +1,28 @@
+"""The figures of "In-context Learning and Induction Heads" (Olsson et al. 2022).
+
+https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html
+"""
+
+from analyses.papers.figures.induction import (
+    ablation,
+    evaluators,
+    heads,
+    idealised,
+    index,
+    sequences,
+    table,
+    tokens,
+    training,
+)
+
+__all__ = [
+    "ablation",
+    "evaluators",
+    "heads",
+    "idealised",
+    "index",
+    "sequences",
+    "table",
+    "tokens",
+    "training",
+]

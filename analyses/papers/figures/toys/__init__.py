@@ -1,0 +1,5 @@
+"""Figures of small models that are trained while the figure is drawn."""
+
+from analyses.papers.figures.toys import bietti, edelman, nichani, pattern_matching
+
+__all__ = ["bietti", "edelman", "nichani", "pattern_matching"]

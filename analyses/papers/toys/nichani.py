@@ -1,0 +1,132 @@
+"""Nichani et al. 2024, "How Transformers Learn Causal Structure with Gradient Descent".
+
+https://arxiv.org/abs/2402.14735. In every sequence each position's token is drawn from its parent's
+by a chain of the sequence's own; who is whose parent is the same in all of them. To predict what
+follows the last token, the first layer must hand every position its parent's token (its attention
+is the graph), and the second must find the positions whose parent's token is the last one.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from xarray import DataArray
+
+from analyses.papers.toys.descent import descend
+from circuits.data import CausalGraph
+
+RATE = 5.0
+"Of SGD, falling along a cosine; the paper's is 1, over 2^17 steps."
+
+
+class Disentangled(nn.Module):
+    """The paper's two layers of one head, which write beside what they read instead of adding.
+
+    x = [token, position], one-hot; h = [x, attn(x A1 x^T) x]; logits = [h, attn(h A2 h^T) h] W at
+    the last position. A1, A2 and W start at 0.
+    """
+
+    def __init__(self, d_vocab: int, n_ctx: int) -> None:
+        super().__init__()
+        self.d_vocab, self.n_ctx = d_vocab, n_ctx
+        d = d_vocab + n_ctx
+        self.A1 = nn.Parameter(torch.zeros(d, d))
+        self.A2 = nn.Parameter(torch.zeros(2 * d, 2 * d))
+        self.W = nn.Parameter(torch.zeros(4 * d, d_vocab))
+
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
+        """Logits of what follows the last token."""
+        e = F.one_hot(tokens, self.d_vocab).to(self.W.dtype)
+        p = torch.eye(self.n_ctx, dtype=self.W.dtype)[: tokens.shape[1]].expand(len(tokens), -1, -1)
+        x = torch.cat([e, p], dim=-1)
+        h = torch.cat([x, causal_pattern(x @ self.A1 @ x.mT) @ x], dim=-1)
+        asks = h[:, -1:]
+        found = (asks @ self.A2 @ h.mT).softmax(-1) @ h
+        return (torch.cat([asks, found], dim=-1) @ self.W)[:, 0]
+
+    @property
+    def positions(self) -> Float[Tensor, "pos pos"]:
+        """Attention of layer 1 by position alone, (dest, src), each row a distribution."""
+        return causal_pattern(self.A1[self.d_vocab :, self.d_vocab :])
+
+    @property
+    def matching(self) -> Float[Tensor, "d_vocab d_vocab"]:
+        """The block of A2 by which the last token (row) finds positions that layer 1 handed a token
+        (column)."""
+        d = self.d_vocab + self.n_ctx
+        return self.A2[: self.d_vocab, d : d + self.d_vocab]
+
+    @property
+    def saying(self) -> Float[Tensor, "d_vocab d_vocab"]:
+        """The block of W from the found position's own token (row) to logits (column)."""
+        d = self.d_vocab + self.n_ctx
+        return self.W[2 * d : 2 * d + self.d_vocab]
+
+
+def causal_pattern(scores: Float[Tensor, "*batch dest src"]) -> Float[Tensor, "*batch dest src"]:
+    """softmax over the sources up to each destination."""
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    return scores.masked_fill(future, -math.inf).softmax(-1)
+
+
+def learn(
+    model: Disentangled, data: CausalGraph, steps: int, *, batch: int = 256, every: int = 20,
+    first_layer: bool = True,
+) -> DataArray:  # fmt: skip
+    """Train in place by SGD: loss over Bayes (nats), the share of parents that layer 1 attends to
+    most, and its attention to them, (what, step). Without `first_layer` A1 stays 0."""
+    learned = [model.A2, model.W, *([model.A1] if first_layer else [])]
+
+    def loss(step: int) -> Float[Tensor, ""]:
+        rows = data.batch(step, batch)
+        return F.cross_entropy(model(rows[:, :-1]), rows[:, -1])
+
+    test = CausalGraph(data.parents, data.d_vocab, alpha=data.alpha, seed=data.seed + 1)
+    return descend(
+        loss,
+        [torch.optim.SGD(learned, lr=RATE)],
+        steps,
+        lambda: {"loss": excess(model, test), **parents_found(model, data)},
+        every=every,
+        schedule=lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)),
+    )
+
+
+def excess(model: nn.Module, data: CausalGraph, *, batch: int = 2048) -> float:
+    """Cross-entropy of the target under its true odds, less that of `posterior`, in nats."""
+    rows, p = data.batch(0, batch), true_odds(data, batch)
+    with torch.no_grad():
+        log_q = model(rows[:, :-1]).log_softmax(-1)
+    return float((p * (posterior(rows[:, :-1], data).log() - log_q)).sum(-1).mean())
+
+
+def true_odds(data: CausalGraph, batch: int) -> Float[Tensor, "batch d_vocab"]:
+    """The chain's own probabilities after the last token of the first batch."""
+    asked = data.batch(0, batch)[:, -2]
+    return data.transitions(0, batch).float()[torch.arange(batch), asked]
+
+
+def posterior(rows: Int[Tensor, "batch pos"], data: CausalGraph) -> Float[Tensor, "batch d_vocab"]:
+    """The paper's Bayes: how often a child of the last token's equals was each token, plus alpha,
+    as shares. It knows the graph, and leaves out only what the roots tell."""
+    children = [i for i, parent in enumerate(data.parents[:-1]) if parent is not None]
+    parents = [data.parents[i] for i in children]
+    alike = (rows[:, parents] == rows[:, -1:]).float()
+    said = F.one_hot(rows[:, children], data.d_vocab).float()
+    counts = torch.einsum("bi,bik->bk", alike, said) + data.alpha
+    return counts / counts.sum(-1, keepdim=True)
+
+
+def parents_found(model: Disentangled, data: CausalGraph) -> dict[str, float]:
+    """`parents`: share of the children whose parent is what layer 1 attends to most; `attention`:
+    its mean attention to them; both by position alone, in [0, 1]. The last position has none."""
+    children = [i for i, parent in enumerate(data.parents[:-1]) if parent is not None]
+    parents = torch.tensor([data.parents[i] for i in children])
+    pattern = model.positions.detach()[children]
+    found = (pattern.argmax(-1) == parents).float().mean()
+    return {
+        "parents": float(found),
+        "attention": float(pattern[torch.arange(len(parents)), parents].mean()),
+    }

@@ -1,7 +1,0 @@
-"""Figures and verdicts -> one folder: index.html, each figure as PNG and SVG, results.json."""
-
-from analyses.report.entries import PAPERS, Entry, plain_matplotlib
-from analyses.report.folder import known, write
-from analyses.report.page import page
-
-__all__ = ["PAPERS", "Entry", "known", "page", "plain_matplotlib", "write"]

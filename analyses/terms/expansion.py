@@ -1,0 +1,115 @@
+"""The path expansion on one prompt: how large each term is, and by how much their sum misses.
+
+(Elhage et al. 2021, "The path expansion trick",
+https://transformer-circuits.pub/2021/framework/index.html)
+
+Patterns and scales of norms are those of the run. Sizes of logits are root mean squares over the
+vocabulary of logits less their mean, which the softmax does not see. attrs["error"] is the largest
+entry by which the sum of all terms misses the truth.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from xarray import DataArray
+
+from analyses.labelled import to_numpy
+from circuits import paths, scores
+from circuits.decomposition import Parts, norm_bias, through_norm
+from circuits.hooks import Cache
+from circuits.model import GPT, AnyHead, components
+
+Prompt = Int[Tensor, "1 pos"]
+
+
+def multiplied(model: GPT, cache: Cache) -> Float[Tensor, "batch pos d_vocab"]:
+    """The logits as a product of tensors, (Id x W_U) (Id + sum A^h x W_OV^h) ... (Id x W_E),
+    biases and MLPs added where they enter: multiplied out plainly, with no paths."""
+    with torch.no_grad():
+        x = cache["embed"]
+        cfg = model.cfg
+        if not cfg.shortformer and cfg.positional_embedding_type != "none":
+            x = x + cache["pos_embed"]
+        for layer, block in enumerate(model.blocks):
+            read = through_norm(model, cache, x[None], layer)[0] + norm_bias(model, layer)
+            for head in range(cfg.n_heads):
+                moved = cache["pattern", layer][:, head] @ read
+                W_V, W_O = model.W_V[layer, head], model.W_O[layer, head]
+                x = x + moved @ (W_V @ W_O)
+                if block.attn.b_V is not None:
+                    x = x + block.attn.b_V[head] @ W_O
+            x = x if block.attn.b_O is None else x + block.attn.b_O
+            x = x if block.mlp is None else x + cache["mlp_out", layer]
+        return model.unembed(through_norm(model, cache, x[None])[0] + norm_bias(model))
+
+
+def by_head(model: GPT, tokens: Prompt) -> DataArray:
+    """Sizes of the terms of the logits, (term, pos): the direct path, each head alone, and all
+    virtual heads together where there are two layers; at least 0."""
+    _, cache = _run(model, tokens)
+    with torch.no_grad():
+        orders = paths.grouped(model, cache, "order")
+        terms = {"direct path": orders["order 0"]}
+        for head in components.every_head(model.cfg):
+            terms[str(head)] = paths.grouped(model, cache, "order", heads=[head])["order 1"]
+        if model.cfg.n_layers > 1:
+            terms["virtual heads"] = orders.stack[2:].sum(0)
+    return _sizes(Parts(list(terms), torch.stack([*terms.values()]), orders.whole))
+
+
+def by_order(model: GPT, tokens: Prompt) -> DataArray:
+    """Sizes of the groups of terms of the logits, (term, pos): those that pass no head, one head,
+    two heads (virtual heads), and so on; at least 0."""
+    _, cache = _run(model, tokens)
+    with torch.no_grad():
+        orders = paths.grouped(model, cache, "order")
+    words = ["direct path", "heads", *(f"virtual heads of {n}" for n in range(2, len(orders)))]
+    return _sizes(Parts(words[: len(orders)], orders.stack, orders.whole))
+
+
+def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
+    """A head's attention scores before the softmax, (term, dest, src), as what the tokens and what
+    earlier heads moved bring to its query (first) and its key (second); 0 above the diagonal."""
+    _, cache = _run(model, tokens)
+    with torch.no_grad():
+        parts = scores.grouped(model, cache, head)
+    return DataArray(
+        to_numpy(parts.stack[:, 0]),
+        dims=("term", "dest", "src"),
+        coords={"term": list(parts)},
+        name="score terms",
+        attrs={"long_name": "score", "error": float(parts.remainder.abs().max())},
+    )
+
+
+def neuron_terms(model: GPT, tokens: Prompt, layer: int = 0) -> DataArray:
+    """What drives the neurons of an MLP before the activation, (term, pos): root mean square over
+    neurons of each path's part, direct and through each head before it. ValueError for an
+    attention-only model."""
+    components.mlp(model.cfg, f"MLP{layer}")
+    _, cache = _run(model, tokens)
+    with torch.no_grad():
+        parts = paths.grouped(model, cache, "path", end=f"MLP{layer}")
+    return _sizes(parts, centred=False)
+
+
+def _run(model: GPT, tokens: Prompt) -> tuple[Tensor, Cache]:
+    with torch.no_grad():
+        return model.run_with_cache(tokens)
+
+
+def _sizes(parts: Parts, *, centred: bool = True) -> DataArray:
+    stack = parts.stack[:, 0]
+    if centred:
+        stack = stack - stack.mean(-1, keepdim=True)
+    return DataArray(
+        to_numpy(stack.square().mean(-1).sqrt()),
+        dims=("term", "pos"),
+        coords={"term": list(parts)},
+        name="terms",
+        attrs={
+            "long_name": "root mean square",
+            "error": float(parts.remainder.abs().max()),
+            "largest": float(parts.whole.abs().max()),
+        },
+    )

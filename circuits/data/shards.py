@@ -1,0 +1,173 @@
+"""Documents tokenised once into memory-mapped files, for corpora that memory does not hold.
+
+A folder of shards holds tokens-*.bin (one document after another, no BOS between), lengths.npy
+(tokens of each document) and index.json, which knows the size and the hash of both. It lies in a
+cache under a name made from the tokenizer and from what was read, so it is used again exactly as
+long as both are unchanged.
+
+A folder is made under a temporary name, see circuits.files: who writes next clears away what
+killed processes left.
+"""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from circuits.data.text import text_files
+from circuits.data.windows import encoded
+from circuits.files import flushed, in_words, sweep, workshop
+from circuits.model import Vocabulary
+
+VERSION = 2
+"Of what a folder holds; others are made anew."
+_ANEW = "delete the folder {}, and it is made anew"
+SHARD = 2**27
+"Tokens after which a new file begins; a document is never split."
+
+
+class Shards(Sequence[np.ndarray]):
+    """The tokens of each document, mapped from a folder that `shards` wrote; for `Windows`.
+
+    ValueError names a file that is missing or is not what was written, by its size and its hash.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        index = _index(self.folder)
+        dtype = np.dtype(index["dtype"])
+        for name, (size, digest) in index["files"].items():
+            _check(self.folder / name, size, digest)
+        self.lengths: np.ndarray = np.load(self.folder / "lengths.npy", mmap_mode="r")
+        self._ends = np.cumsum(self.lengths)
+        self._first = [0]  # the token that each file begins with, and the total
+        self._files = []
+        for name in index["shards"]:
+            tokens = index["files"][name][0] // dtype.itemsize
+            mapped = np.memmap(self.folder / name, dtype, "r") if tokens else np.empty(0, dtype)
+            self._files.append(mapped.view(np.ndarray))
+            self._first.append(self._first[-1] + tokens)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are."""
+        return self._first[-1]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, document: Any) -> Any:
+        if not -len(self) <= document < len(self):
+            raise IndexError(f"document {document} of {len(self)}")
+        end, length = int(self._ends[document]), int(self.lengths[document])
+        file = bisect_right(self._first, end - 1) - 1 if length else 0
+        start = end - length - self._first[file]
+        return self._files[file][start : start + length] if length else self._files[0][:0]
+
+
+def file_marks(*paths: Path | str) -> list[str]:
+    """A hash of every text file that the paths stand for, and how it is packed: what `documents`
+    reads, whatever the files are called and wherever they are."""
+    return [
+        digest(file) + (file.suffix if file.suffix in (".gz", ".zst") else "")
+        for file in text_files(*paths)
+    ]
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of what a file holds."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def shards(
+    texts: Iterable[str],
+    vocabulary: Vocabulary,
+    cache: Path | str,
+    *,
+    sources: Sequence[Any],
+    shard_tokens: int = SHARD,
+) -> Shards:
+    """The texts as Shards in a folder of `cache`; if it is there already, nothing is read.
+
+    `sources` says in JSON where the texts come from (`file_marks` of their files, or a dataset's
+    name). The folder appears when it is whole. ValueError if there is no text, and if the folder
+    is damaged.
+    """
+    tokenizer = hashlib.sha256(vocabulary.tokenizer.to_str().encode()).hexdigest()
+    about = {"version": VERSION, "sources": list(sources), "tokenizer": tokenizer}
+    folder = Path(cache) / _hash(about)[:16]
+    if not (folder / "index.json").is_file():
+        sweep(Path(cache))
+        with workshop(folder) as part, in_words(folder):
+            _write(texts, vocabulary, part, about, shard_tokens)
+            with suppress(OSError):  # another process may have been faster
+                part.rename(folder)
+    return Shards(folder)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What index.json says, if it is what was written there."""
+    file = folder / "index.json"
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no shards: index.json is missing")
+    try:
+        index = json.loads(file.read_bytes())
+        whole = index.pop("hash") == _hash(index)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{file} is damaged, or of another version: {_ANEW.format(folder)}")
+    return index
+
+
+def _hash(said: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _check(file: Path, size: int, known: str) -> None:
+    there = file.stat().st_size if file.is_file() else 0
+    if there != size or not file.is_file():
+        found = f"holds {there} bytes, and {size} by index.json"
+    elif digest(file) != known:
+        found = "does not hold what was written"
+    else:
+        return
+    raise ValueError(f"{file} {found}: {_ANEW.format(file.parent)}")
+
+
+def _write(
+    texts: Iterable[str], vocabulary: Vocabulary, folder: Path, about: dict, shard_tokens: int
+) -> None:
+    lengths: list[int] = []
+    files: list[Path] = []
+    opened, tokens = None, 0
+    try:
+        for row in encoded(texts, vocabulary):
+            if opened is None or tokens >= shard_tokens:
+                if opened is not None:
+                    opened.close()
+                files.append(folder / f"tokens-{len(files):05d}.bin")
+                opened, tokens = files[-1].open("wb"), 0
+            opened.write(row.tobytes())
+            tokens += len(row)
+            lengths.append(len(row))
+            dtype = row.dtype.str
+    finally:
+        if opened is not None:
+            opened.close()
+    if not lengths:
+        raise ValueError("there is no text: not one document came to be tokenised")
+    np.save(folder / "lengths.npy", np.array(lengths, dtype=np.int64))
+    known = {file.name: [file.stat().st_size, digest(file)] for file in folder.iterdir()}
+    names = [file.name for file in files]
+    index = {**about, "dtype": dtype, "documents": len(lengths), "shards": names, "files": known}
+    index["hash"] = _hash(index)
+    (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
+    for file in folder.iterdir():
+        flushed(file)

@@ -1,0 +1,124 @@
+"""Token streams to train on: text as tokens, cut into windows that lose none of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from circuits.data.synthetic import RepeatedTokens, repeated_tokens
+from circuits.data.text import documents, hub_documents
+from circuits.model import BOS, Vocabulary, checked_text
+
+__all__ = ["Batches", "RepeatedTokens", "Windows", "documents", "encoded", "hub_documents",
+           "repeated_tokens", "tokenized", "train_tokenizer"]  # fmt: skip
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What a training loop reads: step -> tokens, the same ones for the same step."""
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """`size` rows for this step."""
+        ...
+
+
+def train_tokenizer(texts: Iterable[str], d_vocab: int) -> Vocabulary:
+    """A byte-level BPE of `d_vocab` tokens, <|endoftext|> first; words keep their leading space.
+
+    ValueError for fewer than the 256 bytes and <|endoftext|>.
+    """
+    if d_vocab < 257:
+        raise ValueError(f"a vocabulary has 257 tokens or more, bytes and {BOS}; got {d_vocab}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=d_vocab,
+        special_tokens=[BOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(map(checked_text, texts), trainer)
+    return Vocabulary(tokenizer)
+
+
+def tokenized(texts: Iterable[str], vocabulary: Vocabulary) -> list[np.ndarray]:
+    """The tokens of each document, without BOS, as uint16 (uint32 for more than 65,536)."""
+    return list(encoded(texts, vocabulary))
+
+
+def encoded(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
+    """What `tokenized` lists, as it is asked for: for more text than memory holds."""
+    kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
+    left = iter(texts)
+    while some := list(islice(left, 256)):
+        whole = [checked_text(one) for one in some]
+        for one in vocabulary.tokenizer.encode_batch_fast(whole, add_special_tokens=False):
+            yield np.array(one.ids, dtype=kind)
+
+
+class Windows:
+    """Documents in a seeded order, each ended by BOS, cut into windows that begin with BOS.
+
+    A row is BOS and the next `n_ctx` tokens: inputs row[:-1], targets row[1:]. Within an epoch each
+    token is a target exactly once; each epoch cuts at other places and shuffles anew. In a share
+    `repeats` of the rows a passage of 8 to n_ctx/2 tokens is said again until the row is full.
+    """
+
+    def __init__(
+        self,
+        docs: Sequence[np.ndarray],
+        n_ctx: int,
+        bos: int,
+        *,
+        repeats: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        if not docs:
+            raise ValueError("there are no documents to cut into windows")
+        if not 0 <= repeats <= 1:
+            raise ValueError(f"repeats is a share of the windows, from 0 to 1; got {repeats}")
+        self.docs, self.n_ctx, self.bos = docs, n_ctx, bos
+        self.repeats, self.seed = repeats, seed
+        lengths = getattr(docs, "lengths", None)
+        lengths = [len(doc) for doc in docs] if lengths is None else lengths
+        self._shuffled = np.random.default_rng(seed).permutation(len(docs))
+        self._starts = np.concatenate([[0], np.cumsum(np.asarray(lengths)[self._shuffled] + 1)])
+        self.tokens = int(self._starts[-1])
+        self.per_epoch = -(-self.tokens // n_ctx)
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
+        """Rows step * size and on, [size n_ctx+1]; endless, epoch after epoch."""
+        rows = np.stack([self._window(step * size + i) for i in range(size)])
+        rng = np.random.default_rng([self.seed, 1, step])
+        for row in np.flatnonzero(rng.random(size) < self.repeats):
+            length = int(rng.integers(min(8, self.n_ctx // 2), self.n_ctx // 2 + 1))
+            rows[row, 1:] = np.resize(rows[row, 1 : 1 + length], self.n_ctx)
+        return torch.from_numpy(rows)
+
+    def _window(self, index: int) -> np.ndarray:
+        epoch, place = divmod(index, self.per_epoch)
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self.seed, 0, epoch])
+            self._epoch, self._order = epoch, rng.permutation(self.per_epoch)
+            self._offset = int(rng.integers(self.tokens))
+        start = self._offset + self._order[place] * self.n_ctx
+        return np.concatenate([[self.bos], self.span(int(start), self.n_ctx)]).astype(np.int64)
+
+    def span(self, start: int, length: int) -> np.ndarray:
+        """`length` tokens of the stream of shuffled documents, each ended by BOS, from `start` on;
+        the stream has `tokens` tokens and begins again after its end."""
+        out, done = np.full(length, self.bos), 0
+        while done < length:
+            at = (start + done) % self.tokens
+            place = int(np.searchsorted(self._starts, at, "right")) - 1
+            doc = self.docs[self._shuffled[place]][at - self._starts[place] :][: length - done]
+            out[done : done + len(doc)] = doc
+            done += len(doc) + 1  # the BOS after it is there already
+        return out

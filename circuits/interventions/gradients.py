@@ -1,0 +1,39 @@
+"""Slopes: how a metric changes with each activation of a run, by one backward pass."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuits.decomposition import logits_at
+from circuits.hooks import HookFn, HookPoint
+from circuits.interventions.sweeps import Metric, judged
+from circuits.model import GPT
+
+
+def slopes(
+    model: GPT,
+    tokens: Int[Tensor, "batch pos"],
+    names: Sequence[str],
+    metric: Metric,
+    at: int | Int[Tensor, " batch"] = -1,
+    hooks: Sequence[tuple[str, HookFn]] = (),
+) -> dict[str, Tensor]:
+    """d metric / d activation at some hook points, by full name, each of its activation's shape:
+    the slope of an example's own metric, or of the batch's, whatever the caller's grad mode.
+    `metric` gets logits [batch d_vocab] of the position `at`; `hooks` are attached for this run,
+    before the slopes are taken. No weight's gradient is touched.
+    """
+    probes: dict[str, Tensor] = {}
+
+    def probe(activation: Tensor, hook: HookPoint) -> Tensor:
+        probes[hook.name] = torch.zeros_like(activation).requires_grad_()
+        return activation + probes[hook.name]
+
+    probing: list[tuple[str, HookFn]] = [(name, probe) for name in names]
+    with torch.enable_grad(), model.for_one_run([*hooks, *probing]):
+        resid = model(tokens, stop_at_layer=model.cfg.n_layers)
+        total = judged(metric, logits_at(model, resid, at)).sum()
+        found = torch.autograd.grad(total, [probes[name] for name in names])
+    return dict(zip(names, found, strict=True))

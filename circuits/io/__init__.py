@@ -1,0 +1,25 @@
+"""Models from and to disk and other libraries.
+
+- config_of: a GPTConfig from the fields of a HookedTransformerConfig.
+- folder_of: the folder of a model that ships, or the folder that a path names.
+- from_hugging_face: a GPT with the weights of a model of transformers, and equal logits.
+- from_state_dict: a GPT from the config and the state dict of a HookedTransformer.
+- load: the model of a name or a folder.
+- load_weights: copies weights into a model by name: all of them, or it refuses.
+- models: the names of the models that ship.
+- read_tokenizer: the vocabulary in a tokenizer.json.
+- read_weights: the tensors of a file by name; no code in the file is run.
+- save: writes a model to a folder: config, weights, tokenizer.
+- vocabulary: a copy of a tokenizer of another library, as a Vocabulary.
+- vocabulary_by_name: the vocabulary of a model on the Hugging Face Hub.
+"""
+
+from circuits.io.checkpoints import config_of, from_state_dict, load_weights, read_tokenizer
+from circuits.io.hugging_face import from_hugging_face, vocabulary, vocabulary_by_name
+from circuits.io.pretrained import folder_of, load, models, save
+from circuits.io.weight_files import read_weights
+
+__all__ = [
+    "config_of", "folder_of", "from_hugging_face", "from_state_dict", "load", "load_weights",
+    "models", "read_tokenizer", "read_weights", "save", "vocabulary", "vocabulary_by_name",
+]  # fmt: skip

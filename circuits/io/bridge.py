@@ -1,0 +1,147 @@
+"""The door to TransformerLens and Hugging Face: their models into a GPT, and a GPT into theirs.
+
+This file alone imports transformer_lens, and only when called; hugging_face.py does what concerns
+transformers. Nothing is taken on trust: after a conversion both models read the same tokens, and
+logits that differ are an error.
+"""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from circuits.hooks import Cache
+from circuits.io.checkpoints import config_of
+from circuits.io.hugging_face import (
+    Weights,
+    check_equal,
+    from_hub,
+    from_hugging_face,
+    made,
+    read_config,
+)
+from circuits.model import BOS, GPT, GPTConfig, Vocabulary
+
+__all__ = ["activation_cache", "from_hub", "from_hugging_face", "from_transformer_lens",
+           "to_transformer_lens"]  # fmt: skip
+
+
+def from_transformer_lens(model: Any) -> GPT:
+    """A `TransformerBridge`, or a `HookedTransformer` of releases before 4, as a GPT with equal
+    logits and activations, weights copied.
+
+    Bridges that are native or hold GPT-2 or GPT-Neo; processed weights (compatibility mode) come as
+    they are. ValueError names the field that a GPT cannot express.
+    """
+    if isinstance(model, GPT) or not hasattr(model, "cfg"):
+        raise ValueError(f"wanted a TransformerBridge, got {type(model).__name__}")
+    if hasattr(model, "original_model"):
+        cfg, weights = _of_bridge(model)
+    else:
+        cfg, weights = config_of(vars(model.cfg)), model.state_dict()
+    wrapped = getattr(getattr(model, "original_model", None), "config", None)
+    gpt = made(cfg, weights, model.tokenizer, getattr(wrapped, "bos_token_id", None))
+    check_equal(gpt, model, model)
+    return gpt.train(model.training)
+
+
+def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
+    wrapped = getattr(model.original_model, "config", None)  # a native model has none
+    if wrapped is not None:
+        cfg = read_config(wrapped)  # the bridge's own lacks GPT-Neo's scale of 1
+    else:
+        fields = dict(vars(model.cfg))
+        if not fields.get("use_attn_scale", True):  # a native model divides by sqrt(d_head) anyway
+            fields |= {"use_attn_scale": True, "attn_scale": -1.0}
+        cfg = config_of(fields)
+    weights = _parameters(model)
+    if cfg.attn_only:  # it makes up MLPs of zeros
+        weights = {name: weight for name, weight in weights.items() if ".mlp." not in name}
+    return cfg, weights
+
+
+def to_transformer_lens(gpt: GPT) -> Any:
+    """A GPT as a native `TransformerBridge` with equal logits, weights copied.
+
+    Sinusoids become learned positions, no positions ones of zero, absent biases zeros. ValueError
+    for what native bridges lack: shortformer positions, smeared keys, zero layers, attn_scale=1.
+    """
+    cfg = gpt.cfg
+    lacking = {
+        "positional_embedding_type": cfg.shortformer,
+        "smeared_keys": cfg.smeared_keys,
+        "n_layers": cfg.n_layers == 0,
+        "attn_scale": cfg.attn_scale == 1 and cfg.d_head > 1,
+    }
+    for field, lacks in lacking.items():
+        if lacks:
+            raise ValueError(
+                f"{field}={getattr(cfg, field)!r} cannot be expressed by a native TransformerBridge"
+            )
+    bridge = _native_bridge(gpt)
+    weights = dict(gpt.state_dict())
+    if cfg.positional_embedding_type != "none":
+        weights["pos_embed.W_pos"] = gpt.W_pos
+    with torch.no_grad():
+        for name, weight in _parameters(bridge).items():  # views of what it computes with
+            weight.copy_(weights[name]) if name in weights else weight.zero_()
+    check_equal(gpt, bridge, bridge)
+    return bridge.train(gpt.training)
+
+
+def _parameters(bridge: Any) -> Weights:
+    """Its weights by our names, as views. `tl_parameters` leaves out the norms of solu_ln."""
+    weights = dict(bridge.tl_parameters())
+    for layer, block in enumerate(bridge.blocks):
+        norm = getattr(getattr(block, "mlp", None), "ln", None)
+        if norm is not None and bridge.cfg.normalization_type == "LN":
+            weights |= {f"blocks.{layer}.mlp.ln.w": norm.weight.data,
+                        f"blocks.{layer}.mlp.ln.b": norm.bias.data}  # fmt: skip
+    return weights
+
+
+def activation_cache(cache: Cache, model: GPT, *, has_batch_dim: bool = True) -> Any:
+    """A run of ours as TransformerLens's ActivationCache, whose decompositions read the weights of
+    `model`; the same tensors, nothing is copied.
+
+    Shortformer positions are left out: it takes all that it finds for parts of the stream. That is
+    why a run keeps them aside, under a name that it does not know, unless they are named.
+    """
+    from transformer_lens import ActivationCache
+
+    kept = dict(cache)
+    if model.cfg.shortformer:
+        kept.pop("hook_pos_embed", None)
+    return ActivationCache(kept, model, has_batch_dim=has_batch_dim)  # type: ignore[arg-type]
+
+
+def _native_bridge(gpt: GPT) -> Any:
+    import transformer_lens.model_bridge.sources  # noqa: F401  registers boot_native
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+
+    shared = ("n_layers", "d_model", "n_heads", "d_head", "d_vocab", "n_ctx", "d_mlp", "attn_only",
+              "normalization_type", "eps", "attention_dir")  # fmt: skip
+    cfg = TransformerBridgeConfig(
+        **{name: getattr(gpt.cfg, name) for name in shared},
+        act_fn=gpt.cfg.act_fn or "gelu",
+        d_vocab_out=gpt.W_U.shape[1],
+        attn_scale=gpt.cfg.attn_scale or -1.0,
+        init_weights=False,
+    )
+    tokenizer = None if gpt.tokenizer is None else _fast_tokenizer(gpt.tokenizer)
+    where = {"device": gpt.W_E.device, "dtype": gpt.W_E.dtype}
+    return TransformerBridge.boot_native(cfg, tokenizer=tokenizer, **where)  # type: ignore[attr-defined]
+
+
+def _fast_tokenizer(vocabulary: Vocabulary) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(vocabulary.tokenizer.to_str()),
+        bos_token=BOS,
+        eos_token=BOS,
+        pad_token=BOS,
+        add_bos_token=True,  # else TransformerLens reads it again, from the name
+        name_or_path="",
+    )

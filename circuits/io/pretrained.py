@@ -1,0 +1,154 @@
+"""load(name or folder), save(model, folder), the models that ship, and those the Hub has.
+
+A model folder holds config.json, model.safetensors, tokenizer.json where it reads text, and for
+those that ship a card (README.md), the recipe and the log of its training.
+"""
+
+import difflib
+import os
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as as_bytes
+from torch import Tensor
+
+from circuits.files import in_words, read_text, sweep, workshop, write
+from circuits.io import bridge
+from circuits.io.checkpoints import built, check_fits, check_weights, read_tokenizer
+from circuits.model import GPT, GPTConfig, process_weights
+
+HUB = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-small": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+"Models that `load` fetches from the Hugging Face Hub; `bridge.from_hub` takes any other name."
+INEXPRESSIBLE = {
+    "pythia": "positional_embedding_type='rotary' and parallel_attn_mlp=True",
+    "gpt-neo": "use_local_attn=True with a window_size of 256 for n_ctx=2048",
+}
+"Families that are asked for and that a GPT cannot express, with the fields to blame."
+
+
+def models() -> list[str]:
+    """Names of the models that ship with the package, for `load`."""
+    return sorted(path.parent.name for path in _zoo().glob("*/config.json"))
+
+
+def folder_of(name: str | Path) -> Path:
+    """The folder of a model that ships, or a path to one; KeyError with what exists if neither."""
+    for folder in (_zoo() / str(name), Path(name)):
+        if (folder / "config.json").is_file():
+            return folder
+    near = difflib.get_close_matches(str(name), [*models(), *HUB], 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise KeyError(
+        f"no model {str(name)!r}: {hint}{models()} ship, {list(HUB)} are fetched from the Hub, "
+        f"and a folder must hold config.json and model.safetensors"
+    )
+
+
+def load(
+    name: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    fold_ln: bool = False,
+    center_writing_weights: bool = False,
+    center_unembed: bool = False,
+    fold_value_biases: bool = False,
+) -> GPT:
+    """A model that ships, by name, one from a folder that `save` wrote, or a GPT-2 by its name in
+    `HUB`, which alone is downloaded; in eval mode, on CPU.
+
+    As it was trained, unless flags ask for plainer weights with the same log-probabilities: they
+    are those of `folding.process_weights`, where TransformerLens has all of them on. ValueError
+    for one that this model does not allow, with the reason.
+
+    KeyError for an unknown name; ValueError for a checkpoint that does not fit its config, naming
+    the tensor and both shapes, or that holds a number that is not finite, and for a model that a
+    GPT cannot express; OSError where the Hub is out of reach.
+    """
+    model = _as_trained(name, dtype)
+    steps = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
+             "center_unembed": center_unembed, "fold_value_biases": fold_value_biases}  # fmt: skip
+    return process_weights(model, **steps) if any(steps.values()) else model
+
+
+def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
+    if not (Path(name) / "config.json").is_file():
+        if str(name) in HUB:
+            return _fetched(str(name), dtype)
+        _check_expressible(str(name))
+    folder = folder_of(name)
+    try:
+        cfg = GPTConfig.from_json(read_text(folder / "config.json", 2**20))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from None
+    text = folder / "tokenizer.json"
+    vocabulary = read_tokenizer(text) if os.path.lexists(text) else None
+    return built(cfg, folder / "model.safetensors", vocabulary, dtype)
+
+
+def save(
+    model: GPT, folder: Path | str, *, overwrite: bool = False, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write config.json, model.safetensors (in `dtype`) and tokenizer.json to a folder.
+
+    ValueError if the folder holds a model and `overwrite` is False, and for a model that `load`
+    would refuse (a weight that is not finite in `dtype`, say): what is there stays. Each file is
+    written under a temporary name and moved, so that none is ever half there.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists() and not overwrite:
+        raise ValueError(f"{folder} already holds a model; pass overwrite=True to replace it")
+    own = model.state_dict()
+    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in own.items()}
+    sweep(folder)
+    with in_words(folder), workshop(folder / "model") as staging:
+        write(staging / "config.json", model.cfg.to_json())
+        if model.tokenizer is not None:
+            write(staging / "tokenizer.json", model.tokenizer.tokenizer.to_str(pretty=True))
+        _check_loads(model, weights, staging, folder)
+        write(staging / "model.safetensors", as_bytes(weights))
+        os.replace(staging / "model.safetensors", folder / "model.safetensors")
+        if model.tokenizer is None:
+            (folder / "tokenizer.json").unlink(missing_ok=True)
+        for file in sorted(staging.iterdir(), reverse=True):  # config.json last
+            os.replace(file, folder / file.name)
+
+
+def _check_loads(model: GPT, weights: dict[str, Tensor], staging: Path, folder: Path) -> None:
+    """ValueError for what `load` would refuse, before anything of the folder is touched."""
+    try:
+        cfg = GPTConfig.from_json((staging / "config.json").read_text())
+        text = staging / "tokenizer.json"
+        check_fits(cfg, weights, read_tokenizer(text) if text.is_file() else None)
+        check_weights(cfg, weights, model.state_dict())
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"nothing was saved to {folder}, it could not be loaded: {error}"
+        ) from None
+
+
+def _zoo() -> Path:
+    return Path(str(resources.files("circuits"))) / "zoo"
+
+
+def _check_expressible(name: str) -> None:
+    for family, fields in INEXPRESSIBLE.items():
+        if name.rpartition("/")[2].startswith(family):
+            raise ValueError(f"{name!r} has {fields}, which a GPT cannot express")
+
+
+def _fetched(name: str, dtype: torch.dtype) -> GPT:
+    try:
+        return bridge.from_hub(HUB[name], dtype=dtype)
+    except OSError as error:
+        raise OSError(
+            f"{name!r} would be config, weights and tokenizer of {HUB[name]} from the Hugging Face "
+            f"Hub, and they could not be fetched; {models()} ship and need no network"
+        ) from error

@@ -1,0 +1,101 @@
+"""The GPT, in the order in which data meets it: config, vocabulary, layers, attention, gpt.
+
+- AnyHead: a head in any of its forms: Head(1, 4), (1, 4) or 'L1H4'.
+- Attention: the heads of one layer.
+- BOS: the text of the token that every prompt begins with.
+- check_causal: refuses a model in which tokens see what comes after them.
+- check_predicts: refuses a model whose logits are not of the next token.
+- check_words: refuses a vocabulary with tokens that the model does not know.
+- checked_text: a text, once it is checked that it can be written in UTF-8.
+- checked_tokens: tokens as a batch, once it is checked that the model can read them.
+- depth: how far up the model a part stands, from the embedding (0) to the logits.
+- every_head: all heads of a model, layer after layer.
+- GPT: the model.
+- GPTConfig: everything that shapes a GPT.
+- Head: a head by its layer and number.
+- head: the head that a label or a pair names.
+- heads: several heads, each in a later layer than the one before.
+- HeadsOrResid: the type of an input of W_Q, W_K or W_V, shared by the heads or one for each.
+- Ids: the type of tokens as they come: a tensor, an array or lists.
+- is_bias: whether a weight of this name is a bias.
+- is_text: whether something is a text, or a list of texts.
+- KeyValueCache: the keys and values of what a model has read, so that it can read on.
+- LayerPast: the keys and values that one layer holds.
+- likeliest: logits without the tokens that top_k or top_p leave out.
+- masked_scores: the attention scores q k / scale, -inf where a token is not seen.
+- mean_loss: the mean next-token loss, without pads.
+- misfit: in which names a checkpoint does not fit a model, and the likely reason.
+- mlp: the layer of an MLP named like 'MLP0'.
+- Norm: layer norm or RMS norm.
+- process_weights: a model with plainer weights and the same log-probabilities.
+- Resid: the type of the residual stream, [batch pos d_model].
+- Seen: the type of a mask: which tokens see which.
+- Sources: the type of keys and values: [batch src head d_head].
+- Speaks: what a GPT does with text: tokens, strings, generation.
+- Stacked: the weights of all layers as one tensor each, such as W_Q and W_OV.
+- token_loss: the next-token loss at each position.
+- triangle: the causal mask.
+- unwrapped: weights without the prefixes of torch.compile and DistributedDataParallel.
+- Vocabulary: a tokenizer: text to tokens and back.
+- Writer: where a component writes: a hook point, and its head or neuron there.
+"""
+
+from circuits.model.attention import Attention, Seen, masked_scores, triangle
+from circuits.model.components import AnyHead, Head, Writer, depth, every_head, head, heads, mlp
+from circuits.model.config import GPTConfig, check_causal, check_predicts
+from circuits.model.folding import process_weights
+from circuits.model.generation import Speaks, likeliest
+from circuits.model.gpt import GPT, mean_loss, token_loss
+from circuits.model.kv_cache import KeyValueCache, LayerPast, Sources
+from circuits.model.layers import HeadsOrResid, Norm, Resid
+from circuits.model.vocabulary import (
+    BOS,
+    Ids,
+    Vocabulary,
+    check_words,
+    checked_text,
+    checked_tokens,
+    is_text,
+)
+from circuits.model.weights import Stacked, is_bias, misfit, unwrapped
+
+__all__ = [
+    "BOS",
+    "GPT",
+    "AnyHead",
+    "Attention",
+    "GPTConfig",
+    "Head",
+    "HeadsOrResid",
+    "Ids",
+    "KeyValueCache",
+    "LayerPast",
+    "Norm",
+    "Resid",
+    "Seen",
+    "Sources",
+    "Speaks",
+    "Stacked",
+    "Vocabulary",
+    "Writer",
+    "check_causal",
+    "check_predicts",
+    "check_words",
+    "checked_text",
+    "checked_tokens",
+    "depth",
+    "every_head",
+    "head",
+    "heads",
+    "is_bias",
+    "is_text",
+    "likeliest",
+    "masked_scores",
+    "mean_loss",
+    "misfit",
+    "mlp",
+    "process_weights",
+    "token_loss",
+    "triangle",
+    "unwrapped",
+]  # fmt: skip

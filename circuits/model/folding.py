@@ -1,0 +1,130 @@
+"""A model -> one with the same log-probabilities and plainer weights.
+
+What a gain, a bias or a mean does is moved into the weights that read or write beside it, so that
+weights say all there is. Each function returns a new model and leaves its argument alone; names are
+those of TransformerLens, which does this when it loads a model. (TransformerLens,
+`ProcessWeights`; Elhage et al. 2021 note that only such products matter,
+https://transformer-circuits.pub/2021/framework/index.html)
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from circuits.model.gpt import GPT
+from circuits.model.layers import Norm
+
+
+def process_weights(
+    model: GPT,
+    *,
+    fold_ln: bool = True,
+    center_writing_weights: bool = True,
+    center_unembed: bool = True,
+    fold_value_biases: bool = True,
+) -> GPT:
+    """All of the below, one after the other, with the same log-probabilities; TransformerLens does
+    so by default. ValueError where one cannot be done: leave it out."""
+    steps = {
+        fold_layer_norm: fold_ln,
+        center_writing: center_writing_weights,
+        center_unembedding: center_unembed,
+        fold_values: fold_value_biases,
+    }
+    processed = _copy(model)
+    for step, wanted in steps.items():
+        processed = step(processed) if wanted else processed
+    return processed
+
+
+@torch.no_grad()
+def fold_layer_norm(model: GPT) -> GPT:
+    """The gain and bias of each norm in the weights that read through it: (x w + b) W + c =
+    x (w W) + (b W + c). LN becomes LNPre and RMS RMSPre; equal logits and patterns.
+
+    ValueError for shortformer positions, which are added to queries and keys after the gain.
+    """
+    kind = model.cfg.normalization_type
+    if kind not in ("LN", "RMS"):
+        return _copy(model)
+    if model.cfg.shortformer and model.cfg.n_layers:
+        raise ValueError("shortformer positions are added after the norm: its gain does not fold "
+                         "into W_Q and W_K, which read both")  # fmt: skip
+    folded = _copy(model, normalization_type=f"{kind}Pre")
+    for old, new in zip(model.blocks, folded.blocks, strict=True):
+        for what in "QKV":
+            _fold(old.ln1, new.attn, f"W_{what}", f"b_{what}")
+        if new.mlp is not None:
+            _fold(old.ln2, new.mlp, "W_in", "b_in")
+            _fold(old.mlp.ln, new.mlp, "W_out", "b_out")
+    _fold(model.ln_final, folded.unembed, "W_U", "b_U")
+    return folded
+
+
+@torch.no_grad()
+def center_writing(model: GPT) -> GPT:
+    """All that writes to the stream with its mean over d_model subtracted, which every norm that
+    centres would do: equal logits, and a stream of mean 0. Sinusoids become learned positions.
+
+    ValueError for norms that do not centre.
+    """
+    cfg = model.cfg
+    if cfg.normalization_type not in ("LN", "LNPre"):
+        raise ValueError(f"normalization_type={cfg.normalization_type!r} does not centre what it "
+                         f"reads: a mean of the stream would be missed")  # fmt: skip
+    learned: dict[str, Any] = {}
+    if cfg.positional_embedding_type == "sinusoidal":
+        learned = {"positional_embedding_type": "standard", "sinusoid_base": None,
+                   "sinusoid_scale": None}  # fmt: skip
+    centred = _copy(model, **learned)
+    for name, weight in centred.named_parameters():
+        short = name.rpartition(".")[2]
+        writes = short in ("W_E", "W_O", "b_O", "W_out", "b_out")
+        if writes or (short == "W_pos" and not cfg.shortformer):
+            weight -= weight.mean(-1, keepdim=True)
+    return centred
+
+
+@torch.no_grad()
+def center_unembedding(model: GPT) -> GPT:
+    """W_U and b_U with their mean over the vocabulary subtracted: every logit less the mean logit,
+    and equal log-probabilities."""
+    centred = _copy(model)
+    for weight in centred.unembed.parameters():
+        weight -= weight.mean(-1, keepdim=True)
+    return centred
+
+
+@torch.no_grad()
+def fold_values(model: GPT) -> GPT:
+    """b_V in b_O: a pattern sums to 1, so a head writes b_V W_O wherever it looks. Equal logits;
+    b_V is 0."""
+    folded = _copy(model)
+    for block in folded.blocks:
+        attn = block.attn
+        if attn.b_V is not None:
+            attn.b_O += (attn.b_V[:, None] @ attn.W_O).sum((0, 1))
+            attn.b_V.zero_()
+    return folded
+
+
+def _fold(norm: nn.Module, reader: nn.Module, W: str, b: str) -> None:
+    weight: Tensor = getattr(reader, W)
+    if isinstance(norm, Norm) and norm.b is not None:
+        bias: Tensor = getattr(reader, b)
+        bias += norm.b @ weight
+    if isinstance(norm, Norm) and norm.w is not None:
+        weight *= norm.w[:, None]
+
+
+def _copy(model: GPT, **fields: Any) -> GPT:
+    """The model with some fields of its config changed, and all weights that still have a place."""
+    new = GPT(replace(model.cfg, **fields), model.tokenizer).to(model.W_E).train(model.training)
+    new._bos, new._trained_ctx = model._bos, model._trained_ctx
+    weights = dict(model.state_dict())
+    if model.cfg.positional_embedding_type != "none":
+        weights["pos_embed.W_pos"] = model.W_pos  # a parameter or sinusoids
+    new.load_state_dict({name: weights[name] for name in new.state_dict()})
+    return new

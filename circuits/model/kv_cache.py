@@ -1,0 +1,140 @@
+"""KeyValueCache: the keys and values of what a model has read, so that it goes on from there.
+
+A token never changes what stands before it, so keys and values of earlier positions stay as they
+are. Each layer holds them as its heads used them: after hooks, and smeared where keys are. Where
+they are smeared it holds the keys from before as well, for the next key is mixed with the last one
+as it was *before* that was mixed with its own.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuits.model.config import GPTConfig, check_causal
+
+Heads = Float[Tensor, "batch pos head d_head"]
+Sources = Float[Tensor, "batch src head d_head"]
+
+
+class LayerPast:
+    """What one layer holds of the first `n` positions. Longer runs are written where they would
+    come next; they count once the whole model has come past them and says so."""
+
+    def __init__(self) -> None:
+        self.n, self.frozen = 0, False
+        self._held: dict[str, Sources] = {}
+
+    def extended(self, k: Heads, v: Heads) -> tuple[Sources, Sources]:
+        """Past and new keys, past and new values."""
+        return self._appended("k", k), self._appended("v", v)
+
+    def preceded(self, k: Heads) -> Sources:
+        """New keys before they are smeared, and in front of them the last of the past, if any."""
+        return self._appended("unsmeared", k)[:, max(self.n - 1, 0) :]
+
+    def upto(self, n: int) -> "LayerPast":
+        """The first `n` positions, frozen."""
+        part = LayerPast()
+        part.n, part.frozen = n, True
+        part._held = {name: held[:, :n] for name, held in self._held.items()}
+        return part
+
+    def _appended(self, name: str, new: Heads) -> Sources:
+        size, held = self.n + new.shape[1], self._held.get(name, new[:, :0])
+        if self.frozen:
+            past = held[:, : self.n].repeat(len(new) // max(1, len(held)), 1, 1, 1)
+            return torch.cat([past, new], 1)
+        # Room is doubled when it is used up. What gradients flow through is never written into.
+        if held.shape[1] < size or held.requires_grad or new.requires_grad:
+            room = new.new_empty(len(new), size, *new.shape[2:])
+            self._held[name] = torch.cat([held[:, : self.n], new, room], 1)
+        else:
+            held[:, self.n : size] = new
+        return self._held[name][:, :size]
+
+
+class KeyValueCache:
+    """What a model has read so far: give it to `model(tokens, past_kv_cache=...)` again and again,
+    each time with the tokens that come next.
+
+    Frozen, it is read and not added to. It then goes before any number of rows that is a multiple
+    of its own, row r after row r % batch, and before runs of some layers only.
+    """
+
+    def __init__(self, n_layers: int, batch_size: int = 1) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}; "
+                             f"keys and values lie where the model is")  # fmt: skip
+        self.n, self.batch_size, self.frozen = 0, batch_size, False
+        self.real: Bool[Tensor, "batch src"] | None = None  # which are tokens and no pads; all
+        self.layers = [LayerPast() for _ in range(n_layers)]
+
+    @classmethod
+    def init_cache(cls, cfg: GPTConfig, batch_size: int = 1) -> "KeyValueCache":
+        """An empty one for a model of this config, and for so many rows."""
+        return cls(cfg.n_layers, batch_size)
+
+    def __getitem__(self, layer: int) -> LayerPast:
+        return self.layers[layer]
+
+    def freeze(self) -> None:
+        """From now on runs read it and leave it as it is."""
+        self._freeze(True)
+
+    def unfreeze(self) -> None:
+        """From now on runs add to it again."""
+        self._freeze(False)
+
+    def upto(self, n: int) -> "KeyValueCache":
+        """The first `n` positions as a frozen cache; nothing is copied."""
+        if not 0 <= n <= self.n:
+            raise ValueError(f"the past has {self.n} positions, not {n}")
+        part = KeyValueCache(0, self.batch_size)
+        part.n, part.frozen, part.layers = n, True, [layer.upto(n) for layer in self.layers]
+        part.real = None if self.real is None else self.real[:, :n]
+        return part
+
+    def joined(
+        self, real: Bool[Tensor, "batch pos"] | None, batch: int, n: int
+    ) -> Bool[Tensor, "batch src"] | None:
+        """Which of the past and of `n` new positions hold tokens; None where all do."""
+        if real is None and self.real is None:
+            return None
+        some = self.real if real is None else real
+        assert some is not None
+        past = some.new_ones(self.batch_size, self.n) if self.real is None else self.real
+        new = some.new_ones(batch, n) if real is None else real
+        return torch.cat([past.repeat(batch // self.batch_size, 1), new], 1)
+
+    def advance(self, n: int, real: Bool[Tensor, "batch src"] | None = None) -> None:
+        """Count `n` positions more: every layer has appended them, and of all that there are now
+        those that are `real` hold tokens. Nothing while it is frozen."""
+        if not self.frozen:
+            self.n, self.real = self.n + n, real
+            for layer in self.layers:
+                layer.n = self.n
+
+    def check(self, cfg: GPTConfig, batch: int, n: int, layers: int) -> None:
+        """ValueError unless `n` new positions of `batch` rows can go on from here, through so many
+        layers of a model of this config."""
+        check_causal(cfg, "past_kv_cache")
+        if len(self.layers) != cfg.n_layers:
+            raise ValueError(f"past_kv_cache is of {len(self.layers)} layers, and the model has "
+                             f"{cfg.n_layers}")  # fmt: skip
+        if batch % self.batch_size if self.frozen else batch != self.batch_size:
+            raise ValueError(f"past_kv_cache is for a batch of {self.batch_size}, got {batch} rows")
+        if layers < cfg.n_layers and not self.frozen:
+            raise ValueError(
+                f"the run adds {layers} of {cfg.n_layers} layers to past_kv_cache: leave "
+                f"start_at_layer and stop_at_layer out, or freeze() it"
+            )
+        if self.n + n > cfg.n_ctx:
+            raise ValueError(
+                f"{self.n} tokens in past_kv_cache and {n} new ones are "
+                f"{self.n + n - cfg.n_ctx} more than the context of n_ctx={cfg.n_ctx}"
+            )
+
+    def _freeze(self, frozen: bool) -> None:
+        self.frozen = frozen
+        for layer in self.layers:
+            layer.frozen = frozen

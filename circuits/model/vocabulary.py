@@ -1,0 +1,224 @@
+"""Text <-> tokens <-> labels, and the door that token tensors come through."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Integer, Shaped
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from circuits.model.config import GPTConfig
+
+BOS = "<|endoftext|>"
+"The one special token: begins every text, and stands between documents in training."
+Ids = Integer[Tensor, "*batch pos"] | Integer[np.ndarray, "*batch pos"] | Sequence[Any]
+"Tokens as they come: a tensor or array of any integer type, or lists of ids."
+
+
+class Vocabulary:
+    """A `tokenizers.Tokenizer` whose special token <|endoftext|> is BOS, spoken to in tensors."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.size = tokenizer.get_vocab_size()
+        bos = tokenizer.token_to_id(BOS)
+        if bos is None:
+            raise ValueError(f"the tokenizer has no {BOS!r} token, which serves as BOS")
+        self.bos: int = bos
+
+    def to_tokens(
+        self, text: str | Sequence[str], *, prepend_bos: bool = True
+    ) -> Int[Tensor, "batch pos"]:
+        """Tokens of one text, or of several of the same length, with BOS at position 0.
+
+        Where a text says <|endoftext|> that is the token BOS itself, as in Hugging Face's.
+        ValueError if texts differ in length (see `to_padded_tokens`) or come out empty.
+        """
+        rows = self.rows(text, prepend_bos)
+        if len({len(row) for row in rows}) != 1:
+            raise ValueError(
+                f"texts must have one common length, got lengths {[len(row) for row in rows]}; "
+                f"to_padded_tokens pads them, and gives the attention_mask that goes with it"
+            )
+        return torch.tensor(rows)
+
+    def to_padded_tokens(
+        self,
+        text: str | Sequence[str],
+        *,
+        padding_side: Literal["left", "right"] = "right",
+        prepend_bos: bool = True,
+    ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
+        False at what was filled up: give both to the model. ValueError if a text comes out empty.
+        """
+        return self.filled(self.rows(text, prepend_bos), padding_side)
+
+    def filled(
+        self, rows: Sequence[Sequence[int]], padding_side: Literal["left", "right"]
+    ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+        """Rows of tokens as a batch, filled up with <|endoftext|>, and its attention_mask."""
+        if padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side={padding_side!r}; choose left or right")
+        tokens = torch.full((len(rows), max(map(len, rows))), self.bos)
+        mask = torch.zeros(tokens.shape, dtype=torch.bool)
+        for row, own in enumerate(rows):
+            there = slice(len(own)) if padding_side == "right" else slice(-len(own), None)
+            tokens[row, there] = torch.tensor(own)
+            mask[row, there] = True
+        return tokens, mask
+
+    def rows(self, text: str | Sequence[str], prepend_bos: bool = True) -> list[list[int]]:
+        """The tokens of each text; ValueError if one comes out empty, or is no text."""
+        texts = [text] if isinstance(text, str) else list(text)
+        for one in texts:
+            if not isinstance(one, str):
+                raise ValueError(f"wanted text, or a tensor of tokens, got {one!r}")
+        bos = [self.bos] if prepend_bos else []
+        rows = [bos + self.ids(one) for one in texts]
+        if not rows or not all(rows):
+            raise ValueError(f"each text must have at least one token, got lengths "
+                             f"{[len(row) for row in rows]}")  # fmt: skip
+        return rows
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of one text, no BOS before them: see `checked_text`."""
+        return self.tokenizer.encode(checked_text(text), add_special_tokens=False).ids
+
+    def to_string(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
+        """The text of a row of tokens; bytes that are no UTF-8 show as U+FFFD."""
+        return self.tokenizer.decode(_ids(tokens), skip_special_tokens=False)
+
+    def to_str_tokens(
+        self, text: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"], *, prepend_bos: bool = True
+    ) -> list[str]:
+        """Each token of a text or of a row of tokens as a string of its own."""
+        tokens = self.to_tokens(text, prepend_bos=prepend_bos) if isinstance(text, str) else text
+        if tokens.ndim == 2 and len(tokens) != 1:
+            raise ValueError(f"wanted one row of tokens, got {len(tokens)}")
+        return [self.to_string(token) for token in _ids(tokens.flatten())]
+
+    def to_single_token(self, text: str) -> int:
+        """The one token that is this text; ValueError if it is none or several."""
+        ids = self.ids(text)
+        if len(ids) != 1:
+            parts = [self.to_string(token) for token in ids]
+            raise ValueError(f"{text!r} is {len(ids)} tokens, {parts}, not one")
+        return ids[0]
+
+
+def _ids(tokens: Tensor | Sequence[int] | int) -> list[int]:
+    if isinstance(tokens, Tensor):
+        tokens = tokens.tolist()
+    return [tokens] if isinstance(tokens, int) else list(tokens)  # type: ignore[arg-type]
+
+
+def checked_text(text: str) -> str:
+    """The text, if it can be written in UTF-8; ValueError in words for lone surrogates, which are
+    how Python keeps bytes of the command line and of files that were no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} of the text, {text[error.start]!r}, is none: "
+            "the bytes that the text was read from are not UTF-8"
+        ) from None
+    return text
+
+
+def is_text(given: Any) -> bool:
+    """Whether this is a text, or a list with texts in it; else it is taken for tokens."""
+    listed = isinstance(given, Sequence) and any(isinstance(one, str) for one in given)
+    return isinstance(given, str) or listed
+
+
+def checked_tokens(given: Any, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
+    """The tokens as a batch of int64, whatever integers they came as; ValueError in words if this
+    model cannot read them.
+
+    A single row becomes a batch of one.
+    """
+    tokens = given if isinstance(given, Tensor) else _tensor(given)
+    tokens = tokens[None] if tokens.ndim == 1 else tokens
+    if tokens.ndim != 2 or tokens.numel() == 0:
+        raise ValueError(f"tokens must be [batch pos] and not empty, got {list(tokens.shape)}")
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        raise ValueError(
+            f"tokens must be integers, got {tokens.dtype}; a residual stream needs start_at_layer"
+        )
+    check_length(tokens.shape[1], cfg)
+    tokens = tokens.long()  # before anything is compared: d_vocab may not fit into a smaller type
+    if _outside(tokens, cfg.d_vocab):
+        row, pos = ((tokens < 0) | (tokens >= cfg.d_vocab)).nonzero()[0].tolist()
+        raise ValueError(
+            f"token {tokens[row, pos].item()} at batch {row}, position {pos} is outside of the "
+            f"vocabulary: d_vocab={cfg.d_vocab}, tokens are 0 to {cfg.d_vocab - 1}"
+        )
+    return tokens
+
+
+def _outside(tokens: Tensor, d_vocab: int) -> bool:
+    """True if one of them is no token. Under torch.func.vmap nobody can look, and torch's own
+    embedding refuses it."""
+    low, high = tokens.aminmax()
+    try:
+        return bool(low < 0 or high >= d_vocab)
+    except RuntimeError as error:
+        if "vmap" in str(error):
+            return False
+        raise
+
+
+def _tensor(given: Any) -> Tensor:
+    """An array, or lists of ids, as a tensor."""
+    wanted = "wanted tokens: a tensor, an array or lists of one length of integers"
+    if is_text(given):
+        raise ValueError(f"{wanted}; got text, which model.to_tokens makes tokens of")
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError):
+        raise ValueError(f"{wanted}; got lists of several lengths, or what is no number") from None
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{wanted}; got {type(given).__name__} of {array.dtype}")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def checked_mask(
+    mask: Shaped[Tensor, "*batch pos"] | None,
+    of: Shaped[Tensor, "batch pos *d_model"],
+    *,
+    piece: bool = False,
+) -> Bool[Tensor, "batch pos"] | None:
+    """An attention mask `of` tokens or a stream as True and False, None where it hides nothing;
+    ValueError in words if it does not fit, or has a row of pads alone that is no `piece` of more.
+    """
+    if mask is None:
+        return None
+    mask = mask[None] if mask.ndim == 1 else mask
+    if mask.shape != of.shape[:2]:
+        raise ValueError(f"attention_mask must be {list(of.shape[:2])}, got {list(mask.shape)}")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("attention_mask must be 1 at tokens and 0 at pads, and nothing else")
+    real = mask.bool().to(of.device)
+    if not piece and not real.any(1).all():
+        row = int((~real.any(1)).nonzero()[0])
+        raise ValueError(f"attention_mask has no token in row {row}")
+    return None if real.all() else real
+
+
+def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
+    """ValueError if a vocabulary has tokens that the model does not know."""
+    if vocabulary is not None and vocabulary.size > cfg.d_vocab:
+        raise ValueError(
+            f"the tokenizer has {vocabulary.size} tokens, and the model reads d_vocab={cfg.d_vocab}"
+        )
+
+
+def check_length(length: int, cfg: GPTConfig) -> None:
+    """ValueError if so many positions do not fit into the context."""
+    if length > cfg.n_ctx:
+        raise ValueError(
+            f"{length} tokens are {length - cfg.n_ctx} more than the context of n_ctx={cfg.n_ctx}"
+        )

@@ -1,0 +1,205 @@
+"""Snapshots of a run: what it takes to go on bit for bit, in files that are whole or absent.
+
+One safetensors file holds the weights, the state of the optimizers, the random number generators,
+the losses so far, and as JSON the step, the records and what the run is (recipe, config, data).
+Batches are a function of the step, so the step is the position of the sampler.
+"""
+
+import json
+import re
+import warnings
+import zlib
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from circuits.files import sweep, write
+from circuits.training.sharded import placed
+
+Record = dict[str, int | float]
+"What is known at one step: step, tokens, loss (nats), and what `evaluate` measured."
+Tensors = dict[str, Tensor]
+_NAME = re.compile(r"step-\d{8,}\.safetensors")
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    "Steps done."
+    tokens: int = 0
+    "Targets read."
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    "Of every step, in nats."
+    records: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshots:
+    """Where and how often a run is written down; a folder with snapshots in it is gone on with."""
+
+    folder: Path | str
+    every: int = 500
+    "Steps between two snapshots."
+    keep: int = 2
+    "How many of the newest stay."
+    weights_at: Collection[int] = ()
+    "Steps whose weights stay for good, in half precision, as weights-STEP.safetensors."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+        for name, least in (("every", 1), ("keep", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+    def files(self) -> list[Path]:
+        """The snapshots that are there, oldest first."""
+        every = Path(self.folder).glob("step-*.safetensors")
+        return sorted(file for file in every if _NAME.fullmatch(file.name))
+
+    def write(self, tensors: Tensors, progress: Progress, identity: dict[str, Any]) -> None:
+        """One more snapshot, and the ones before the last `keep` go.
+
+        ValueError if a number in it is not finite, OSError if it cannot be written; either way the
+        snapshots before it are untouched.
+        """
+        losses = torch.tensor(progress.losses, dtype=torch.float64)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        tensors["losses"] = losses
+        bad = [name for name, t in tensors.items() if t.is_floating_point() and not _finite(t)]
+        if bad:
+            raise ValueError(f"{bad[0]} is not finite after step {progress.step}")
+        about = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "seconds": progress.seconds,
+            "records": progress.records,
+            "identity": identity,
+            "checksum": _checksum(tensors),
+        }
+        sweep(Path(self.folder))
+        _write(Path(self.folder) / f"step-{progress.step:08d}.safetensors", tensors, about)
+        self._discard(self.files()[: -self.keep])
+
+    def write_weights(self, weights: Tensors, step: int) -> None:
+        """weights-STEP.safetensors, in half precision."""
+        half = {name: w.detach().cpu().half().contiguous() for name, w in weights.items()}
+        _write(Path(self.folder) / f"weights-{step:08d}.safetensors", half, {"step": step})
+
+    def newest(self, identity: dict[str, Any]) -> tuple[Tensors, Progress] | None:
+        """The tensors and the progress of the newest snapshot that is whole; None if there is none.
+
+        A damaged one is passed over with a warning that names it. ValueError if all are damaged, or
+        if recipe, config or data are not those that the run began with.
+        """
+        unreadable = []
+        for file in reversed(self.files()):
+            try:
+                tensors, about = _read(file)
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                unreadable.append(f"{file.name} ({error})")
+                continue
+            _check_same(about["identity"], identity, Path(self.folder))
+            if unreadable:
+                words = f"{', '.join(unreadable)} in {self.folder} cannot be read: going on from"
+                warnings.warn(f"{words} step {about['step']}", stacklevel=2)
+            losses = tensors.pop("losses").tolist()
+            counts = (about["step"], about["tokens"], about["seconds"])
+            return tensors, Progress(*counts, losses, about["records"])
+        if unreadable:
+            raise ValueError(
+                f"no snapshot in {self.folder} can be read: {', '.join(unreadable)}; "
+                f"bring one back from a copy, or move the folder away to begin anew"
+            )
+        return None
+
+    def last(self) -> str:
+        """In words, where the last snapshot is; for errors."""
+        files = self.files()
+        return f"the last good snapshot is {files[-1]}" if files else "there is no snapshot yet"
+
+    def _discard(self, files: Any) -> None:
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
+
+
+def state(model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> Tensors:
+    """Weights, optimizer states by the name of their parameter, and generator states, by name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors = {f"model/{name}": weight for name, weight in model.state_dict().items()}
+    for opt in opts:
+        for parameter, values in opt.state.items():
+            for key, value in values.items():
+                tensors[f"optimizer/{names[id(parameter)]}/{key}"] = value
+    tensors["rng/cpu"] = torch.get_rng_state()
+    for device in {p.device for p in model.parameters() if p.is_cuda}:
+        tensors["rng/cuda"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
+@torch.no_grad()
+def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> None:
+    """Put back what `state` took, into the same memory layout, torch's generators included."""
+    own = model.state_dict()
+    model.load_state_dict({name: placed(tensors[f"model/{name}"], own[name]) for name in own})
+    parameters = dict(model.named_parameters())
+    owners = {id(p): opt for opt in opts for group in opt.param_groups for p in group["params"]}
+    for full_name, value in tensors.items():
+        if full_name.startswith("optimizer/"):
+            _, name, key = full_name.split("/")
+            parameter = parameters[name]
+            if value.shape == parameter.shape:  # strides decide the order of sums
+                empty = torch.empty_like(parameter, dtype=value.dtype)
+                value = empty.copy_(placed(value, empty))
+            owners[id(parameter)].state[parameter][key] = value
+    torch.set_rng_state(tensors["rng/cpu"])
+    if "rng/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["rng/cuda"])
+
+
+def _write(file: Path, tensors: Tensors, about: dict[str, Any]) -> None:
+    write(file, save(tensors, metadata={"about": json.dumps(about)}))
+
+
+def _read(file: Path) -> tuple[Tensors, dict[str, Any]]:
+    with safe_open(file, "pt") as opened:
+        about = json.loads((opened.metadata() or {})["about"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if _checksum(tensors) != about["checksum"]:
+        raise ValueError("its checksum is wrong")
+    return tensors, about
+
+
+def _checksum(tensors: Tensors) -> int:
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, total)
+    return total
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
+
+
+def _check_same(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    changed = [
+        f"{part}: {name} was {was[part].get(name)!r} and is {now[part].get(name)!r} now"
+        for part in now
+        for name in sorted(was[part].keys() | now[part].keys())
+        if was[part].get(name) != now[part].get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"the run in {folder} is another one: {'; '.join(changed)}. Give it what it began "
+            f"with, or choose another folder"
+        )

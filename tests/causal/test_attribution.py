@@ -1,0 +1,105 @@
+"""Attribution patching: the slope of patching, exact where that is a straight line."""
+
+import numpy as np
+import pytest
+import torch
+
+from analyses import attribution, metrics, patching
+from circuits import GPT
+from circuits.hooks import Cache
+from circuits.interventions import edit, slopes, sweep
+from tests.causal.test_discovery import linear_model
+from tests.conftest import tiny, tiny_tokens
+
+TOKENS, OTHER = tiny_tokens(batch=4, pos=6), tiny_tokens(batch=4, pos=6, seed=5)
+METRIC = metrics.loss(torch.tensor([3, 1, 4, 1]))
+PLACES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+WITH_MLPS = {"normalization_type": "LN", "d_mlp": 7, "act_fn": "gelu", "smeared_keys": True}
+
+
+def near(model: GPT, share: float) -> Cache:
+    """A run that is a share of the way from the one on TOKENS to the one on OTHER."""
+    with torch.no_grad():
+        here, there = (model.run_with_cache(tokens)[1] for tokens in (TOKENS, OTHER))
+    moves = [name for name in here if not name.endswith(("tokens", "attn_scores"))]
+    moved = {name: here[name] + share * (there[name] - here[name]) for name in moves}
+    return Cache(moved, model.cfg.n_layers)
+
+
+def rise(result) -> np.ndarray:
+    return (result - result.base).values
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_estimate_for_the_stream_is_the_slope_of_patching(place):
+    model = tiny(**WITH_MLPS)
+    source = near(model, 1e-5)
+    truth = patching.positions(model, TOKENS, source, METRIC, place=place, at=-1)
+    estimate = attribution.positions(model, TOKENS, source, METRIC, place=place)
+    assert estimate.dims == truth.dims and estimate.shape == truth.shape
+    assert np.allclose(rise(estimate), rise(truth), atol=1e-8) and abs(rise(truth)).max() > 1e-6
+    assert np.allclose(estimate.base, truth.base) and np.allclose(estimate.source, truth.source)
+
+
+@pytest.mark.parametrize("by_position", [False, True])
+@pytest.mark.parametrize("part", ["z", "q", "k", "v", "pattern"])
+def test_an_estimate_for_heads_is_the_slope_of_patching(part, by_position):
+    model = tiny(**WITH_MLPS)
+    source = near(model, 1e-5)
+    how = {"part": part, "by_position": by_position, "at": -1}
+    truth = patching.heads(model, TOKENS, source, METRIC, **how)
+    estimate = attribution.heads(model, TOKENS, source, METRIC, **how)
+    assert estimate.dims == truth.dims and (estimate.label == truth.label).all()
+    assert np.allclose(rise(estimate), rise(truth), atol=1e-8) and abs(rise(truth)).max() > 1e-7
+
+
+def test_an_estimate_for_neurons_is_the_slope_of_patching():
+    model = tiny(**WITH_MLPS)
+    source = near(model, 1e-5)
+    estimate = attribution.neurons(model, TOKENS, source, METRIC)
+    for layer, neuron in [(0, 2), (1, 6)]:
+        with torch.no_grad():
+            values = model.run_with_cache(TOKENS)[1]["post", layer].clone()
+        values[..., neuron] = source["post", layer][..., neuron]
+        cell = [edit(model, ("post", layer), values)]
+        truth = sweep(model, TOKENS, [cell], METRIC, at=-1)[0]
+        assert np.allclose(estimate.sel(layer=layer, neuron=neuron), truth, atol=1e-9)
+
+
+def test_an_estimate_is_exact_where_model_and_metric_are_linear():
+    model = linear_model()
+    metric = metrics.logit_difference(torch.tensor([3, 1, 4, 1]), torch.tensor([5, 9, 2, 6]))
+    with torch.no_grad():
+        source = model.run_with_cache(OTHER)[1]
+    truth = patching.positions(model, TOKENS, source, metric, at=-1)
+    assert np.allclose(attribution.positions(model, TOKENS, source, metric), truth)
+    share = patching.recovered(attribution.heads(model, TOKENS, source, metric, part="v"))
+    assert np.allclose(share, patching.recovered(
+        patching.heads(model, TOKENS, source, metric, part="v", at=-1)))  # fmt: skip
+
+
+def test_slopes_leave_the_model_and_the_callers_grad_mode_alone():
+    model = tiny().requires_grad_(False)
+    with torch.no_grad():
+        found = slopes(model, TOKENS, ["blocks.0.hook_resid_pre"], METRIC)
+        assert not torch.is_grad_enabled()
+    resid = near(model, 0.0)["resid_pre", 0].requires_grad_()
+    logits = model(resid, start_at_layer=0)[:, -1]
+    expected = torch.autograd.grad(METRIC(logits).sum(), resid)[0]
+    assert torch.allclose(found["blocks.0.hook_resid_pre"], expected)
+    assert not any(point.listening for point in model.hook_dict.values())
+
+
+def test_what_cannot_be_estimated_is_refused_in_words():
+    model = tiny()
+    with torch.no_grad():
+        source = model.run_with_cache(OTHER)[1]
+    with pytest.raises(ValueError, match="attention-only"):
+        attribution.neurons(model, TOKENS, source, METRIC)
+    with pytest.raises(ValueError, match=r"of shape \[4, 6, 12\], the run to patch \[4, 5, 12\]"):
+        attribution.positions(model, TOKENS[:, :5], source, METRIC)
+    with pytest.raises(ValueError, match="outside of 6 positions"):
+        attribution.positions(model, TOKENS, source, METRIC, at=6)
+    with pytest.raises(ValueError, match="no layers"):
+        empty = tiny(n_layers=0)
+        attribution.positions(empty, TOKENS, empty.run_with_cache(OTHER)[1], METRIC)

@@ -1,0 +1,212 @@
+"""`circuits train` on text of ours: what a folder holds, and that a run cut off is a run whole."""
+
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from analyses import dynamics, recording, runs
+from analyses.cli.corpus import EVERY, Corpus
+from analyses.cli.main import app
+from circuits import GPTConfig, load
+from circuits.io import folder_of, models
+from circuits.training import Recipe
+
+SHAPE = ["--heads", "2", "--d-head", "8", "--context", "16", "--vocab", "290"]
+HOW = ["--steps", "6", "--batch-size", "4", "--every", "2", "--examples", "8"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(60)]
+    docs = [" ".join(draw.choices(words, k=40)) for _ in range(2 * EVERY + 10)]
+    (folder / "ours.txt").write_text("\n<|endoftext|>\n".join(docs))
+    return folder / "ours.txt"
+
+
+def circuits(*options):
+    return CliRunner().invoke(app, ["train", *map(str, options)])
+
+
+def trained(out, text, *options):
+    done = circuits("--out", out, "--data", text, *options)
+    assert done.exit_code == 0, done.exception or done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, text):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    trained(out, text, *SHAPE, *HOW)
+    return out
+
+
+def test_a_finished_run_leaves_a_model_its_recipe_its_log_and_its_history(whole):
+    assert sorted(path.name for path in whole.iterdir()) == [
+        "config.json", "history.npz", "log.jsonl", "model.safetensors", "recipe.json", "run.json",
+        "tokenizer.json",
+    ]  # fmt: skip
+    assert load(whole).cfg.n_layers == 2 and dynamics.last_record(whole)["step"] == 6
+    assert dynamics.history(whole).step.values.tolist() == list(range(7))
+    about = json.loads((whole / "run.json").read_text())
+    assert about["data"] == ["ours.txt"]  # its name, not where it lay
+
+
+def log(folder):
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+
+def test_a_run_cut_off_goes_on_with_the_same_command(tmp_path, text, whole):
+    out = tmp_path / "pieces"
+    for until in (1, 5):
+        trained(out, text, *SHAPE, *HOW, "--until", until)
+        assert load(out) if until == 5 else not (out / "config.json").exists()
+    trained(out, text, *SHAPE, *HOW)
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert log(out) == log(whole)
+    seen = [dynamics.history(folder).drop_attrs(deep=False) for folder in (out, whole)]
+    assert seen[0].identical(seen[1])
+
+
+def test_an_unfinished_run_is_not_gone_on_with_in_another_way(tmp_path, text):
+    trained(tmp_path, text, *SHAPE, *HOW, "--until", 4)
+    before = sorted(file.read_bytes() for file in (tmp_path / "snapshots").iterdir())
+    done = circuits("--out", tmp_path, "--data", text, *SHAPE, *HOW, "--lr", 0.5)
+    assert "recipe: lr was 0.002 and is 0.5 now" in str(done.exception)
+    assert sorted(file.read_bytes() for file in (tmp_path / "snapshots").iterdir()) == before
+
+
+def test_a_recorded_run_reruns_to_the_same_losses(tmp_path, text, whole):
+    said = trained(tmp_path, text, "--recipe", whole, "--until", 6, "--examples", 0)
+    assert load(tmp_path).cfg == load(whole).cfg
+    again = [record["loss"] for record in log(tmp_path)]
+    first = dynamics.history(whole).step_loss.values
+    assert again == pytest.approx(first.reshape(3, 2).mean(1), abs=1e-5)
+    (apart,) = re.findall(r"the first 6 losses are within (\S+) nats of the record", said)
+    assert float(apart) < 1e-6  # float32, as they are kept
+
+
+def test_weights_of_every_step_are_kept_where_asked(tmp_path, text):
+    trained(tmp_path, text, *SHAPE, *HOW, "--keep-weights", "--layers", 0, "--mlp", 0)
+    names = sorted(path.name for path in (tmp_path / "weights").iterdir())
+    assert names == [f"weights-{step:08d}.safetensors" for step in range(7)]
+
+
+def test_a_finished_run_is_measured_anew_from_the_weights_it_kept(tmp_path, text, whole):
+    out = tmp_path / "out"
+    trained(out, text, *SHAPE, *HOW, "--keep-weights")
+    before = dynamics.history(out)
+    done = CliRunner().invoke(
+        app, ["measure", str(out), "--held-out", str(text), "--examples", "6"]
+    )
+    assert done.exit_code == 0, done.exception or done.output
+    after = dynamics.history(out)
+    same = ["step_loss", "train_loss"]
+    assert after[same].identical(before[same]) and after.tokens.equals(before.tokens)
+    assert np.allclose(after.prefix_matching, before.prefix_matching, atol=2e-3)  # half precision
+    assert after.token_loss.sizes["token"] == 6 * 16 and before.token_loss.sizes["token"] == 8 * 16
+    rows = Corpus(data=[text], held_out=[text]).evaluation(load(out).tokenizer, 16, 6)
+    assert np.isclose(after.held_out[-1], recording.losses(load(out), rows).mean(), atol=1e-3)
+    assert not list(out.glob(".part*"))
+    done = CliRunner().invoke(app, ["measure", str(whole), "--held-out", str(text)])
+    assert "kept no weights of its training" in str(done.exception)
+
+
+def test_a_run_on_repeated_tokens_has_mlps_and_smeared_keys_where_asked(tmp_path):
+    options = ["--mlp", 12, "--smeared-keys", "--layers", 1, *SHAPE, *HOW]
+    done = circuits("--out", tmp_path, "--repeated-tokens", *options)
+    assert done.exit_code == 0, done.exception
+    cfg = load(tmp_path).cfg
+    assert cfg.d_mlp == 12 and cfg.smeared_keys and cfg.n_layers == 1
+    assert not (tmp_path / "tokenizer.json").exists()
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, text, whole):
+    for options, words in [
+        (["--data", text, "--repeated-tokens"], "give one of --data, --dataset"),
+        (["--repeats", 0.1], "give one of --data, --dataset"),
+        (["--data", text, "--recipe", whole, "--lr", 1], r"leave out ['lr']"),
+        (["--data", text, "--recipe", "nothing"], "no model 'nothing'"),
+        (["--data", tmp_path / "nowhere.txt"], "nowhere.txt does not exist"),
+    ]:
+        done = circuits("--out", tmp_path / "out", *options)
+        assert done.exit_code and words in f"{done.exception} {done.output} {done.stderr}"
+        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    done = circuits("--out", whole, "--data", text)
+    assert "already holds a model" in str(done.exception)
+
+
+def test_every_model_that_ships_is_listed_and_has_a_recipe_that_can_be_read():
+    listed = CliRunner().invoke(app, ["models"]).output
+    for name in models():
+        held_out = dynamics.last_record(name)["held_out"]
+        lines = [line for line in listed.splitlines() if line.split()[:1] == [name]]
+        assert f"{held_out:.2f}" in lines[0]
+        assert len(lines) == 1 + (folder_of(name) / dynamics.FILE).is_file()  # when heads formed
+        assert Recipe.from_json((folder_of(name) / "recipe.json").read_text()).steps > 0
+
+
+def test_held_out_documents_are_never_trained_on(text):
+    corpus = Corpus(data=[text])
+    kept, unseen = list(corpus.texts()), list(corpus.unseen())
+    assert len(unseen) == 3 and not set(kept) & set(unseen)
+    assert len(kept) + len(unseen) == 2 * EVERY + 10
+    assert list(Corpus(data=[text], held_out=[text]).texts()) == sorted(kept + unseen, key=(
+        text.read_text().index
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("many", [None, 1])
+def test_of_a_document_that_is_alone_the_end_is_held_out(tmp_path, many, whole):
+    said = " ".join(f"word{i}" for i in range(200)) + "\n"
+    file = tmp_path / "one.txt"
+    file.write_text(said if many is None else f"{said}<|endoftext|>\nmore")
+    corpus = Corpus(data=[file], documents=many)
+    (kept,), (unseen,) = corpus.texts(), corpus.unseen()
+    assert kept + unseen == (said if many is None else said[:-1])
+    assert unseen.startswith(" word") and 0.05 < len(unseen) / len(said) <= 0.1
+    assert list(Corpus(data=[file], held_out=[file], documents=many).texts()) == [kept + unseen]
+    words = load(whole).tokenizer
+    assert words.to_string(corpus.evaluation(words, 8, 1)[0]).startswith("<|endoftext|> word")
+    assert len(corpus.windows(words, 8, tmp_path, seed=0).docs) == 1
+    file.write_text("s")
+    with pytest.raises(ValueError, match=r"the only document, 's', is too short"):
+        list(Corpus(data=[file]).texts())
+
+
+def test_tokenised_text_is_kept_for_other_runs_where_asked(tmp_path, text, monkeypatch, whole):
+    corpus = Corpus(data=[text])
+    words = load(whole).tokenizer
+    first = corpus.windows(words, 16, tmp_path, seed=0).batch(0, 4)
+    monkeypatch.setattr(Corpus, "texts", lambda self: iter(["something else"]))
+    assert corpus.windows(words, 16, tmp_path, seed=0).batch(0, 4).equal(first)
+
+
+def test_the_record_to_compare_with_is_the_first_losses_where_there_are_any(whole):
+    losses = runs._recorded_losses(whole, count=4)
+    assert losses.dtype == np.float32 and len(losses) == 4
+    assert len(runs._recorded_losses(folder_of("repeats-2l"))) == 0
+
+
+def test_a_dataset_is_read_by_name_up_to_so_many_documents(monkeypatch):
+    monkeypatch.setattr(
+        "analyses.cli.corpus.hub_documents", lambda name: (f"{name} {i}" for i in "123")
+    )
+    corpus = Corpus(dataset="some/set", documents=2)
+    assert (list(corpus.unseen()), list(corpus.texts())) == (["some/set 1"], ["some/set 2"])
+    assert corpus.about()["dataset"] == "some/set"
+
+
+def test_a_corpus_of_two_kinds_is_refused(text):
+    with pytest.raises(ValueError, match="either text files or the name of a dataset"):
+        Corpus(data=[text], dataset="some/set")
+    for documents in (0, -1):
+        with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
+            Corpus(data=[text], documents=documents)
+    assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg

@@ -1,0 +1,282 @@
+"""Circuits from weights: each is the dense product it is said to be, and what a run does."""
+
+import pytest
+import torch
+
+from circuits import FactoredMatrix, algebra, composition, ground_truth
+from circuits.model import Head, components
+from tests.conftest import tiny, tiny_tokens
+
+MLPS = {"d_mlp": 7, "act_fn": "relu"}
+
+
+@pytest.fixture
+def model():
+    """Gains, centring and biases that matter, positions in the stream."""
+    return tiny(**MLPS, positional_embedding_type="standard").requires_grad_(False)
+
+
+def seen_by(norm, x, W):
+    """norm(x) W less what the norm's bias adds, times sigma: the oracle of folding."""
+    centred = x - x.mean(-1, keepdim=True)
+    sigma = (centred.pow(2).mean(-1, keepdim=True) + norm.eps).sqrt()
+    return (norm(x[None])[0] - norm.b) @ W * sigma
+
+
+def test_circuits_are_what_the_norms_and_weights_of_a_head_make_of_the_embedding(model):
+    E, scale = model.W_E, model.blocks[0].attn.scale
+    for layer, block in enumerate(model.blocks):
+        for head in range(3):
+            q, k, v = (seen_by(block.ln1, E, getattr(block.attn, f"W_{x}")[head]) for x in "QKV")
+            assert torch.allclose(algebra.full_QK(model)[layer, head].AB, q @ k.T / scale)
+            moved = v @ block.attn.W_O[head]
+            out = seen_by(model.ln_final, moved, model.W_U)
+            assert torch.allclose(algebra.full_OV(model)[layer, head].AB, out)
+            into = seen_by(block.ln2, moved, block.mlp.W_in)
+            through = algebra.neuron_reads_through_heads(model, layer)
+            assert torch.allclose(through[layer, head].AB, into)
+            assert through.shape == (layer + 1, 3, 29, 7)
+    into = seen_by(model.blocks[1].ln2, E, model.W_in[1])
+    assert torch.allclose(algebra.neuron_reads(model)[1].AB, into)
+    assert torch.allclose(algebra.direct_path(model).AB, seen_by(model.ln_final, E, model.W_U))
+    out = seen_by(model.ln_final, model.W_out[1], model.W_U)
+    assert torch.allclose(algebra.neuron_writes(model)[1].AB, out)
+
+
+@pytest.mark.parametrize("norm", [None, "LN"])
+def test_biased_circuits_are_the_scores_of_a_layer_that_sees_tokens_alone(norm):
+    """With a norm, on an embedding whose rows it leaves as they are: mean 0, variance 1."""
+    model = tiny(n_layers=1, positional_embedding_type="none", normalization_type=norm, eps=1e-12)
+    tokens = tiny_tokens()
+    with torch.no_grad():
+        if norm:
+            model.embed.W_E.copy_(torch.nn.functional.layer_norm(model.W_E, (12,), eps=0.0))
+        _, cache = model.run_with_cache(tokens)
+        circuit = algebra.biased_QK(model)[0].AB
+    seen = circuit[:, tokens[:, :, None], tokens[:, None, :]].transpose(0, 1)
+    allowed = cache["attn_scores", 0].isfinite()
+    assert torch.allclose(seen[allowed], cache["attn_scores", 0][allowed])
+    with pytest.raises(ValueError, match="the model has no biases"):
+        algebra.biased_QK(tiny(bias=False))
+
+
+@pytest.mark.parametrize("kind", ["standard", "shortformer", "sinusoidal"])
+def test_positional_circuits_are_the_scores_that_positions_alone_give(kind):
+    """On a model whose embedding is zero: then positions are all there is."""
+    model = tiny(bias=False, positional_embedding_type=kind, normalization_type=None)
+    with torch.no_grad():
+        model.embed.W_E.zero_()
+        _, cache = model.run_with_cache(tiny_tokens())
+    circuit = algebra.positional_QK(model)[0].AB[:, :7, :7]
+    assert torch.allclose(circuit.tril(), cache["attn_scores", 0][0].masked_fill(
+        torch.ones(7, 7).triu(1).bool(), 0.0))  # fmt: skip
+
+
+def test_positional_circuits_of_shortformer_meet_the_weights_behind_the_norm():
+    model = tiny(positional_embedding_type="shortformer").requires_grad_(False)
+    scale = model.blocks[0].attn.scale
+    expected = model.W_pos @ model.W_Q[1, 2] @ (model.W_pos @ model.W_K[1, 2]).T / scale
+    assert torch.allclose(algebra.positional_QK(model)[1, 2].AB, expected)
+
+
+def test_virtual_weights_are_the_product_along_the_names(model):
+    OV, QK = algebra.OV(model), algebra.QK(model)
+    along = algebra.virtual_weights
+    assert torch.allclose(
+        along(model, "embed", "L0H1", "logits").AB, algebra.full_OV(model)[0, 1].AB
+    )
+    assert torch.allclose(along(model, "embed", "logits").AB, algebra.direct_path(model).AB)
+    two = along(model, "embed", "L0H1", "L1H2", "logits").AB
+    assert torch.allclose(two, algebra.full_virtual_OV(model, ["L0H1", "L1H2"]).AB)
+    written, read = along(model, "MLP0", "L1H2.K").pair
+    assert torch.allclose(written @ read, model.W_out[0] @ QK.factors[1][1, 2].mT)
+    into = along(model, "L0H0", "MLP1").AB
+    assert torch.allclose(into, model.W_O[0, 0] @ algebra.neuron_reads(model).factors[1][1])
+    assert torch.allclose(along(model, "pos", "L1H1.Q").AB, model.W_pos @ QK.factors[0][1, 1])
+    assert torch.allclose(algebra.virtual_OV(model, [(0, 1)]).AB, OV[0, 1].AB)
+
+
+def test_a_virtual_pattern_is_the_product_of_patterns_and_its_rows_sum_to_one():
+    model = tiny(n_layers=3)
+    _, cache = model.run_with_cache(tiny_tokens())
+    pattern = algebra.virtual_pattern(model, cache, ["L0H1", "L1H2", "L2H0"])
+    A = [cache["pattern", layer] for layer in range(3)]
+    assert torch.allclose(pattern, A[2][:, 0] @ A[1][:, 2] @ A[0][:, 1])
+    assert torch.allclose(pattern.sum(-1), torch.ones(3, 7, dtype=torch.float64))
+
+
+def test_composed_circuits_of_a_chain_are_dense_products_and_agree_with_the_stacked_one(model):
+    OV, QK, E = algebra.OV(model).AB, algebra.QK(model).AB, model.W_E
+    both = algebra.composed_QK(model, "L1H2", query=["L0H0"], key=["L0H1"]).AB
+    assert torch.allclose(both, E @ OV[0, 0] @ QK[1, 2] @ (E @ OV[0, 1]).T)
+    plain = algebra.composed_QK(model, "L1H2").AB
+    assert torch.allclose(plain, algebra.full_QK(model)[1, 2].AB)
+    stacked = algebra.K_composed_QK(model, 1, 0)
+    assert stacked.shape == (3, 3, 29, 29)
+    one = algebra.composed_QK(model, "L1H2", key=["L0H1"])
+    assert torch.allclose(stacked[2, 1].AB, one.AB)
+
+
+def test_eigenvalues_from_the_small_matrix_are_those_of_the_dense_circuit(model):
+    for circuit in (algebra.full_OV(model)[1, 0], algebra.composed_QK(model, "L1H0", key=["L0H2"])):
+        small, dense = circuit.eigenvalues, torch.linalg.eigvals(circuit.AB)
+        largest = dense[dense.abs().argsort(descending=True)[: len(small)]]
+        assert (small[:, None] - largest[None]).abs().amin(0).max() < 1e-9
+        assert torch.allclose(circuit.trace(), small.sum().real)
+
+
+def dense_scores(model):
+    """Composition by its definition, from dense products of every pair."""
+    OV, QK, n = algebra.OV(model).AB, algebra.QK(model).AB, model.cfg.n_layers
+    every = components.every_head(model.cfg)
+    scores = torch.full((3, n, 3, n, 3), torch.nan, dtype=torch.float64)
+    for via, M in enumerate((QK, QK.mT, OV)):
+        for a in every:
+            for b in (head for head in every if head.layer > a.layer):
+                size = OV[a].norm() * M[b].norm()
+                scores[(via, *a, *b)] = (OV[a] @ M[b]).norm() / size
+    return scores
+
+
+@pytest.mark.parametrize("norm", [None, "LN", "RMS"])
+@pytest.mark.parametrize("strip", [96, 5, 1])
+def test_composition_of_every_pair_is_that_of_the_dense_products(norm, strip, monkeypatch):
+    """Whatever strips the Gram matrices are made in."""
+    monkeypatch.setattr(composition, "STRIP", strip)
+    model = tiny(n_layers=4, normalization_type=norm, n_heads=3).requires_grad_(False)
+    scores = composition.scores(model)
+    assert torch.allclose(scores, dense_scores(model), equal_nan=True, atol=1e-10)
+    assert ((scores >= 0) & (scores <= 1) | scores.isnan()).all()
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e5])
+def test_composition_does_not_depend_on_the_size_of_heads(size):
+    """Also where float32 squares of them would under- or overflow."""
+    model = tiny(normalization_type=None).float().requires_grad_(False)
+    before = composition.scores(model)
+    for block in model.blocks:
+        for name in ("W_Q", "W_K", "W_V", "W_O"):
+            getattr(block.attn, name).mul_(size)
+    assert torch.allclose(composition.scores(model), before, equal_nan=True, atol=1e-5)
+
+
+def test_composition_of_a_half_precision_model_is_that_of_its_weights():
+    model = tiny(normalization_type=None).half().requires_grad_(False)
+    half = composition.scores(model)
+    assert half.dtype == torch.float32
+    assert torch.allclose(half, composition.scores(model.float()), equal_nan=True, atol=1e-4)
+
+
+def test_composition_can_be_differentiated():
+    model = tiny()
+    composition.scores(model)[0, 0, 0, 1, 0].backward()
+    grad = model.blocks[1].attn.W_Q.grad
+    assert grad is not None and grad.isfinite().all() and grad[0].ne(0).any()
+    assert grad[1:].eq(0).all()
+
+
+def test_composition_agrees_with_transformer_lens():
+    """Its FactoredMatrix and its definition, where no norm is folded."""
+    lens = pytest.importorskip("transformer_lens")
+    model = tiny(normalization_type=None).requires_grad_(False)
+    scores = composition.scores(model)
+    OV = lens.FactoredMatrix(model.W_V, model.W_O)
+    QK = lens.FactoredMatrix(model.W_Q, model.W_K.mT)
+    for via, M in enumerate((QK, QK.T, OV)):
+        for writer in range(3):
+            for reader in range(3):
+                A, B = OV[0, writer], M[1, reader]
+                expected = (A @ B).norm() / (A.norm() * B.norm())
+                assert torch.isclose(scores[via, 0, writer, 1, reader], expected)
+
+
+def test_chance_is_what_random_matrices_give_and_does_not_depend_on_the_head_size():
+    """papers.md 1.2: .1246, .0887, .0625, .0360 were measured for 64, 128, 256, 768."""
+    for d_model, d_head, measured in ((64, 8, 0.1246), (64, 32, 0.1246), (128, 16, 0.0887)):
+        cfg = tiny(d_model=d_model, d_head=d_head).cfg
+        sample = composition.random_scores(cfg, 60).double()
+        squared = sample.pow(2)
+        error = squared.std() / len(sample) ** 0.5
+        assert abs(squared.mean() - composition.chance(cfg) ** 2) < 4 * error
+        assert sample.mean() == pytest.approx(measured, rel=0.02)
+    assert composition.random_scores(cfg, 3).equal(composition.random_scores(cfg, 3))
+
+
+def test_a_rotated_product_has_the_same_trace_and_another_norm():
+    """papers.md 1.5, the bug of the published diagram: it is offered under its own name only."""
+    model = tiny(normalization_type=None).requires_grad_(False)
+    rotated, true = composition.rotated_scores(model), composition.scores(model)
+    V, W_O, Q, K = model.W_V[0, 1], model.W_O[0, 1], model.W_Q[1, 2], model.W_K[1, 2]
+    size = (V @ W_O).norm() * (Q @ K.T).norm()
+    for via, product in enumerate(((K.T @ V, W_O @ Q), (Q.T @ V, W_O @ K))):
+        small = product[0] @ product[1]
+        assert torch.isclose(rotated[via, 0, 1, 1, 2], small.norm() / size)
+    full = V @ W_O @ K @ Q.T
+    assert torch.isclose(full.trace(), (Q.T @ V @ W_O @ K).trace())
+    assert not torch.allclose(rotated[:, 0, :, 1], true[:, 0, :, 1], rtol=0.05)
+    assert rotated.isnan().equal(true.isnan())
+
+
+def test_zero_heads_compose_with_nothing():
+    model = tiny().requires_grad_(False)
+    model.blocks[0].attn.W_V[1] = 0
+    assert composition.scores(model)[:, 0, 1, 1].eq(0).all()
+    assert composition.scores(tiny(n_layers=1)).isnan().all()
+
+
+def test_heads_have_one_name_in_three_forms():
+    cfg = tiny().cfg
+    assert components.head(cfg, "L1H2") == components.head(cfg, (1, 2)) == Head(1, 2) == (1, 2)
+    assert str(Head(1, 2)) == "L1H2"
+
+
+def every_score(model):
+    """All that is said about circuits, as numbers."""
+    with torch.no_grad():
+        QK, OV = algebra.full_QK(model), algebra.full_OV(model)
+        K_comp = algebra.K_composed_QK(model, 1, 0)
+        matrices = (QK, OV, K_comp, algebra.positional_QK(model), algebra.direct_path(model))
+        numbers = [M.norm().flatten() for M in matrices] + [M.trace().flatten() for M in matrices]
+        numbers += [M.eigenvalues.abs().sum(-1).flatten() for M in matrices]
+        numbers += [M.S.flatten() for M in matrices]
+        return torch.cat([*numbers, composition.scores(model)[:, 0, :, 1].flatten()])
+
+
+@pytest.fixture
+def plain():
+    return tiny(normalization_type=None, bias=False).requires_grad_(False)
+
+
+def test_no_score_depends_on_the_basis_of_the_stream(plain):
+    again, tokens = ground_truth.rotated(plain), tiny_tokens()
+    assert torch.allclose(plain(tokens), again(tokens))
+    assert torch.allclose(every_score(plain), every_score(again), atol=1e-7)
+
+
+def test_no_score_depends_on_the_basis_inside_a_head(plain):
+    """(W_Q M, W_K M^-T) and (W_V M, M^-1 W_O) are the same head."""
+    before, M = every_score(plain), torch.randn(5, 5, dtype=torch.float64)
+    attn = plain.blocks[1].attn
+    attn.W_Q[0], attn.W_K[0] = attn.W_Q[0] @ M, attn.W_K[0] @ torch.linalg.inv(M).T
+    attn.W_V[2], attn.W_O[2] = attn.W_V[2] @ M, torch.linalg.inv(M) @ attn.W_O[2]
+    assert torch.allclose(every_score(plain), before, atol=1e-7)
+
+
+def test_heads_in_another_order_have_their_scores_in_that_order(plain):
+    before, order = composition.scores(plain), [2, 0, 1]
+    norms = algebra.full_OV(plain).norm()
+    for name in ("W_Q", "W_K", "W_V", "W_O"):
+        weight = getattr(plain.blocks[1].attn, name)
+        weight.copy_(weight[order].clone())
+    after = composition.scores(plain)
+    assert torch.allclose(after[:, 0, :, 1], before[:, 0, :, 1][..., order])
+    assert torch.allclose(algebra.full_OV(plain).norm()[1], norms[1, order])
+
+
+def test_full_circuits_hold_the_embedding_once():
+    """144 heads of GPT-2 would hold 1.9 GB in each half otherwise."""
+    model = tiny()
+    for circuit in (algebra.full_OV(model), algebra.full_QK(model)):
+        assert isinstance(circuit, FactoredMatrix)
+        assert circuit.factors[0].data_ptr() == model.W_E.data_ptr()
+        assert circuit[1].factors[0].data_ptr() == model.W_E.data_ptr()

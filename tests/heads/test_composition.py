@@ -1,0 +1,261 @@
+"""Composition scores: labelled, those of the dense products, silent on random models."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from analyses import composition, plots
+from circuits import GPT, GPTConfig, algebra, ground_truth
+from circuits.decomposition import composition_chance
+from tests.conftest import NORMS, tiny
+from tests.laws import invariances
+
+SMALL = GPTConfig(n_layers=2, d_model=64, n_heads=4, d_head=16, d_vocab=30, n_ctx=8)
+BARE = dataclasses.replace(SMALL, normalization_type=None)
+PLAIN = {"normalization_type": None, "bias": False, "positional_embedding_type": "standard"}
+
+
+def initialised(count: int) -> list[GPT]:
+    return [GPT(dataclasses.replace(SMALL, seed=100 + i)) for i in range(count)]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_raw_scores_are_those_of_the_dense_products(norm):
+    model = tiny(n_layers=3, normalization_type=norm)
+    result = composition.raw(model, samples=1)
+    OV, QK = algebra.OV(model).AB, algebra.QK(model).AB
+    heads = [(i, j) for i in range(3) for j in range(3)]
+    for (w, writer), (r, reader) in itertools.product(enumerate(heads), enumerate(heads)):
+        if writer[0] < reader[0]:
+            for via, M in (("Q", QK[reader]), ("K", QK[reader].T), ("V", OV[reader])):
+                dense = (OV[writer] @ M).norm() / (OV[writer].norm() * M.norm())
+                assert float(result.sel(via=via)[w, r]) == pytest.approx(dense.item(), abs=1e-9)
+
+
+def test_scores_are_raw_less_chance_and_labelled_and_empty_where_no_head_can_read():
+    model = tiny(n_layers=3)
+    raw, scores = composition.raw(model), composition.scores(model)
+    chance = 12**-0.5
+    assert scores.dims == ("via", "writer", "reader") and scores.shape == (3, 9, 9)
+    assert scores.via.values.tolist() == ["Q", "K", "V"]
+    assert scores.writer.values[[0, 4, 8]].tolist() == ["L0H0", "L1H1", "L2H2"]
+    assert scores.reader_layer.values.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert scores.writer_head.values.tolist() == [0, 1, 2] * 3
+    assert raw.attrs["chance"] == scores.attrs["chance"] == pytest.approx(chance)
+    assert scores.attrs["bounds"] == pytest.approx((-chance, 1 - chance))
+    assert scores.attrs["quantile"] == pytest.approx(raw.attrs["quantile"] - chance)
+    np.testing.assert_allclose(scores.values, raw.values - chance, atol=1e-12)
+    later = scores.writer_layer < scores.reader_layer
+    assert (scores.notnull() == later).all()
+    assert np.nanmin(raw.values) >= 0 and np.nanmax(raw.values) <= 1
+    assert float(scores.sel(via="K", writer="L0H1", reader="L2H0")) == float(scores[1, 1, 6])
+
+
+def test_scores_need_no_gradients_and_leave_the_gradient_mode_alone():
+    assert composition.scores(tiny()).size == 3 * 36 and torch.is_grad_enabled()
+
+
+def test_k_composition_of_the_induction_circuit_is_the_closed_form_and_the_only_one():
+    gt = ground_truth.induction()
+    raw = composition.raw(gt, samples=1)
+    answer = ground_truth.induction_answers().k_composition
+    pair = raw.sel(writer="L0H0", reader="L1H0")
+    assert pair.values == pytest.approx([0, answer, 0], abs=1e-6)
+
+
+def test_on_random_models_squared_scores_are_one_over_d_model_within_their_sampling_error():
+    """E ||A M||^2 = ||A||^2 ||M||^2 / d_model exactly. Models are independent, their pairs are not:
+    the error is that of the mean over models, of which four are allowed."""
+    squared = [composition.raw(model, samples=1) ** 2 * 64 for model in initialised(20)]
+    for via in ("Q", "K", "V"):
+        means = np.array([float(one.sel(via=via).mean()) for one in squared])
+        error = means.std(ddof=1) / np.sqrt(20)
+        assert error < 0.02 and abs(means.mean() - 1) < 4 * error, via
+
+
+def test_on_random_models_the_largest_score_exceeds_the_quantile_as_seldom_as_level_says():
+    models = initialised(20)
+    attrs = composition.scores(models[0], seed=1).attrs
+    quantile, level = attrs["quantile"], attrs["level"]
+    assert level == 0.95  # 19 random models
+    largest = [float(composition.scores(model, samples=1).max()) for model in models]
+    assert sum(score > quantile for score in largest) <= 4  # 1 expected; P(5 or more) = 0.3 %
+
+
+def test_the_quantile_is_reproduced_by_its_seed_and_not_lower_with_more_samples():
+    few, more = (composition.scores(tiny(), samples=n).attrs["quantile"] for n in (2, 6))
+    assert few == composition.scores(tiny(), samples=2).attrs["quantile"] and more >= few
+    assert more != composition.scores(tiny(), samples=6, seed=9).attrs["quantile"]
+
+
+def test_random_models_of_a_shape_are_drawn_once_and_give_the_number_they_gave(monkeypatch):
+    composition._largest_at_random.cache_clear()
+    made = []
+    monkeypatch.setattr(composition, "GPT", lambda cfg: made.append(cfg.seed) or GPT(cfg))
+    first = composition.scores(initialised(1)[0], samples=3, seed=7).attrs["quantile"]
+    again = composition.scores(tiny(d_model=64, n_heads=4, d_head=16), samples=3, seed=7)
+    assert made == [7, 8, 9] and again.attrs["quantile"] == first
+    composition.scores(tiny(), samples=3, seed=7)  # another shape
+    composition.scores(initialised(1)[0], samples=3, seed=8)  # 10 is new
+    assert made == [7, 8, 9, 7, 8, 9, 10]
+
+
+def rotations(n, size, seed=0):
+    """Random orthogonal matrices: Q of Gaussian ones, with the signs that make R positive."""
+    noise = torch.randn(n, size, size, generator=torch.Generator().manual_seed(seed)).double()
+    Q, R = torch.linalg.qr(noise)
+    return Q * R.diagonal(dim1=1, dim2=2).sign()[:, None]
+
+
+def test_mean_and_variance_of_a_turned_head_are_the_closed_form():
+    d = 5
+    A, M = torch.randn(2, d, d, generator=torch.Generator().manual_seed(1)).double()
+    P, R = A.T @ A / A.square().sum(), M @ M.T / M.square().sum()
+    U = rotations(20_000, d)
+    squared = (P @ U @ R @ U.mT).diagonal(dim1=1, dim2=2).sum(1)
+    excess = ((P @ P).trace() - 1 / d) * ((R @ R).trace() - 1 / d)
+    assert squared.mean() == pytest.approx(1 / d, rel=0.01)
+    assert squared.var() == pytest.approx(2 * excess.item() / ((d - 1) * (d + 2)), rel=0.03)
+
+
+@pytest.mark.parametrize("d_head", [1, 4, 11])
+def test_the_concentration_of_gaussian_heads_is_the_closed_form(d_head):
+    """E ||A^T A||^2 / E ||A||^4, also where d_head is more than d_model = 8."""
+    cfg = dataclasses.replace(BARE, d_model=8, n_heads=4000, d_head=d_head, n_layers=1)
+    model = GPT(cfg).requires_grad_(False)
+    own = composition_chance.concentrations(model)[:, 0]
+    size = torch.stack([algebra.QK(model).norm(), algebra.OV(model).norm()])[:, 0] ** 4
+    averaged = ((own * size).sum(-1) / size.sum(-1)).tolist()
+    assert averaged == pytest.approx([composition_chance.concentration(cfg)] * 2, rel=0.03)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_closed_quantile_is_exceeded_by_random_models_as_often_as_its_level_says(level):
+    """Of 40 random models each; pairs of a model are not quite independent."""
+    count = sum(
+        composition._largest_at_random(2, 64, 4, 16, torch.float32, 500 + i)
+        > composition_chance.largest(SMALL, level)
+        for i in range(40)
+    )
+    error = (40 * level * (1 - level)) ** 0.5
+    assert abs(count - 40 * (1 - level)) < 3 * error
+
+
+def test_the_mean_of_random_scores_is_the_closed_form_a_little_below_their_root_mean_square():
+    small = dataclasses.replace(BARE, d_model=8, d_head=3, n_heads=40)
+    models = (GPT(dataclasses.replace(small, seed=seed)) for seed in range(8))
+    means = [float(composition.raw(model, null="closed").mean()) for model in models]
+    expected = composition_chance.expected(small)
+    assert expected < 0.96 * 8**-0.5 and np.mean(means) == pytest.approx(expected, rel=0.01)
+
+
+def test_turned_heads_of_a_random_model_reach_what_gaussian_ones_do_and_thin_heads_more():
+    model = initialised(1)[0]
+    quantile = {
+        null: composition.raw(model, null=null).attrs["quantile"]
+        for null in ("drawn", "closed", "rotated")
+    }
+    assert quantile["rotated"] == pytest.approx(quantile["closed"], rel=0.01)
+    assert quantile["drawn"] == pytest.approx(quantile["closed"], rel=0.03)
+    with torch.no_grad():
+        for block in model.blocks:  # each head reads and writes two directions
+            block.attn.W_V[..., 2:] = 0
+            block.attn.W_Q[..., 2:] = 0
+    raw = composition.raw(model, null="rotated")
+    assert raw.attrs["quantile"] > 1.5 * quantile["rotated"] and raw.attrs["level"] == 0.95
+    assert (raw > raw.attrs["quantile"]).sum() == 0 < (raw > quantile["closed"]).sum()
+
+
+def test_the_bar_of_turned_heads_is_what_turning_them_shows():
+    model = initialised(1)[0].double().requires_grad_(False)
+    for block in model.blocks:
+        block.attn.W_V[..., 3:] *= 0.1
+    level, U = 0.5, rotations(60 * 4, 64).unflatten(0, (60, 4))
+    bar = composition_chance.largest_rotated(model, level)
+    turned, values = GPT(model.cfg).double().requires_grad_(False), []
+    turned.load_state_dict(model.state_dict())
+    for one in U:
+        for name in ("W_Q", "W_K", "W_V"):  # the readers of layer 1, each turned as a whole
+            getattr(turned.blocks[1].attn, name).copy_(one @ getattr(model.blocks[1].attn, name))
+        values.append(float(composition.raw(turned, null="closed").max()))
+    assert abs(sum(value > bar for value in values) - 30) < 3 * 60**0.5 / 2
+
+
+def test_a_null_that_does_not_exist_and_models_of_one_dimension():
+    with pytest.raises(ValueError, match="null='gauss'; choose from drawn, closed, rotated"):
+        composition.scores(tiny(), null="gauss")
+    point = tiny(d_model=1, n_heads=1, d_head=1, normalization_type=None)
+    for null in ("closed", "rotated"):
+        assert composition.raw(point, null=null).attrs["quantile"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "change", [ground_truth.rotated, invariances.QK_gauged, invariances.OV_gauged]
+)
+def test_scores_do_not_depend_on_the_coordinates(change):
+    before = composition.raw(tiny(**PLAIN), samples=1)
+    after = composition.raw(change(tiny(**PLAIN)), samples=1)
+    np.testing.assert_allclose(after.values, before.values, atol=1e-9)
+
+
+def test_scores_follow_the_heads():
+    before = composition.raw(tiny(**PLAIN), samples=1)
+    after = composition.raw(invariances.reordered(tiny(**PLAIN), [2, 0, 1]), samples=1)
+    moved = before.isel(writer=[2, 0, 1, 5, 3, 4], reader=[2, 0, 1, 5, 3, 4])
+    np.testing.assert_allclose(after.values, moved.values, atol=1e-9)
+
+
+def test_the_erratum_is_no_property_of_the_model():
+    """The rotated norm changes with the coordinates inside a head, which nothing can see."""
+    before = composition.erratum(tiny(**PLAIN))
+    after = composition.erratum(invariances.OV_gauged(tiny(**PLAIN)))
+    assert float(abs(after - before).max()) > 0.01
+    assert "erratum" in before.attrs["long_name"] and "quantile" not in before.attrs
+    assert (before.isnull() == composition.scores(tiny(**PLAIN), samples=1).isnull()).all()
+
+
+def test_the_chance_level_of_the_erratum_is_what_random_models_give():
+    found = [composition.erratum(model) for model in initialised(10)]
+    chance = found[0].attrs["chance"]
+    squared = np.array([float(((one + chance) ** 2).mean()) for one in found])
+    assert np.sqrt(squared.mean()) == pytest.approx(chance, rel=0.02)
+
+
+def test_heatmaps_share_a_scale_centred_on_chance_and_hatch_what_random_models_reach():
+    result = composition.scores(tiny(n_layers=3))
+    axes = plots.composition(result)
+    assert [ax.get_title() for ax in axes[0]] == ["via Q", "via K", "via V"]
+    limits = {ax.collections[0].get_clim() for ax in axes[0]}
+    (low, high), *others = limits
+    assert not others and low == -high
+    assert high == pytest.approx(float(abs(result).max()))
+    hatched = [len(ax.collections[-1].get_paths()) for ax in axes[0]]
+    known = result.notnull().sum(("writer", "reader"))
+    found = (result > result.attrs["quantile"]).sum(("writer", "reader"))
+    assert hatched == (known - found).values.tolist()
+
+
+def test_a_picture_of_a_random_model_shows_no_finding():
+    result = composition.scores(initialised(1)[0], seed=3)
+    result = result.assign_attrs(quantile=float(result.max()))
+    axes = plots.composition(result)
+    assert axes[0, 0].collections[0].get_clim()[1] >= result.attrs["chance"] / 2
+    assert not any(ax.texts for ax in axes[0])
+    assert len(plots.wiring(result).lines) == 0
+
+
+def test_wires_lead_from_writers_to_readers_for_every_finding():
+    result = composition.scores(tiny(n_layers=3))
+    ax = plots.wiring(result, colours={"L0H1": "red"})
+    assert len(ax.lines) == int((result > result.attrs["quantile"]).sum())
+    assert all(np.diff(line.get_xdata())[0] > 0 for line in ax.lines)
+    assert {text.get_text() for text in ax.texts} == set(result.writer.values)
+
+
+@pytest.mark.parametrize("plot", [plots.composition, plots.wiring])
+def test_scores_that_chance_is_still_in_are_not_drawn_as_if_it_were_not(plot):
+    with pytest.raises(ValueError, match="wanted composition less chance"):
+        plot(composition.raw(tiny(), samples=1))

@@ -1,0 +1,219 @@
+"""The hook sweep, and what never happens: leaks, writes into other people's tensors, silence."""
+
+import pytest
+import torch
+
+from circuits.hooks import HookPoint
+from tests.conftest import OTHER_TASKS, VARIANTS, tiny, tiny_tokens, variant_name
+from tests.oracles.formula import formula
+
+
+@pytest.fixture(params=[*VARIANTS, *OTHER_TASKS], ids=variant_name)
+def variant(request):
+    """A tiny model of each architecture, those that look ahead or answer something else too."""
+    return tiny(**request.param)
+
+
+def same(a, b, tolerance=1e-10):
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def no_hooks_left(model):
+    return not any(point.listening for point in model.hook_dict.values())
+
+
+def test_listening_to_any_one_point_leaves_the_logits_alone(variant):
+    tokens = tiny_tokens()
+    logits = variant(tokens)
+    for name in variant.hook_dict:
+        heard, _ = variant.run_with_cache(tokens, names_filter=name)
+        assert same(heard, logits), name
+
+
+def test_listening_to_all_points_leaves_the_logits_alone(variant):
+    tokens = tiny_tokens()
+    heard, cache = variant.run_with_cache(tokens, names_filter="*")
+    assert same(heard, variant(tokens))
+    assert set(cache) == set(variant.hook_dict)
+
+
+def test_what_is_seen_is_what_the_unfused_formula_gives(variant):
+    tokens = tiny_tokens()
+    expected = formula(variant, tokens)
+    for names in ("*", *variant.hook_dict):  # all together, and each alone
+        _, cache = variant.run_with_cache(tokens, names_filter=names)
+        for name, value in cache.items():
+            assert value.shape == expected[name].shape, name
+            assert same(value.double(), expected[name].double()), name
+    assert set(expected) == set(variant.hook_dict)
+
+
+def test_a_replaced_value_changes_what_the_formula_says_depends_on_it(variant):
+    """Every point in turn is replaced; logits and all later points must be those of the formula
+    with the same replacement."""
+    tokens = tiny_tokens()
+    for name in variant.hook_dict:
+        if name == "hook_tokens":
+            continue
+        noise = torch.randn(1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+        def edit(activation, hook, noise=noise):
+            return activation * 1.5 + noise.abs()
+
+        expected = formula(variant, tokens, {name: edit})
+        with variant.hooks([(name, edit)]):
+            logits, cache = variant.run_with_cache(tokens)
+        assert same(logits, expected["logits"]), name
+        for other in (other for other in variant.hook_dict if other in cache):
+            value = cache[other]
+            assert same(value.double(), expected[other].double()), (name, other)
+        assert no_hooks_left(variant), name
+
+
+def test_writing_in_place_does_what_returning_does(variant):
+    tokens = tiny_tokens()
+
+    def write(activation, hook):
+        activation.mul_(1.5)
+
+    for name in variant.hook_dict:
+        if name == "hook_tokens":
+            continue
+        with torch.no_grad():
+            written = variant.run_with_hooks(tokens, fwd_hooks=[(name, write)])
+            returned = variant.run_with_hooks(tokens, fwd_hooks=[(name, lambda a, hook: a * 1.5)])
+        assert same(written, returned), name
+    assert same(variant(tokens), tiny_again(variant)(tokens)), "a hook wrote into a parameter"
+
+
+def tiny_again(model):
+    fields = {k: v for k, v in vars(model.cfg).items()}
+    return tiny(**fields)
+
+
+def test_writing_into_tokens_spares_the_callers_tensor():
+    model, tokens = tiny(), tiny_tokens()
+    before = tokens.clone()
+    model.run_with_hooks(tokens, fwd_hooks=[("hook_tokens", lambda t, hook: t.zero_())])
+    assert tokens.equal(before)
+
+
+def test_names_may_be_exact_short_globs_predicates_or_lists():
+    model = tiny()
+    assert model.hook_names("embed") == ["hook_embed"]
+    assert len(model.hook_names("blocks.*.attn.hook_z")) == 2
+    assert model.hook_names(lambda name: name.endswith("1.hook_resid_post")) == [
+        "blocks.1.hook_resid_post"
+    ]
+    assert model.hook_names(["blocks.1.hook_resid_pre", "embed"]) == [
+        "hook_embed", "blocks.1.hook_resid_pre",
+    ]  # fmt: skip
+
+
+def test_an_unknown_name_lists_the_nearest():
+    model = tiny()
+    with pytest.raises(KeyError, match=r"no hook point matches 'blocks.0.attn.hook_paterm'; the n.*"
+                       r"'blocks.0.attn.hook_pattern'"):  # fmt: skip
+        model.run_with_hooks(tiny_tokens(), fwd_hooks=[("blocks.0.attn.hook_paterm", print)])
+    with pytest.raises(KeyError, match=r"'blocks.9.\*'"):
+        model.run_with_cache(tiny_tokens(), names_filter="blocks.9.*")
+
+
+def test_a_hook_that_returns_the_wrong_shape_or_kind_is_named():
+    model, tokens = tiny(), tiny_tokens()
+    with pytest.raises(ValueError, match=r"'blocks.0.attn.hook_z' returned shape \[3, 7, 3\]; the"):
+        model.run_with_hooks(
+            tokens, fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: z[..., 0])]
+        )
+    with pytest.raises(TypeError, match="returned float; it must return None or a tensor"):
+        model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda x, hook: 1.0)])
+
+
+def test_backward_hooks_see_the_gradient_that_autograd_gives():
+    model, tokens, seen = tiny(d_mlp=6, act_fn="gelu"), tiny_tokens(), {}
+
+    def keep(grad, hook):
+        seen[hook.name] = grad.clone()
+
+    def through(name):
+        """The gradient of the loss by autograd, with the activation made a leaf."""
+        leaf = []
+
+        def tap(activation, hook):
+            leaf.append(activation.detach().clone().requires_grad_())
+            return leaf[0]
+
+        loss = model.run_with_hooks(tokens, "loss", fwd_hooks=[(name, tap)])
+        return torch.autograd.grad(loss, leaf[0])[0]
+
+    names = [name for name in model.hook_dict if name != "hook_tokens" and "ln1" not in name]
+    for name in names:
+        model.run_with_hooks(tokens, "loss", bwd_hooks=[(name, keep)]).backward()
+        assert same(seen[name], through(name)), name
+    assert no_hooks_left(model)
+
+
+@pytest.mark.parametrize(("pos_slice", "kept"), [
+    (2, slice(2, 3)), (-1, slice(-1, None)), (slice(1, 4), slice(1, 4)), ((1, 4), slice(1, 4)),
+    ([0, 5], [0, 5]), (torch.tensor([0, 5]), [0, 5])])  # fmt: skip
+def test_a_position_slice_keeps_those_positions_of_the_full_cache(pos_slice, kept):
+    """One position leaves a dim of size 1, and a tuple is a slice, as in TransformerLens."""
+    model, tokens = tiny(), tiny_tokens()
+    _, full = model.run_with_cache(tokens)
+    _, sliced = model.run_with_cache(tokens, pos_slice=pos_slice)
+    assert same(sliced["resid_post", 1], full["resid_post", 1][:, kept])
+    assert same(sliced["pattern", 1], full["pattern", 1][:, :, kept])
+
+
+def test_an_unlistened_point_hands_on_the_very_tensor():
+    x = torch.zeros(2)
+    assert HookPoint()(x) is x
+
+
+def test_layer_and_ctx_are_there_for_hooks():
+    model = tiny()
+    point = model.hook_dict["blocks.1.attn.hook_z"]
+    assert point.layer() == 1
+    model.add_hook(point.name, lambda z, hook: hook.ctx.update(seen=True))
+    model(tiny_tokens())
+    assert point.ctx == {"seen": True}
+    model.reset_hooks()
+    assert point.ctx == {}
+    with pytest.raises(ValueError, match="'hook_embed' is not in a block"):
+        model.hook_dict["hook_embed"].layer()
+
+
+@pytest.mark.parametrize("what", ["W_Q", "W_K"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_broken_head_shows_whoever_listens(what, dtype):
+    """NaN in Q or K is NaN in the logits, fused or not, at any length of a vector of the CPU."""
+    model = tiny(dtype=dtype, n_ctx=40)
+    getattr(model.blocks[1].attn, what).data[0] = torch.nan
+    for pos in (1, 2, 7, 8, 11, 15, 16, 17, 20, 33):
+        tokens = tiny_tokens(pos=pos)
+        assert model(tokens).isnan().all(), pos
+        assert model.run_with_cache(tokens)[0].isnan().all(), pos
+
+
+def test_a_softmax_that_a_tool_puts_in_place_of_torchs_is_that_of_the_heads(monkeypatch):
+    """gim-explain does: the fused kernel would pass it over."""
+    model, plain = tiny(), torch.softmax
+
+    def halved(scores, dim):
+        return plain(scores, dim) / 2
+
+    edits = {f"blocks.{at}.attn.hook_pattern": lambda p, hook: p / 2 for at in range(2)}
+    expected = formula(model, tiny_tokens(), edits)["logits"]
+    monkeypatch.setattr(torch.nn.functional, "softmax", halved)
+    monkeypatch.setattr(torch.Tensor, "softmax", halved)
+    got = model(tiny_tokens())
+    monkeypatch.undo()
+    assert same(got, expected)
+
+
+def test_tools_may_call_a_gpt_as_they_call_a_hooked_transformer():
+    model = tiny()
+    assert model.to(torch.float32, print_details=False) is model and model.W_E.dtype.itemsize == 4
+    with model.hooks([("hook_embed", lambda x, hook: 2 * x)], reset_hooks_end=True) as hooked:
+        assert hooked is model and not no_hooks_left(model)
+    assert no_hooks_left(model)

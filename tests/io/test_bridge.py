@@ -1,0 +1,296 @@
+"""The door to TransformerLens and Hugging Face: what comes through is what it was."""
+
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from analyses import attention, induction, prompts
+from circuits import GPT, GPTConfig, load
+from circuits.data import train_tokenizer
+from circuits.ground_truth.controls import at_initialisation
+from circuits.io import bridge
+from circuits.model import process_weights
+from tests.conftest import TINY, tiny, tiny_tokens
+from tests.io.test_checkpoints import THEIRS, checkpoint
+from tests.model.test_model import BRIDGES, DTYPES, close, native_bridge
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries behind the door
+from_4_on = pytest.mark.skipif(
+    int(version("transformer-lens").split(".")[0]) < 4,
+    reason="native bridges of TransformerLens 3 have no SoLU, and refuse it",
+)
+TOKENS = tiny_tokens()
+GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 15, "vocab_size": 29, "n_positions": 16}
+NEO = {"num_layers": 2, "num_heads": 3, "hidden_size": 15, "vocab_size": 29, "window_size": 16,
+       "max_position_embeddings": 16, "attention_types": [[["global", "local"], 1]]}  # fmt: skip
+
+
+def same_weights(a, b) -> bool:
+    theirs = b.state_dict()
+    return a.state_dict().keys() == theirs.keys() and all(
+        weight.equal(theirs[name]) for name, weight in a.state_dict().items()
+    )
+
+
+def hugging_face(family, dtype=torch.float64, **fields):
+    """A tiny model of transformers whose every parameter is random and matters."""
+    import transformers
+
+    shape, config, model = {
+        "gpt2": (GPT2, transformers.GPT2Config, transformers.GPT2LMHeadModel),
+        "gpt_neo": (NEO, transformers.GPTNeoConfig, transformers.GPTNeoForCausalLM),
+        "gpt_neox": ({}, transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
+        "llama": ({}, transformers.LlamaConfig, transformers.LlamaForCausalLM),
+    }[family]
+    torch.manual_seed(0)
+    made = model(config(attn_implementation="eager", **{**shape, **fields})).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return made
+
+
+def wrapped(model):
+    """A TransformerBridge around a model of transformers."""
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    architecture = type(model).__name__
+    return build_bridge_from_module(model, architecture=architecture, hf_config=model.config)
+
+
+@pytest.mark.parametrize("fields", BRIDGES[::2], ids=lambda f: "-".join(map(str, f.values())))
+def test_a_native_bridge_comes_in_and_goes_out_bit_for_bit(fields):
+    """test_model.py shows that these weights give equal activations at every shared hook."""
+    theirs, expected = native_bridge(torch.float64, **fields)
+    gpt = bridge.from_transformer_lens(theirs)
+    assert same_weights(gpt, expected) and gpt.cfg == expected.cfg
+    again = bridge.from_transformer_lens(bridge.to_transformer_lens(gpt))
+    assert same_weights(again, gpt) and again.cfg == gpt.cfg
+
+
+OTHER_GPT2 = {"activation_function": "relu", "n_inner": 7, "scale_attn_weights": False,
+              "tie_word_embeddings": False, "layer_norm_epsilon": 0.1}  # fmt: skip
+
+
+@DTYPES
+@pytest.mark.parametrize(("family", "fields"), [
+    ("gpt2", {}), ("gpt2", OTHER_GPT2), ("gpt_neo", {"intermediate_size": 9})])  # fmt: skip
+def test_a_model_of_hugging_face_has_its_logits_streams_and_patterns(family, fields, dtype):
+    theirs = hugging_face(family, dtype, **fields)
+    gpt = bridge.from_hugging_face(theirs)
+    if family == "gpt_neo":
+        dtype = torch.float32  # its scores are in float32 whatever it is given
+    with torch.no_grad():
+        expected = theirs(TOKENS, output_hidden_states=True, output_attentions=True)
+        logits, cache = gpt.run_with_cache(TOKENS)
+    assert close(logits, expected.logits, dtype)
+    for layer in range(2):
+        assert close(cache["resid_pre", layer], expected.hidden_states[layer], dtype)
+        assert close(cache["pattern", layer], expected.attentions[layer], dtype)
+    assert close(gpt.ln_final(cache["resid_post", 1]), expected.hidden_states[2], dtype)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+def test_a_bridge_around_a_model_of_hugging_face_has_every_shared_hook(family):
+    theirs = wrapped(hugging_face(family))
+    gpt = bridge.from_transformer_lens(theirs)
+    with torch.no_grad():
+        expected, their_cache = theirs.run_with_cache(TOKENS)
+        logits, cache = gpt.run_with_cache(TOKENS)
+    dtype = torch.float64 if family == "gpt2" else torch.float32
+    assert close(logits, expected, dtype)
+    shared = [name for name in cache if name in their_cache.cache_dict]
+    others = {name.rpartition(".")[2] for name in cache if name not in shared}
+    assert others == {"hook_tokens", "hook_mlp_in"}  # which theirs keeps on request only
+    for name in shared:
+        mine, other = cache[name], their_cache[name]
+        if name.endswith("attn_scores"):
+            if family == "gpt_neo":
+                continue  # theirs is the pattern, as in a native bridge
+            mine, other = mine.tril(), other.tril()  # theirs is masked with the lowest number
+        assert close(mine, other, dtype), name
+
+
+def test_processed_weights_come_as_they_are():
+    theirs, before = native_bridge(torch.float64, normalization_type="LN", d_mlp=20, act_fn="gelu")
+    theirs.enable_compatibility_mode(disable_warnings=True)
+    gpt = bridge.from_transformer_lens(theirs)
+    with torch.no_grad():
+        assert close(gpt(TOKENS), theirs(TOKENS), torch.float64)
+        assert close(gpt(TOKENS).log_softmax(-1), before(TOKENS).log_softmax(-1), torch.float32)
+    assert gpt.W_U.mean(-1).abs().max() < 1e-6 < before.W_U.mean(-1).abs().max()  # centred
+
+
+@pytest.mark.parametrize("fields", [
+    {"bias": False, "normalization_type": "LN"}, {"positional_embedding_type": "none"},
+    {"positional_embedding_type": "sinusoidal", "d_mlp": 7, "act_fn": "gelu_new"},
+    {"attn_scale": 1.5}, {"attention_dir": "bidirectional"},
+    pytest.param({"d_vocab_out": 5, "d_mlp": 7, "act_fn": "solu"}, marks=from_4_on),
+    pytest.param({"normalization_type": "LN", "d_mlp": 7, "act_fn": "solu_ln"}, marks=from_4_on),
+    pytest.param({"normalization_type": "LNPre", "d_mlp": 7, "act_fn": "solu_ln"}, marks=from_4_on),
+])  # fmt: skip
+def test_what_a_native_bridge_writes_otherwise_has_the_same_logits(fields):
+    gpt = tiny(**fields)
+    theirs = bridge.to_transformer_lens(gpt)
+    with torch.no_grad():
+        assert close(theirs(TOKENS), gpt(TOKENS), torch.float64)
+        assert bridge.from_transformer_lens(theirs)(TOKENS).equal(gpt(TOKENS))
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"positional_embedding_type": "shortformer"}, "positional_embedding_type='shortformer'"),
+    ({"smeared_keys": True}, "smeared_keys=True"), ({"n_layers": 0}, "n_layers=0"),
+    ({"attn_scale": 1.0}, "attn_scale=1.0")])  # fmt: skip
+def test_what_a_native_bridge_lacks_is_refused_by_field(fields, message):
+    with pytest.raises(ValueError, match=f"{message} cannot be expressed by a native"):
+        bridge.to_transformer_lens(tiny(**fields))
+
+
+def native(**fields):
+    """A native bridge as TransformerLens makes it, which accepts fields that it does not act on."""
+    import transformer_lens.model_bridge.sources  # noqa: F401  registers boot_native
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_native(
+        TransformerBridgeConfig(**{**TINY, "act_fn": "gelu", "seed": 0, **fields})
+    ).eval()
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"positional_embedding_type": "rotary", "d_head": 4}, "positional_embedding_type='rotary'"),
+    ({"n_key_value_heads": 1}, "n_key_value_heads=1"),
+    ({"gated_mlp": True, "act_fn": "silu"}, "gated_mlp=True"),
+    ({"parallel_attn_mlp": True}, "parallel_attn_mlp=True"),
+    ({"output_logits_soft_cap": 9.0}, "output_logits_soft_cap=9.0"),
+    ({"final_rms": True}, "final_rms=True")])  # fmt: skip
+def test_what_a_gpt_lacks_is_refused_by_field(fields, message):
+    with pytest.raises(ValueError, match=message):
+        bridge.from_transformer_lens(native(**fields))
+
+
+@pytest.mark.parametrize(("family", "fields", "message"), [
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+    ("gpt2", {"activation_function": "tanh"}, "act_fn='tanh' is not supported"),
+    ("gpt_neo", {"window_size": 15}, "use_local_attn=True cannot be expressed: .*window_size=15"),
+    ("gpt_neox", {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3,
+                  "intermediate_size": 5, "vocab_size": 29},
+     "model_type='gpt_neox' .*rope_parameters=.*use_parallel_residual=True"),
+    ("llama", {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2,
+               "num_key_value_heads": 1, "intermediate_size": 5, "vocab_size": 29},
+     "model_type='llama' .*rope_parameters=.*num_key_value_heads=1")])  # fmt: skip
+def test_a_model_of_hugging_face_that_a_gpt_cannot_express_is_refused(family, fields, message):
+    theirs = hugging_face(family, **fields)
+    with pytest.raises(ValueError, match=message):
+        bridge.from_hugging_face(theirs)
+    if family == "gpt_neox":
+        with pytest.raises(ValueError, match=message):
+            bridge.from_transformer_lens(wrapped(theirs))
+
+
+def test_a_model_that_computes_what_its_config_does_not_say_is_refused():
+    theirs = native()
+    theirs.add_hook("blocks.0.attn.hook_z", lambda z, hook: z * 0)
+    with pytest.raises(ValueError, match=r"the logits of the two models differ by \d"):
+        bridge.from_transformer_lens(theirs)
+    theirs.reset_hooks()
+    bridge.from_transformer_lens(theirs)
+
+
+class Hooked(torch.nn.Module):
+    """As a HookedTransformer of releases before 4 presents itself, computed by one of ours."""
+
+    tokenizer = None
+
+    def __init__(self, model):
+        super().__init__()
+        self.cfg, self.model = SimpleNamespace(**THEIRS), model
+
+    def forward(self, tokens):
+        return self.model(tokens)
+
+    def state_dict(self):
+        return checkpoint(self.model)
+
+
+def test_a_hooked_transformer_of_earlier_releases_comes_in():
+    model = tiny(normalization_type="LN", positional_embedding_type="shortformer")
+    gpt = bridge.from_transformer_lens(Hooked(model))
+    assert same_weights(gpt, model) and gpt.cfg == model.cfg and gpt.training
+
+
+def test_other_things_than_models_are_refused():
+    from transformers import GPT2Config, GPT2Model
+
+    with pytest.raises(ValueError, match="wanted a TransformerBridge, got GPT"):
+        bridge.from_transformer_lens(tiny())
+    with pytest.raises(ValueError, match="wanted a TransformerBridge, got str"):
+        bridge.from_transformer_lens("gpt2")
+    with pytest.raises(ValueError, match="with lm_head, got GPT2Model"):
+        bridge.from_hugging_face(GPT2Model(GPT2Config(**GPT2)))
+
+
+def test_text_goes_along_both_ways():
+    vocabulary = train_tokenizer(["the cat sat on the mat"], 270)
+    gpt = GPT(GPTConfig(**{**TINY, "d_vocab": 270}), vocabulary)
+    theirs = bridge.to_transformer_lens(gpt)
+    tokens = gpt.to_tokens("the cat")
+    assert theirs.to_tokens("the cat").equal(tokens)
+    back = bridge.from_transformer_lens(theirs)
+    assert back.to_tokens("the cat").equal(tokens) and back.to_string(tokens[0, 1:]) == "the cat"
+
+
+def test_prompts_of_a_gpt2_without_a_tokenizer_begin_with_its_own_bos():
+    theirs = hugging_face("gpt2", vocab_size=40, bos_token_id=39)
+    for gpt in (bridge.from_hugging_face(theirs), bridge.from_transformer_lens(wrapped(theirs))):
+        for model in (gpt, at_initialisation(gpt), process_weights(gpt, fold_ln=True)):
+            assert (prompts.repeated(model)[:, 0] == 39).all()
+    assert bridge.from_hugging_face(hugging_face("gpt2")).bos == 0  # theirs is no token of it
+
+
+def test_a_tokenizer_that_does_not_fit_is_left_out_aloud():
+    tokenizer = bridge._fast_tokenizer(train_tokenizer(["the cat sat on the mat"], 270))
+    with pytest.warns(UserWarning, match="goes without its tokenizer: wanted .* at most 40"):
+        gpt = bridge.from_hugging_face(hugging_face("gpt2", vocab_size=40), tokenizer)
+    assert gpt.tokenizer is None
+
+
+def test_a_gpt2_loads_by_name_and_without_network_the_error_says_what_ships(tmp_path, monkeypatch):
+    from transformers import AutoConfig
+
+    from circuits.io import pretrained
+
+    vocabulary = train_tokenizer(["the cat sat on the mat"], 270)
+    theirs = hugging_face("gpt2", torch.float32, vocab_size=270)
+    theirs.save_pretrained(tmp_path)
+    bridge._fast_tokenizer(vocabulary).save_pretrained(tmp_path)
+    monkeypatch.setitem(pretrained.HUB, "gpt2", str(tmp_path))
+    gpt = load("gpt2", dtype=torch.float64)
+    assert gpt.W_E.dtype == torch.float64 and not gpt.training
+    assert gpt.to_tokens("the cat").equal(vocabulary.to_tokens("the cat"))
+    assert close(gpt(TOKENS), theirs.double()(TOKENS).logits, torch.float64)
+
+    def offline(name):
+        raise OSError("no route to the Hub")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", offline)
+    with pytest.raises(OSError, match=r"'distilgpt2' would be .*/distilgpt2.*attn-only-2l"):
+        load("distilgpt2")
+
+
+def test_models_that_cannot_be_expressed_are_refused_before_anything_is_fetched():
+    with pytest.raises(ValueError, match="'pythia-70m' has positional_embedding_type='rotary'"):
+        load("pythia-70m")
+    with pytest.raises(ValueError, match="use_local_attn=True with a window_size of 256"):
+        load("EleutherAI/gpt-neo-125m")
+
+
+def test_analyses_of_a_bridge_are_those_of_its_gpt():
+    theirs, gpt = native_bridge(torch.float64, normalization_type="LN", d_mlp=20, act_fn="gelu")
+    for analysis in (attention.prefix_matching, attention.previous_token, attention.first_token,
+                     induction.loss_by_position):  # fmt: skip
+        assert torch.allclose(
+            torch.tensor(analysis(theirs).values), torch.tensor(analysis(gpt).values)
+        )
