@@ -3,11 +3,12 @@
 - packed: the numbers of patterns as text for the page.
 - Page: a page that a notebook shows and that can be saved.
 - page: the page of one text.
+- ROLES: what the colour of each role means.
 - unpacked: the numbers that `packed` packed.
 """
 
-from analyses.explorer.pages import Page, packed, page, unpacked
+from analyses.explorer.pages import ROLES, Page, packed, page, unpacked
 
 __all__ = [
-    "Page", "packed", "page", "unpacked",
+    "ROLES", "Page", "packed", "page", "unpacked",
 ]  # fmt: skip

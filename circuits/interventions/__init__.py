@@ -14,6 +14,7 @@
 - run_cells: the activations of several experiments at some hook points.
 - Sizes: how much memory a batch of runs takes.
 - slopes: the gradient of a metric at some hook points.
+- steer: a hook that adds a direction to the stream.
 - start: the layer and position at which an experiment begins to differ.
 - sweep: the metric of many experiments, in few runs.
 - zeros: an activation replaced by zero.
@@ -30,6 +31,7 @@ from circuits.interventions.edits import (
     means,
     resampled,
     start,
+    steer,
     zeros,
 )
 from circuits.interventions.gradients import slopes
@@ -51,6 +53,7 @@ __all__ = [
     "run_cells",
     "slopes",
     "start",
+    "steer",
     "sweep",
     "zeros",
 ]  # fmt: skip

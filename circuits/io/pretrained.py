@@ -84,10 +84,12 @@ def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
             return _fetched(str(name), dtype)
         _check_expressible(str(name))
     folder = folder_of(name)
+    file = folder / "config.json"
+    said = read_text(file, 2**20)
     try:
-        cfg = GPTConfig.from_json(read_text(folder / "config.json", 2**20))
+        cfg = GPTConfig.from_json(said)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from None
+        raise ValueError(f"{file}: {error}") from None
     text = folder / "tokenizer.json"
     vocabulary = read_tokenizer(text) if os.path.lexists(text) else None
     return built(cfg, folder / "model.safetensors", vocabulary, dtype)

@@ -134,7 +134,7 @@ def is_text(given: Any) -> bool:
     return isinstance(given, str) or listed
 
 
-def checked_tokens(given: Any, cfg: GPTConfig) -> Int[Tensor, "batch pos"]:
+def checked_tokens(given: Any, cfg: Any) -> Int[Tensor, "batch pos"]:
     """The tokens as a batch of int64, whatever integers they came as; ValueError in words if this
     model cannot read them.
 
@@ -216,7 +216,7 @@ def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
         )
 
 
-def check_length(length: int, cfg: GPTConfig) -> None:
+def check_length(length: int, cfg: Any) -> None:
     """ValueError if so many positions do not fit into the context."""
     if length > cfg.n_ctx:
         raise ValueError(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from analyses import cli, dynamics, recording
+from analyses import dynamics, recording
+from analyses.cli import main as cli
 from analyses.cli.corpus import Corpus
 from analyses.cli.run_folder import FINISHED, INNER, TOKENS, entered, recorded
 from circuits import GPT, GPTConfig, load, save
