@@ -139,6 +139,7 @@ def test_a_safetensors_file_with_a_lying_header_is_refused(change, tmp_path):
         read_weights(file)
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse")  # torch 2.15 says how long it takes
 @pytest.mark.parametrize(("weight", "message"), [
     (torch.ones(29, 11), r"embed.W_E is \[29, 11\] in the checkpoint, and \[29, 12\]"),
     (torch.ones(1, 1).expand(10**8, 10**8), r"embed.W_E is \[100000000, 100000000\]"),
