@@ -9,11 +9,11 @@ them.
 - eigenvalues: the eigenvalues of a circuit in the complex plane.
 - role_legend: a legend of the roles of heads.
 - bars: a score of every head, beside a control.
-- paired_bars: two scores of the same things, side by side.
+- paired_bars: numbers with a sign, beside their controls.
 - lines: scores over a coordinate, one line each.
 - scatter: one score of every head against another.
 - histogram: how many heads have which score.
-- shares: parts of a whole, as stacked bars.
+- shares: shares with their errors, as a row of dots for each part.
 - composition: composition scores of all pairs of heads.
 - wiring: composition scores as wires between the heads.
 - circuit: a circuit as a graph.
@@ -22,15 +22,15 @@ them.
 - sizes: how the effect of a circuit grows with its edges.
 - text: a text coloured token by token.
 - token_table: a table of tokens with their numbers.
-- spelling_grid: which skip-trigrams a model is forced to have.
+- spelling_grid: the skip-trigrams that pieces of words spell; forced ones are framed.
 - terms: the terms of an expansion with their sizes.
-- formula: a formula under its parts.
+- formula: lines of formulas and words.
 - steps: the parts of a model from bottom to top.
 - Step: one part of a model in such a picture.
-- chains: ways through a model.
+- chains: products of matrices, as rectangles in a row.
 - arrows: what attention moves from token to token.
 - heads: a score of every head over training.
-- over_training: measures over training, one panel each.
+- over_training: a measure over training, a line for each entry.
 - loss_map: a loss over training and over another coordinate.
 - path: how losses move through a plane while a model trains.
 - window: marks the phase change in a panel.
