@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuits.hooks import BY_THEIRS, Cache
+from circuits.hooks import ONLY_IN_ACTIVATION_CACHE, Cache
 from circuits.io import bridge
 from circuits.model import GPT
 
@@ -70,7 +70,7 @@ class ActivationCache(Cache):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        if name in BY_THEIRS:
+        if name in ONLY_IN_ACTIVATION_CACHE:
             return getattr(self._theirs(), name)
         hint = f"; write {_INSTEAD[name]}" if name in _INSTEAD else ""
         raise AttributeError(f"ActivationCache has no {name!r}{hint}")

@@ -1,25 +1,23 @@
-"""Listening to a model: where one can hook, what is kept of a run, and who hears it.
+"""Hooks: how one sees and changes the activations of a run, and the cache of a run.
 
 - act_name: the full name of a hook point, from its short name and layer.
-- ASIDE: the name under which a cache keeps shortformer positions, which other tools would count
-    into the stream.
-- BY_THEIRS: what TransformerLens's ActivationCache has that a cache here has not, and what to
-    write instead.
 - Cache: the activations of one run, by hook name.
-- CacheKey: a hook name as a cache takes it: a full name, or a short name with a layer.
+- CACHE_NAMES: the names of activations that a cache keeps under another name.
+- CacheKey: the type of a key of a cache: a full name, or a short name with a layer.
 - Hook: one attached function.
-- Hooked: a module whose hook points have names: it runs with hooks and keeps what they saw.
-- HookFn: the type of a hook: it gets the activation and the hook point.
+- Hooked: a module with named hook points. It runs with hooks, and keeps activations in a cache.
+- HookFn: the type of a hook function: it gets the activation and the hook point.
 - HookPoint: a place where hooks see an activation and may replace it.
-- Names: a choice of hook points: a name, a glob, a predicate, or several names.
-- PosSlice: a choice of positions to keep of a run.
+- Names: the type of a choice of hook points: a name, a glob, a function, or several names.
+- ONLY_IN_ACTIVATION_CACHE: the methods of TransformerLens's ActivationCache that Cache lacks.
+- PosSlice: the type of a choice of positions.
 """
 
-from circuits.hooks.cache import ASIDE, BY_THEIRS, Cache, CacheKey, act_name
+from circuits.hooks.cache import CACHE_NAMES, ONLY_IN_ACTIVATION_CACHE, Cache, CacheKey, act_name
 from circuits.hooks.hooked import Hooked, Names, PosSlice
 from circuits.hooks.points import Hook, HookFn, HookPoint
 
 __all__ = [
-    "ASIDE", "BY_THEIRS", "Cache", "CacheKey", "Hook", "HookFn", "HookPoint", "Hooked",
-    "Names", "PosSlice", "act_name",
+    "CACHE_NAMES", "ONLY_IN_ACTIVATION_CACHE", "Cache", "CacheKey", "Hook", "HookFn", "HookPoint",
+    "Hooked", "Names", "PosSlice", "act_name",
 ]  # fmt: skip

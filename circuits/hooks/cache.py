@@ -1,4 +1,4 @@
-"""Cache: the activations one run kept, read-only, and the short names that find them."""
+"""Cache: the activations that one run kept, read-only, under full and short names."""
 
 import difflib
 import re
@@ -17,21 +17,22 @@ _IN_NORM = {"scale", "normalized"}
 _ALIASES = {"attn": "pattern", "attn_logits": "attn_scores", "key": "k", "query": "q", "value": "v",
             "mlp_pre": "pre", "mlp_mid": "mid", "mlp_post": "post"}  # fmt: skip
 _PLACES = {"a": "attn", "attention": "attn", "m": "mlp", "b": "", "block": "", "blocks": ""}
-ASIDE = {"hook_pos_embed": "hook_shortformer_pos_embed"}
-"""By which name a cache keeps what other tools would take for a part of the stream. It is found by
-its own name too, and the hook by either."""
-_OWN = {aside: own for own, aside in ASIDE.items()}
+CACHE_NAMES = {"hook_pos_embed": "hook_shortformer_pos_embed"}
+"""The name under which a cache keeps an activation, where it is not the name of the hook point.
+Other tools would take hook_pos_embed for a part of the stream; shortformer positions never enter
+it. The cache and the model accept both names."""
+_HOOK_NAMES = {kept: own for own, kept in CACHE_NAMES.items()}
 
 
 def act_name(name: str, layer: int | str | None = None, part: str | None = None) -> str:
-    """Full hook name of a short one, as TransformerLens abbreviates them.
+    """The full hook name for a short name. The short names are those of TransformerLens.
 
-    ("pattern", 3) and "pattern3" are blocks.3.attn.hook_pattern, ("scale", 0, "ln1") and
-    "scale0ln1" blocks.0.ln1.hook_scale, "scale" alone is ln_final.hook_scale, "embed" is
-    hook_embed; full names stay as they are.
+    ("pattern", 3) and "pattern3" mean blocks.3.attn.hook_pattern. ("scale", 0, "ln1") and
+    "scale0ln1" mean blocks.0.ln1.hook_scale. "scale" alone means ln_final.hook_scale, and "embed"
+    means hook_embed. A full name comes back unchanged.
     """
     if "." in name or name.startswith("hook_"):
-        return _OWN.get(name, name)
+        return _HOOK_NAMES.get(name, name)
     joined = re.fullmatch(r"([a-z_]+)(\d+)([a-z]\w*)?", name)
     if joined is not None:
         name, layer, part = joined.groups()
@@ -45,20 +46,22 @@ def act_name(name: str, layer: int | str | None = None, part: str | None = None)
     return ".".join(place for place in places if place)
 
 
-BY_THEIRS = (
+ONLY_IN_ACTIVATION_CACHE = (
     "accumulated_resid", "apply_ln_to_stack", "compute_head_results", "decompose_resid",
     "get_full_resid_decomposition", "get_neuron_results", "logit_attrs", "stack_activation",
     "stack_head_results", "stack_neuron_results",
 )  # fmt: skip
-"What TransformerLens's ActivationCache has; `circuits.decomposition.residual` gives equal results."
+"""The methods of TransformerLens's ActivationCache that a Cache does not have.
+`circuits.decomposition.residual` gives equal results."""
 
 
 class Cache(Mapping[str, Tensor]):
     """Activations by hook name: `cache["pattern", 3]`, `cache["blocks.3.attn.hook_pattern"]`.
 
-    Negative layers count from the last. A missing name raises KeyError with what was kept, the
-    nearest name, and why the run did not keep it: `points` says of each hook point whether it is
-    kept only when named, `asked` which were asked for, None for all the others.
+    Negative layers count from the last layer. A missing name raises KeyError with the nearest
+    names, the reason, and the names that were kept. `points` has the names of all hook points; True
+    marks a point that is kept only when it is named. `asked` has the names that the run was asked
+    for, or None if it was asked for no particular names.
     """
 
     def __init__(
@@ -76,17 +79,15 @@ class Cache(Mapping[str, Tensor]):
 
     @property
     def model(self) -> Any:
-        """The model whose run this is; None if it is gone, or not known (a cache that was pickled).
-
-        It is not kept alive by its caches.
-        """
+        """The model whose run this is. None if the model no longer exists, or if the cache was
+        pickled. A cache does not keep its model in memory."""
         return None if self._model is None else self._model()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None}
 
     def full_name(self, key: CacheKey) -> str:
-        """The hook name that a key stands for; negative layers are counted from the end."""
+        """The full hook name for a key. Negative layers count from the last layer."""
         if isinstance(key, str):
             return act_name(key)
         name, layer, *part = key
@@ -97,7 +98,7 @@ class Cache(Mapping[str, Tensor]):
 
     def __getitem__(self, key: CacheKey) -> Tensor:
         name = self.full_name(key)
-        for kept in (name, ASIDE.get(name)):
+        for kept in (name, CACHE_NAMES.get(name)):
             if kept in self._activations:
                 return self._activations[kept]
         kept = list(self._activations)
@@ -114,11 +115,11 @@ class Cache(Mapping[str, Tensor]):
             return "names_filter left it out"
         if self._asked is None and self._points[name]:
             return f"it is kept only when named: names_filter={name!r}"
-        return "the run did not come past it"
+        return "the run did not reach it"
 
     def __contains__(self, key: object) -> bool:
         name = self.full_name(key)  # type: ignore[arg-type]
-        return name in self._activations or ASIDE.get(name) in self._activations
+        return name in self._activations or CACHE_NAMES.get(name) in self._activations
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._activations)
@@ -131,7 +132,7 @@ class Cache(Mapping[str, Tensor]):
         return "Cache(\n" + "\n".join(lines) + "\n)"
 
     def to(self, target: torch.device | torch.dtype | str) -> "Cache":
-        """The same cache with every floating-point activation moved or converted."""
+        """A new cache, with every floating-point activation moved or converted."""
         moved = {
             name: value.to(target)
             if value.is_floating_point() or not isinstance(target, torch.dtype)
@@ -141,8 +142,8 @@ class Cache(Mapping[str, Tensor]):
         return Cache(moved, self.n_layers, self._points, self._asked, self.model)
 
     def remove_batch_dim(self) -> "Cache":
-        """The cache itself, from which the leading batch dim of size 1 is now gone; ValueError if
-        it is larger."""
+        """This cache itself, now without its batch dim of size 1. ValueError if the batch is
+        larger."""
         sizes = {value.shape[0] for value in self.values()} - {1}
         if sizes:
             raise ValueError(f"the batch dim has size {sizes.pop()}; only size 1 can be removed")
@@ -151,4 +152,6 @@ class Cache(Mapping[str, Tensor]):
 
     def __getattr__(self, name: str) -> Any:
         hint = f"; write circuits.io.bridge.activation_cache(cache, model).{name}"
-        raise AttributeError(f"Cache has no {name!r}{hint if name in BY_THEIRS else ''}")
+        raise AttributeError(
+            f"Cache has no {name!r}{hint if name in ONLY_IN_ACTIVATION_CACHE else ''}"
+        )

@@ -1,4 +1,4 @@
-"""Hooked, the model root: it knows its hook points by name, and runs with hooks or a cache."""
+"""Hooked: a module that knows its hook points by name, and runs with hooks or with a cache."""
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +12,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from circuits.hooks.cache import Cache, act_name
-from circuits.hooks.points import Hook, HookFn, HookPoint, Place, attached, one_run
+from circuits.hooks.points import Hook, HookFn, HookPoint, Place, attach, one_run
 
 Names = str | Callable[[str], bool] | Sequence[str]
-"A full hook name, a glob such as 'blocks.*.attn.hook_z', a predicate on names, or several names."
+"A full hook name, a glob such as 'blocks.*.attn.hook_z', a function of a name, or a list of names."
 PosSlice = int | slice | tuple[int | None, ...] | list[int] | Int[Tensor, " n"]
-"One position, which leaves a dim of size 1; a slice, or a tuple that it is made of; or several."
+"""One position (the dim stays, with size 1), a slice, the arguments of a slice, or several
+positions."""
 
 Model = TypeVar("Model")
 
@@ -25,30 +26,28 @@ Model = TypeVar("Model")
 class Hooked(nn.Module):
     """A model with named hook points. A subclass calls `name_hooks()` when it is built.
 
-    Hooks of `add_hook` and `hooks` are the model's: while they are attached they hear every run, of
-    every thread. Those of `run_with_hooks` and `run_with_cache` hear that one run alone: not what
-    another thread runs meanwhile, nor another such run that a hook begins.
+    Hooks of `add_hook` and `hooks` belong to the model. While they are attached, they are active in
+    every run, of every thread. Hooks of `run_with_hooks` and `run_with_cache` are active in that
+    one run alone. They are not active in a run of another thread, nor in a run that a hook begins.
     """
 
     context_level = 0
-    "How many `with model.hooks(...)` are around what happens now."
+    "The number of `with model.hooks(...)` blocks that are open."
 
     def name_hooks(self) -> None:
-        """Give every hook point the name of its place, and list them in `hook_dict`."""
+        """Give every hook point its name, and list the hook points in `hook_dict`."""
         modules = self.named_modules()
         self.hook_dict = {name: point for name, point in modules if isinstance(point, HookPoint)}
         for name, point in self.hook_dict.items():
             point.name = name
 
     def _only_when_named(self) -> dict[str, bool]:
-        """Of every hook point, whether a cache keeps it only when it is named."""
+        """For every hook point, True if a cache keeps it only when it is named."""
         return {name: point.per_head for name, point in self.hook_dict.items()}
 
     def hook_names(self, names: Names) -> list[str]:
-        """Full names that a name, glob, predicate or list of names stands for, in model order.
-
-        KeyError if a name or glob finds nothing, with the nearest names.
-        """
+        """The full names that `names` matches, in model order. KeyError with the nearest names if a
+        name or glob matches nothing."""
         if callable(names):
             return [name for name in self.hook_dict if names(name)]
         if not isinstance(names, str):
@@ -73,7 +72,7 @@ class Hooked(nn.Module):
         level: int | None = None,
         prepend: bool = False,
     ) -> None:
-        """Attach a hook until `reset_hooks` takes it off; permanent ones stay even then."""
+        """Attach a hook until `reset_hooks` removes it. A permanent hook stays even then."""
         for full in self.hook_names(name):
             self.hook_dict[full].add_hook(hook, dir, is_permanent, level, prepend)
 
@@ -84,8 +83,8 @@ class Hooked(nn.Module):
         including_permanent: bool = False,
         level: int | None = None,
     ) -> None:
-        """Detach all hooks that are not permanent (or all, or those of one level), whoever attached
-        them, and empty the `ctx` of every point. Hooks of runs in progress stay until these end."""
+        """Detach the hooks of all points (see HookPoint.remove_hooks), whoever attached them. With
+        `clear_contexts` also empty the `ctx` of every point. Hooks of a run stay until it ends."""
         for point in self.hook_dict.values():
             point.remove_hooks(direction, including_permanent, level)
         if clear_contexts:
@@ -104,14 +103,14 @@ class Hooked(nn.Module):
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> Iterator["Hooked"]:
-        """Within the `with`, these hooks are attached; after it, also after an exception, these
-        and only these are gone, and with `clear_contexts` the `ctx` of every point is empty;
-        without `reset_hooks_end` they stay until `reset_hooks()`."""
+        """Within the `with`, these hooks are attached. After it they are removed, also after an
+        exception, and no other hook is. With `clear_contexts` the `ctx` of every point is emptied.
+        Without `reset_hooks_end` the hooks stay until `reset_hooks()`."""
         self.context_level += 1
         try:
             places = [*self._places("fwd", fwd_hooks, level=self.context_level),
                       *self._places("bwd", bwd_hooks, level=self.context_level)]  # fmt: skip
-            with attached(places, stay=not reset_hooks_end):
+            with attach(places, stay=not reset_hooks_end):
                 yield self
         finally:
             self.context_level -= 1
@@ -120,9 +119,9 @@ class Hooked(nn.Module):
 
     @contextmanager
     def for_one_run(self, fwd_hooks: Sequence[tuple[Names, HookFn]]) -> Iterator[None]:
-        """Within the `with` this thread is in a run of its own, which these hooks hear alone: for
-        our own runs, which other threads and other runs must not notice."""
-        with one_run() as run, attached(self._places("fwd", fwd_hooks, run)):
+        """Within the `with`, this thread is in a new run, and these hooks are active in this run
+        alone. Other threads and other runs do not notice them."""
+        with one_run() as run, attach(self._places("fwd", fwd_hooks, run)):
             yield
 
     def _places(
@@ -132,7 +131,8 @@ class Hooked(nn.Module):
         run: object | None = None,
         level: int | None = None,
     ) -> list[Place]:
-        """A hook of its own, and the list that it is for, at every point that is named."""
+        """A new Hook for every point that a name matches, with the list that the hook belongs
+        in."""
         named = [
             (self.hook_dict[name], fn) for names, fn in hooks for name in self.hook_names(names)
         ]
@@ -150,22 +150,22 @@ class Hooked(nn.Module):
         clear_contexts: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """What the model returns with these hooks attached for this one run; or, without
-        `reset_hooks_end`, until `reset_hooks()`. `clear_contexts` is as in `hooks`.
+        """The output of the model, run with these hooks. They are active in this one run; without
+        `reset_hooks_end` they stay until `reset_hooks()`. `clear_contexts` is as in `hooks`.
 
-        ValueError if one that is for this run was never called, because the run stopped before it,
-        or its predicate matches nothing. Backward hooks fire when a result of this run is
-        differentiated, also later.
+        Backward hooks are called when a result of this run is differentiated, also later.
+        ValueError if a forward hook for this run is never called, because the run stops before its
+        point, or because no name matches.
         """
         if not reset_hooks_end:
             with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
                 return self(*args, **kwargs)
         fired: set[str] = set()
-        noted = [(names, partial(_noted, fn, fired)) for names, fn in fwd_hooks]
+        noted = [(names, partial(_note_call, fn, fired)) for names, fn in fwd_hooks]
         try:
             with one_run() as run:
                 places = [*self._places("fwd", noted, run), *self._places("bwd", bwd_hooks, run)]
-                with attached(places):
+                with attach(places):
                     result = self(*args, **kwargs)
         finally:
             if clear_contexts:
@@ -173,7 +173,7 @@ class Hooked(nn.Module):
         for names, _ in fwd_hooks:
             points = self.hook_names(names)
             if not fired.intersection(points):
-                raise ValueError(f"a hook was never called: the run did not come past {points}")
+                raise ValueError(f"a hook was never called: the run did not reach {points}")
         return result
 
     def run_with_cache(
@@ -185,11 +185,11 @@ class Hooked(nn.Module):
         pos_slice: PosSlice | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Cache]:
-        """What the model returns, and a Cache of the activations it met, detached.
+        """The output of the model, and a Cache of the activations of the run, detached.
 
-        Without a filter all are kept except those with `n_heads` times the stream (hook_result,
-        q/k/v_input): name them, or match them by a glob or predicate, and they are computed.
-        `pos_slice` keeps some positions (destinations, for scores and patterns).
+        Without a filter the cache keeps all activations but hook_result and the q/k/v_input, which
+        are `n_heads` times the size of the stream. These are computed only if `names_filter`
+        matches them. `pos_slice` keeps some positions (for scores and patterns: some destinations).
         """
         asked = None if names_filter is None else self.hook_names(names_filter)
         rare = self._only_when_named()
@@ -197,44 +197,43 @@ class Hooked(nn.Module):
         points = [self.hook_dict[name] for name in (everything if asked is None else asked)]
         kept: dict[str, Tensor] = {}
 
-        def keep(activation: Tensor, hook: HookPoint) -> None:
-            name = hook.name if hook.aside is None or asked is not None else hook.aside
-            if name in kept:  # ln1 runs once more for each listened q/k/v_input
+        def keep(must_copy: bool, activation: Tensor, hook: HookPoint) -> None:
+            name = hook.name if hook.cache_name is None or asked is not None else hook.cache_name
+            if name in kept:  # ln1 runs once more for each q/k/v_input with a hook
                 return
             value = activation.detach()
             if pos_slice is not None:
-                value = _positions(value, hook.pos_dim, pos_slice)
-            elif others:  # somebody may write into it after us
+                value = _select_positions(value, hook.pos_dim, pos_slice)
+            elif must_copy:
                 value = value.clone()
             kept[name] = value if device is None else value.to(device)
 
         with one_run() as run:
-            others = self._edited()
-            record = Hook(keep, run=run)
-            with attached([(point.fwd, record) for point in points]):
+            record = Hook(partial(keep, self._has_other_hooks()), run=run)
+            with attach([(point.fwd, record) for point in points]):
                 result = self(*args, **kwargs)
         cache = Cache(kept, len(getattr(self, "blocks", ())), rare, asked, self)
         return result, cache.remove_batch_dim() if remove_batch_dim else cache
 
     def to(self: Model, *args: Any, print_details: bool = True, **kwargs: Any) -> Model:
-        """The model itself, moved or converted. `print_details` is there for tools that give it:
-        nothing is printed."""
+        """The model itself, moved or converted. Nothing is printed; some tools pass
+        `print_details`, so it is accepted."""
         return nn.Module.to(self, *args, **kwargs)  # type: ignore[type-var]
 
-    def _edited(self) -> bool:
-        """True when somebody listens to this run who may write into what passes."""
-        return any(point.listening for point in self.hook_dict.values()) or any(
+    def _has_other_hooks(self) -> bool:
+        """True if hooks are active in this run: they may write into an activation."""
+        return any(point.has_active_hooks for point in self.hook_dict.values()) or any(
             module._forward_hooks or module._forward_pre_hooks for module in self.modules()
         )
 
 
-def _noted(fn: HookFn, fired: set[str], activation: Tensor, hook: HookPoint) -> Any:
+def _note_call(fn: HookFn, fired: set[str], activation: Tensor, hook: HookPoint) -> Any:
     fired.add(hook.name)
     return fn(activation, hook=hook)
 
 
-def _positions(value: Tensor, dim: int, wanted: PosSlice) -> Tensor:
-    """A copy, so that the whole activation can be freed."""
+def _select_positions(value: Tensor, dim: int, wanted: PosSlice) -> Tensor:
+    """A copy of some positions, so that the whole activation can be freed."""
     if isinstance(wanted, tuple):
         wanted = slice(*wanted)
     index = wanted if isinstance(wanted, slice) else torch.atleast_1d(torch.as_tensor(wanted))

@@ -1,8 +1,9 @@
-"""HookPoint, an identity one can listen to: the functions attached to one activation.
+"""HookPoint: the identity function, with a list of hooks that see its activation.
 
-A hook is a function in the list of one point. A point that nobody listens to returns its input
-untouched; models ask `point.listening` before they compute what only a listener would see. Which
-run a thread is in is the one thing kept elsewhere: hooks of a run hear that run alone.
+A hook is a function in the list of one point. Without active hooks a point returns its input. A
+model asks `point.has_active_hooks` before it computes an activation that only hooks use. A hook can
+belong to one run; it is then active in this run alone. A context variable holds the run that a
+thread is in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,40 +16,41 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 HookFn = Callable[..., Tensor | None]
-"fn(activation, hook): None leaves the activation, a tensor of the same shape replaces it."
+"fn(activation, hook). If it returns a tensor of the same shape, this replaces the activation."
 
 _RUN: ContextVar[object | None] = ContextVar("run", default=None)
-"The run_with_hooks or run_with_cache that this thread is in; the inner one, if one is in another."
+"The run_with_hooks or run_with_cache that this thread is in. Of nested runs it is the inner one."
 
 
 @dataclass(frozen=True, eq=False)
 class Hook:
-    """One attached function; permanent ones outlive reset_hooks(), those of a run hear it alone.
-    `level` is how many `with model.hooks(...)` were around it, or a number of the caller's own."""
+    """An attached function. reset_hooks() keeps a `permanent` hook. A hook with a `run` is active
+    in this run alone. `level` is the number of `with model.hooks(...)` blocks around the hook, or a
+    number that the caller gave."""
 
     fn: HookFn
     permanent: bool = False
     run: object | None = None
     level: int | None = None
 
-    # The names that TransformerLens gives these.
+    # TransformerLens has these names.
     user_hook = property(lambda self: self.fn)
     is_permanent = property(lambda self: self.permanent)
     context_level = property(lambda self: self.level)
 
     @property
-    def hears(self) -> bool:
-        """True in the run that it was attached for; always, if that is none."""
+    def is_active(self) -> bool:
+        """True in the run that the hook belongs to. A hook without a run is always active."""
         return self.run is None or self.run is _RUN.get()
 
 
 class HookPoint(nn.Module):
-    """The identity, where functions can see and replace an activation.
+    """The identity function. Hooks on it can see and replace an activation.
 
-    `pos_dim` is where positions lie; `shared` marks an input that is used elsewhere too, so that
-    listeners get a copy of their own; `per_head` marks a value that is `n_heads` times the
-    size of the stream and is cached only when it is named. `aside` is the name by which a cache
-    keeps it that nobody named: other tools would take its own name for a part of the stream.
+    `pos_dim` is the dim of the positions. A `shared` activation is used elsewhere too, so hooks get
+    a copy. A `per_head` activation is `n_heads` times the size of the stream, so a cache keeps it
+    only when it is named. An activation with a `cache_name` is kept under this name, unless the run
+    asked for it by its own name (see CACHE_NAMES).
     """
 
     def __init__(
@@ -57,21 +59,23 @@ class HookPoint(nn.Module):
         pos_dim: int = 1,
         shared: bool = False,
         per_head: bool = False,
-        aside: str | None = None,
+        cache_name: str | None = None,
     ) -> None:
         super().__init__()
         self.name = ""
-        self.pos_dim, self.shared, self.per_head, self.aside = pos_dim, shared, per_head, aside
+        self.pos_dim, self.shared, self.per_head = pos_dim, shared, per_head
+        self.cache_name = cache_name
         self.fwd: list[Hook] = []
         self.bwd: list[Hook] = []
         self.ctx: dict[str, Any] = {}
 
     @property
-    def listening(self) -> bool:
-        """True when anything attached here hears this run: our hooks, or torch's module hooks."""
+    def has_active_hooks(self) -> bool:
+        """True if a hook of this point is active in this run, or if torch has a module hook
+        here."""
         return bool(
-            (self.fwd and hearing(self.fwd))
-            or (self.bwd and hearing(self.bwd))
+            (self.fwd and active_hooks(self.fwd))
+            or (self.bwd and active_hooks(self.bwd))
             or self._forward_hooks
             or self._forward_pre_hooks
             or self._backward_hooks
@@ -80,30 +84,30 @@ class HookPoint(nn.Module):
 
     @property
     def fwd_hooks(self) -> list[Hook]:
-        """What is attached here and sees the activation."""
+        """The hooks that see the activation."""
         return self.fwd
 
     @property
     def bwd_hooks(self) -> list[Hook]:
-        """What is attached here and sees the gradient."""
+        """The hooks that see the gradient."""
         return self.bwd
 
     def __call__(self, activation: Tensor) -> Tensor:
-        return super().__call__(activation) if self.listening else activation
+        return super().__call__(activation) if self.has_active_hooks else activation
 
     def forward(self, activation: Tensor) -> Tensor:
         if self.shared:
             activation = activation.clone()
-        for hook in hearing(self.fwd):
+        for hook in active_hooks(self.fwd):
             replaced = hook.fn(activation, hook=self)
             if replaced is not None:
-                activation = self._checked(replaced, activation, "activation")
-        hooks = hearing(self.bwd)
+                activation = self._check_replacement(replaced, activation, "activation")
+        hooks = active_hooks(self.bwd)
         if hooks:
             activation = self._with_gradient_hooks(activation, hooks)
         return activation
 
-    def _checked(self, replaced: Any, seen: Tensor, what: str) -> Tensor:
+    def _check_replacement(self, replaced: Any, seen: Tensor, what: str) -> Tensor:
         if not isinstance(replaced, Tensor):
             raise TypeError(
                 f"the hook on {self.name!r} returned {type(replaced).__name__}; "
@@ -117,26 +121,27 @@ class HookPoint(nn.Module):
         return replaced
 
     def _with_gradient_hooks(self, activation: Tensor, hooks: list[Hook]) -> Tensor:
-        # A backward hook belongs to the runs made while it is attached, and goes with their graph.
+        # A backward hook stays with the graph of each run that was made while it was attached.
         if not activation.requires_grad:
             raise ValueError(
-                f"a backward hook listens to {self.name!r}, but no gradient flows there: "
+                f"there is a backward hook on {self.name!r}, but no gradient flows there: "
                 f"run with gradients on, and with parameters or inputs that require them"
             )
-        activation = activation.clone()  # of a view, a later write in place would drop the hooks
+        activation = activation.clone()  # a later write in place into a view would drop the hooks
         for hook in hooks:
             activation.register_hook(partial(self._gradient, hook.fn))
         return activation
 
     def _gradient(self, fn: HookFn, gradient: Tensor) -> Tensor | None:
-        """What a backward hook makes of it; TransformerLens 2 and 3 had it in a tuple of one."""
+        """The gradient that a backward hook returns. A hook of TransformerLens 2 or 3 returns it in
+        a tuple of length 1."""
         replaced: Any = fn(gradient, hook=self)
         if isinstance(replaced, tuple) and len(replaced) == 1:
             replaced = replaced[0]
-        return None if replaced is None else self._checked(replaced, gradient, "gradient")
+        return None if replaced is None else self._check_replacement(replaced, gradient, "gradient")
 
     def layer(self) -> int:
-        """The block this point is in, from 0; ValueError outside of the blocks."""
+        """The number of the block of this point, from 0. ValueError outside of the blocks."""
         parts = self.name.split(".")
         if parts[0] != "blocks":
             raise ValueError(f"{self.name!r} is not in a block")
@@ -150,15 +155,17 @@ class HookPoint(nn.Module):
         level: int | None = None,
         prepend: bool = False,
     ) -> Callable[[], None]:
-        """A function that detaches `hook` again; forward hooks see the activation, backward ones
-        its gradient. `level` is a number by which `remove_hooks` finds it."""
-        (hooks,) = self._lists(dir, both=False)
+        """Attach a hook, and return a function that detaches it. A forward hook sees the
+        activation, a backward hook its gradient. `remove_hooks` can choose hooks by `level`."""
+        if dir not in ("fwd", "bwd"):
+            raise ValueError(f"dir must be one of ['fwd', 'bwd'], got {dir!r}")
+        (hooks,) = self._lists(dir)
         made = Hook(hook, is_permanent, level=level)
         hooks.insert(0 if prepend else len(hooks), made)
         return partial(_detach, hooks, made)
 
     def add_perma_hook(self, hook: HookFn, dir: Literal["fwd", "bwd"] = "fwd") -> None:
-        """Attach a hook that outlives reset_hooks()."""
+        """Attach a hook that reset_hooks() keeps."""
         self.add_hook(hook, dir, is_permanent=True)
 
     def has_hooks(
@@ -167,7 +174,7 @@ class HookPoint(nn.Module):
         including_permanent: bool = True,
         level: int | None = None,
     ) -> bool:
-        """True when a hook of this direction is attached, and of this level if one is given."""
+        """True if a hook of this direction is attached, and of this level if one is given."""
         return any(
             (including_permanent or not hook.permanent) and level in (None, hook.level)
             for hooks in self._lists(dir)
@@ -180,9 +187,9 @@ class HookPoint(nn.Module):
         including_permanent: bool = False,
         level: int | None = None,
     ) -> None:
-        """Detach the hooks of this point, of one direction or both, of all levels or one, or all of
-        them with the permanent ones; its `ctx` stays, and so do hooks of a run, which go when it
-        ends."""
+        """Detach the hooks of this point, of one direction or both, of one level or all levels.
+        With `including_permanent` the hooks of all levels go, also the permanent hooks. `ctx`
+        stays. Hooks of a run stay until the run ends."""
         for hooks in self._lists(dir):
             for hook in tuple(hooks):
                 if hook.run is None and (
@@ -194,21 +201,20 @@ class HookPoint(nn.Module):
         """Empty the `ctx` of this point."""
         self.ctx.clear()
 
-    def _lists(self, dir: str, both: bool = True) -> list[list[Hook]]:
-        lists = {"fwd": [self.fwd], "bwd": [self.bwd]}
-        lists |= {"both": [self.fwd, self.bwd]} if both else {}
+    def _lists(self, dir: str) -> list[list[Hook]]:
+        lists = {"fwd": [self.fwd], "bwd": [self.bwd], "both": [self.fwd, self.bwd]}
         if dir not in lists:
             raise ValueError(f"dir must be one of {list(lists)}, got {dir!r}")
         return lists[dir]
 
 
 Place = tuple[list[Hook], Hook]
-"The hooks of a point in one direction, and one that is to be among them."
+"The list of hooks of a point in one direction, and a hook to add to this list."
 
 
 @contextmanager
 def one_run() -> Iterator[object]:
-    """Within the `with`, this thread is in a run of its own, which hooks can be attached for."""
+    """Within the `with`, this thread is in a new run. Hooks can be attached for this run alone."""
     run = object()
     outer = _RUN.set(run)
     try:
@@ -218,9 +224,9 @@ def one_run() -> Iterator[object]:
 
 
 @contextmanager
-def attached(places: Sequence[Place], stay: bool = False) -> Iterator[None]:
-    """Within the `with` these hooks are in their lists; after it these and only these are gone, if
-    they are not to stay."""
+def attach(places: Sequence[Place], stay: bool = False) -> Iterator[None]:
+    """Within the `with`, these hooks are in their lists. After it they are removed, and no other
+    hook is. With `stay` they are not removed."""
     try:
         for hooks, hook in places:
             hooks.append(hook)
@@ -230,11 +236,12 @@ def attached(places: Sequence[Place], stay: bool = False) -> Iterator[None]:
             _detach(hooks, hook)
 
 
-def hearing(hooks: list[Hook]) -> list[Hook]:
-    """Those that hear this run, and that stay the same while one of them attaches or detaches."""
-    return [hook for hook in tuple(hooks) if hook.hears]
+def active_hooks(hooks: list[Hook]) -> list[Hook]:
+    """The hooks of a list that are active in this run. The result is a new list, so a hook can
+    attach or detach hooks while it runs."""
+    return [hook for hook in tuple(hooks) if hook.is_active]
 
 
 def _detach(hooks: list[Hook], hook: Hook) -> None:
-    with suppress(ValueError):  # it is gone already
-        hooks.remove(hook)  # in one step, whatever other threads do meanwhile
+    with suppress(ValueError):  # it was detached before
+        hooks.remove(hook)  # one step, so that other threads cannot come between

@@ -79,7 +79,9 @@ class Sizes:
     ) -> None:
         """`every`: logits are made at all positions, not at one; `names`: of hook points that will
         be listened to, beside those that are already."""
-        heard = {name for name, point in model.hook_dict.items() if point.listening} | set(names)
+        heard = {name for name, point in model.hook_dict.items() if point.has_active_hooks} | set(
+            names
+        )
         layers = Counter(name.split(".")[1] for name in heard if name.endswith(PER_HEAD))
         self.wide = max(layers.values(), default=0)  # most per-head points of one layer
         self.cfg, self.every, self.by_position = model.cfg, every, by_position

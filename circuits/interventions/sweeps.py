@@ -84,7 +84,7 @@ def sweep(
     where = _places(at, tokens)
     check_values(model, cells, tokens)
     starts = [start(model, cell) for cell in cells]
-    if not model.cfg.causal or any(point.listening for point in model.hook_dict.values()):
+    if not model.cfg.causal or any(point.has_active_hooks for point in model.hook_dict.values()):
         starts = [Start(layer, 0) for layer, _ in starts]
     by_position = any(pos for _, pos in starts)
     names = {one.name for cell in cells for one in cell}
@@ -173,7 +173,9 @@ def _logits(
     """Logits at all positions, or where each example's metric looks."""
     if where is None:
         return model.unembed(model.ln_final(resid))
-    if any(model.hook_dict[name].listening for name in model.hook_dict if "ln_final" in name):
+    if any(
+        model.hook_dict[name].has_active_hooks for name in model.hook_dict if "ln_final" in name
+    ):
         return model.unembed(_taken(model.ln_final(resid), where)[:, None])[:, 0]
     return model.unembed(model.ln_final(_taken(resid, where)[:, None]))[:, 0]
 

@@ -59,7 +59,7 @@ class Attention(nn.Module):
         k, v = (k, v) if past is None else past.extended(k, v)
 
         replaced = F.softmax is not SOFTMAX
-        if replaced or self.hook_attn_scores.listening or self.hook_pattern.listening:
+        if replaced or self.hook_attn_scores.has_active_hooks or self.hook_pattern.has_active_hooks:
             attn_scores = self.hook_attn_scores(masked_scores(q, k, self.scale, seen))
             pattern = self.hook_pattern(attn_scores.softmax(-1))
             z = (pattern @ v.transpose(1, 2)).transpose(1, 2)
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         return torch.cat([k[:, :1], s * k[:, 1:] + (1 - s) * k[:, :-1]], dim=1)[:, -n:]
 
     def _written(self, z: Heads) -> Resid:
-        if not self.hook_result.listening:
+        if not self.hook_result.has_active_hooks:
             return F.linear(z.flatten(2), self.W_O.flatten(0, 1).mT, self.b_O)
         result = einsum(
             z, self.W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model"

@@ -19,7 +19,7 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from circuits.hooks import ASIDE, Hooked, HookPoint
+from circuits.hooks import CACHE_NAMES, Hooked, HookPoint
 from circuits.matrices import at_least_single
 from circuits.model.attention import Attention, Seen, visible
 from circuits.model.config import GPTConfig, check_predicts
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
     def _read(self, point: HookPoint, resid_pre: Resid, pos: Places, shared: Resid) -> HeadsOrResid:
         """What all heads read, or an input for each where somebody listens."""
-        if not point.listening:
+        if not point.has_active_hooks:
             return shared
         per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
         normed = self.ln1(point(per_head))
@@ -137,8 +137,10 @@ class GPT(Hooked, Stacked, Speaks):
         self.hook_embed = HookPoint()  # [batch pos d_model]
         if cfg.positional_embedding_type != "none":
             self.pos_embed = PosEmbed(cfg)
-            aside = ASIDE["hook_pos_embed"] if cfg.shortformer else None
-            self.hook_pos_embed = HookPoint(shared=True, aside=aside)  # [batch pos d_model]
+            cache_name = CACHE_NAMES["hook_pos_embed"] if cfg.shortformer else None
+            self.hook_pos_embed = HookPoint(
+                shared=True, cache_name=cache_name
+            )  # [batch pos d_model]
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
         self.ln_final = norm(cfg)
         self.unembed = Unembed(cfg)
@@ -239,7 +241,7 @@ class GPT(Hooked, Stacked, Speaks):
             return None
         places = None if real is None else (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
         pos = self.pos_embed(n, start, places)
-        if not self.hook_pos_embed.listening:
+        if not self.hook_pos_embed.has_active_hooks:
             return pos
         return self.hook_pos_embed(pos.expand(batch, -1, -1))
 

@@ -84,7 +84,7 @@ class Norm(nn.Module):
         self.hook_normalized = HookPoint()  # [batch pos width]
 
     def forward(self, x: HeadsOrResid) -> HeadsOrResid:
-        if not (self.hook_scale.listening or self.hook_normalized.listening):
+        if not (self.hook_scale.has_active_hooks or self.hook_normalized.has_active_hooks):
             if self.centred:
                 return F.layer_norm(x, self.shape, self.w, self.b, self.eps)
             return F.rms_norm(x, self.shape, self.w, self.eps)

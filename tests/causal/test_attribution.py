@@ -87,7 +87,7 @@ def test_slopes_leave_the_model_and_the_callers_grad_mode_alone():
     logits = model(resid, start_at_layer=0)[:, -1]
     expected = torch.autograd.grad(METRIC(logits).sum(), resid)[0]
     assert torch.allclose(found["blocks.0.hook_resid_pre"], expected)
-    assert not any(point.listening for point in model.hook_dict.values())
+    assert not any(point.has_active_hooks for point in model.hook_dict.values())
 
 
 def test_what_cannot_be_estimated_is_refused_in_words():

@@ -159,7 +159,7 @@ def test_the_callers_grad_mode_and_weights_are_left_alone():
         discovery.eap(task_of(model))
         assert not torch.is_grad_enabled()
     assert all(weight.grad is None for weight in model.parameters())
-    assert not any(point.listening for point in model.hook_dict.values())
+    assert not any(point.has_active_hooks for point in model.hook_dict.values())
 
 
 def test_a_task_notices_that_weights_have_changed():

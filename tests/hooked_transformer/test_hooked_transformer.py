@@ -308,7 +308,7 @@ def test_hooks_are_reset_by_direction_and_stay_where_it_is_asked():
     model(TOKENS, return_type="loss").backward()
     assert heard == [name] and model.hook_dict[name].ctx
     model.reset_hooks()
-    assert not model.hook_dict[name].listening and not model.hook_dict[name].ctx
+    assert not model.hook_dict[name].has_active_hooks and not model.hook_dict[name].ctx
     heard.clear()
     model.run_with_hooks(TOKENS, fwd_hooks=[(name, hear)], reset_hooks_end=False)
     model.run_with_hooks(TOKENS, fwd_hooks=[(name, hear)], clear_contexts=True)
@@ -316,11 +316,11 @@ def test_hooks_are_reset_by_direction_and_stay_where_it_is_asked():
     model.reset_hooks()
     model.add_perma_hook(name, hear)
     model.reset_hooks()
-    assert model.hook_dict[name].listening
+    assert model.hook_dict[name].has_active_hooks
     model.reset_hooks(including_permanent=True)
     with model.hooks([(name, hear)], reset_hooks_end=False, clear_contexts=True):
         pass
-    assert model.hook_dict[name].listening
+    assert model.hook_dict[name].has_active_hooks
 
 
 def test_flags_act_that_are_set_in_the_config_of_a_model():

@@ -51,7 +51,7 @@ def test_a_missing_name_says_why_it_is_missing():
     with pytest.raises(KeyError, match=r"names_filter left it out; kept: \['blocks.0.attn.hook_z'"):
         cache["pattern", 0]
     _, cache = model.run_with_cache(tokens, stop_at_layer=1)
-    with pytest.raises(KeyError, match="the run did not come past it"):
+    with pytest.raises(KeyError, match="the run did not reach it"):
         cache["pattern", 1]
     with pytest.raises(KeyError, match=r"nearest: \['blocks.0.attn.hook_pattern'"):
         cache["blocks.0.attn.hook_patern"]

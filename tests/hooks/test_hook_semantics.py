@@ -371,7 +371,7 @@ def backward_hooks_of_a_run_fire_whenever_it_is_differentiated(model, tokens):
     calls = []
     loss = model.run_with_hooks(tokens, "loss", bwd_hooks=[(LATE, note(calls, "bwd"))])
     other = model(tokens, "loss")
-    assert not any(point.listening for point in model.hook_dict.values())
+    assert not any(point.has_active_hooks for point in model.hook_dict.values())
     loss.backward(retain_graph=True), other.backward(), loss.backward()
     assert calls == ["bwd", "bwd"]
 
@@ -460,7 +460,7 @@ def an_exception_anywhere_in_a_run_leaves_no_hook(model, tokens):
     for name in model.hook_dict:
         with pytest.raises(Broken, match=name):
             model.run_with_hooks(tokens, fwd_hooks=[(name, fail)])
-        assert not any(point.listening for point in model.hook_dict.values())
+        assert not any(point.has_active_hooks for point in model.hook_dict.values())
     for wrong in (tokens + 99, tokens.expand(3, -1).repeat(1, 9), None):
         for run in (model.run_with_hooks, model.run_with_cache):
             with pytest.raises((ValueError, TypeError)):
@@ -730,7 +730,9 @@ def test_nothing_is_left_behind(scenario):
     points = model.hook_dict.values()
     assert all(hook.permanent for point in points for hook in (*point.fwd, *point.bwd))
     model.reset_hooks(including_permanent=True)
-    assert not any(point.listening or point.fwd or point.bwd or point.ctx for point in points)
+    assert not any(
+        point.has_active_hooks or point.fwd or point.bwd or point.ctx for point in points
+    )
     assert not list(hooks_of_torch(model))
     assert all(weight.equal(weights[name]) for name, weight in model.state_dict().items())
     assert model(tokens).equal(logits)

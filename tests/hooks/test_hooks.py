@@ -19,7 +19,7 @@ def same(a, b, tolerance=1e-10):
 
 
 def no_hooks_left(model):
-    return not any(point.listening for point in model.hook_dict.values())
+    return not any(point.has_active_hooks for point in model.hook_dict.values())
 
 
 def test_listening_to_any_one_point_leaves_the_logits_alone(variant):

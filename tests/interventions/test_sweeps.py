@@ -54,7 +54,7 @@ def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant):
     got = sweep(variant, TOKENS, cells, metric, at=at)
     there = expected[:, torch.arange(4), at]
     assert torch.allclose(got, torch.stack([*map(metric, there)]), rtol=0, atol=1e-10)
-    assert not any(point.listening for point in variant.hook_dict.values())
+    assert not any(point.has_active_hooks for point in variant.hook_dict.values())
 
 
 def few(model: GPT, runs: int = 2) -> int:
@@ -143,7 +143,7 @@ def test_an_interrupted_sweep_leaves_no_hook(where):
     with pytest.raises(KeyboardInterrupt):
         sweep(model, TOKENS, [[edit(model, ("z", 0), source)]],
               interrupted if where == "metric" else metric, **how)  # fmt: skip
-    assert not any(point.listening for point in model.hook_dict.values())
+    assert not any(point.has_active_hooks for point in model.hook_dict.values())
 
 
 def test_what_lies_before_the_edit_is_not_run_again(monkeypatch):
