@@ -33,7 +33,7 @@ from circuits.interventions import (
     edit,
     frozen_patterns,
     means,
-    resampled,
+    resample,
     run_cells,
     zeros,
 )
@@ -233,7 +233,7 @@ def _replacement(task: Task, key: CacheKey, by_position: bool, seed: int) -> Ten
                          f"tokens of that size, got {list(there[:2])}")  # fmt: skip
     if task.replace == "run":
         return other[key]
-    return means(other, key) if task.replace == "mean" else resampled(other, key, seed=seed)
+    return means(other, key) if task.replace == "mean" else resample(other, key, seed=seed)
 
 
 def _cell(

@@ -22,9 +22,9 @@ from xarray import DataArray
 from analyses import prompts
 from analyses.causal import metrics
 from analyses.labelled import examples, to_numpy, tokens_of
-from circuits.decomposition import logits_at, same_run, stream
+from circuits.decomposition import check_run, logits_at, stream
 from circuits.hooks import Cache
-from circuits.interventions import Metric, judged
+from circuits.interventions import Metric, evaluate_metric
 from circuits.model import GPT, Ids, check_predicts
 
 Tokens = Int[Tensor, "batch pos"]
@@ -50,7 +50,7 @@ class Run:
         model = self.task.model
         with torch.no_grad():
             logits = logits_at(model, stream(model, self.cache), self.task.at)
-            return judged(self.task.metric, logits, f"the {self.name} run")
+            return evaluate_metric(self.task.metric, logits, f"the {self.name} run")
 
 
 class Task:
@@ -88,7 +88,7 @@ class Task:
         self.clean: Tokens = tokens_of(model, clean).to(device)
         self.corrupted: Tokens | Cache = self.clean
         if isinstance(corrupted, Cache):
-            self.corrupted = same_run(model, corrupted)
+            self.corrupted = check_run(model, corrupted)
         elif corrupted is not None:
             self.corrupted = tokens_of(model, corrupted).to(device)
         self.metric = metrics.next_token_loss(model, self.clean) if metric is None else metric

@@ -97,9 +97,9 @@ def _quantile(model: GPT, null: str, samples: int, seed: int) -> float:
     """The score that a further model of this null stays below with probability n / (n + 1)."""
     cfg, level = model.cfg, samples / (samples + 1)
     if null == "closed":
-        return composition_chance.largest(cfg, level)
+        return composition_chance.largest_score(cfg, level)
     if null == "rotated":
-        return composition_chance.largest_rotated(model, level)
+        return composition_chance.largest_score_rotated(model, level)
     shape = (cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_head, torch.get_default_dtype())
     return max(_largest_at_random(*shape, seed + i) for i in range(samples))
 

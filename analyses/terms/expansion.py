@@ -48,10 +48,10 @@ def by_head(model: GPT, tokens: Prompt) -> DataArray:
     virtual heads together where there are two layers; at least 0."""
     _, cache = _run(model, tokens)
     with torch.no_grad():
-        orders = paths.grouped(model, cache, "order")
+        orders = paths.groups(model, cache, "order")
         terms = {"direct path": orders["order 0"]}
         for head in components.every_head(model.cfg):
-            terms[str(head)] = paths.grouped(model, cache, "order", heads=[head])["order 1"]
+            terms[str(head)] = paths.groups(model, cache, "order", heads=[head])["order 1"]
         if model.cfg.n_layers > 1:
             terms["virtual heads"] = orders.stack[2:].sum(0)
     return _sizes(Parts(list(terms), torch.stack([*terms.values()]), orders.whole))
@@ -62,7 +62,7 @@ def by_order(model: GPT, tokens: Prompt) -> DataArray:
     two heads (virtual heads), and so on; at least 0."""
     _, cache = _run(model, tokens)
     with torch.no_grad():
-        orders = paths.grouped(model, cache, "order")
+        orders = paths.groups(model, cache, "order")
     words = ["direct path", "heads", *(f"virtual heads of {n}" for n in range(2, len(orders)))]
     return _sizes(Parts(words[: len(orders)], orders.stack, orders.whole))
 
@@ -72,7 +72,7 @@ def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
     earlier heads moved bring to its query (first) and its key (second); 0 above the diagonal."""
     _, cache = _run(model, tokens)
     with torch.no_grad():
-        parts = scores.grouped(model, cache, head)
+        parts = scores.groups(model, cache, head)
     return DataArray(
         to_numpy(parts.stack[:, 0]),
         dims=("term", "dest", "src"),
@@ -89,7 +89,7 @@ def neuron_terms(model: GPT, tokens: Prompt, layer: int = 0) -> DataArray:
     components.mlp(model.cfg, f"MLP{layer}")
     _, cache = _run(model, tokens)
     with torch.no_grad():
-        parts = paths.grouped(model, cache, "path", end=f"MLP{layer}")
+        parts = paths.groups(model, cache, "path", end=f"MLP{layer}")
     return _sizes(parts, centred=False)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from circuits import paths
-from circuits.decomposition import read_by_end, same_run, source, starts, through_heads
+from circuits.decomposition import check_run, end_input, start_term, starts, through_heads
 from circuits.hooks import Cache, HookPoint
 from circuits.model import GPT, AnyPath, check_predicts, checked_tokens, components, token_loss
 
@@ -70,7 +70,7 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
     tokens = _next_tokens(model, tokens)
     with torch.no_grad():
         cache = model.run_with_cache(tokens)[1] if cache is None else cache
-        orders = paths.grouped(model, same_run(model, cache, tokens), "order")
+        orders = paths.groups(model, check_run(model, cache, tokens), "order")
         losses = [float(loss(logits, tokens)) for logits in orders.stack.cumsum(0)]
     return _orders(model, losses, "norms frozen")
 
@@ -137,12 +137,12 @@ def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataA
         for i, writer in enumerate(heads):
             depth = components.depth(model.cfg, str(writer))
             begin = [name for name, at in starts(model, "logits").items() if at < depth]
-            read = torch.stack([source(model, cache, name) for name in begin]).sum(0)
+            read = torch.stack([start_term(model, cache, name) for name in begin]).sum(0)
             written = through_heads(model, cache, read, [writer])
             for j, reader in enumerate(heads):
                 if writer.layer < reader.layer:
                     moved = through_heads(model, cache, written, [reader])
-                    term = read_by_end(model, cache, moved, "logits")
+                    term = end_input(model, cache, moved, "logits")
                     values[i, j] = float(metric(logits - term, tokens) - own)
     labels = [str(head) for head in heads]
     return DataArray(

@@ -1,15 +1,15 @@
-"""Weights only: the circuits of a head, virtual heads, and how much later heads read of earlier
-ones. (Elhage et al. 2021, https://transformer-circuits.pub/2021/framework/index.html)
+"""Circuits of the weights: QK and OV circuits, virtual heads, and virtual weights. No run is
+needed. (Elhage et al. 2021, https://transformer-circuits.pub/2021/framework/index.html)
 
-Row vectors, as everywhere here: W_QK = W_Q W_K^T and W_OV = W_V W_O. Everything stays factored.
+Vectors are rows: W_QK = W_Q W_K^T and W_OV = W_V W_O. All products stay factored.
 
-Norms. A norm is x -> (x - mean) / sigma * w + b. Centring and the gain w are linear, and are folded
-into the weights that read from it; b and the biases are left out; 1/sigma is a number for each
-position, which freezing a run would fix. So a circuit is exact up to one positive factor per
-position and norm on its way: it moves no sign, and no eigenvalue across zero, but circuits that
-pass through different norms do not compare in size. Without norms they are exact as they stand,
-but for smeared keys, which a run mixes with the key before. `model.QK` and `model.OV` are the bare
-products of the parameters: no norm folded in, no scale.
+Norms. A norm is x -> (x - mean) / sigma * w + b. Centring and the gain w are linear. They are
+folded into the weights that read from the norm. b and the biases are left out. 1/sigma is a
+positive number for each position of a run, and is left out too. So a circuit is exact up to one
+positive factor for each position and norm: signs are exact, but the sizes of circuits behind
+different norms cannot be compared. Without norms a circuit is exact, except that a run mixes a
+smeared key with the key before. `model.QK` and `model.OV` are the plain products of the parameters,
+without norms and scale.
 """
 
 import math
@@ -34,22 +34,23 @@ def QK(model: GPT) -> FactoredMatrix:
 
 
 def OV(model: GPT) -> FactoredMatrix:
-    """W_V W_O, [layer head d_model d_model]: what the head writes of what it attends to."""
+    """W_V W_O, [layer head d_model d_model]: the output of a head for the stream at a source."""
     return FactoredMatrix(reads(model, "V"), writes(model))
 
 
 def full_QK(model: GPT) -> FactoredMatrix:
     """W_E W_QK W_E^T / scale, [layer head d_vocab d_vocab]: entry [query, key] is the score that a
-    query token gives a key token, positions and biases aside."""
+    query token gives a key token, without positions and biases."""
     return FactoredMatrix(_embedding(model), *QK(model).factors, _embedding(model).T)
 
 
 def biased_QK(model: GPT) -> FactoredMatrix:
     """(W_E W_Q + b_Q) (W_E W_K + b_K)^T / scale, [layer head d_vocab d_vocab]: `full_QK` with the
-    biases of the head and of its norm, which let a head seek or offer tokens whoever asks.
+    biases of the head and of its norm. With biases a key token can have a high score for every
+    query token.
 
-    With a norm, its 1/sigma is left out, which the biases do not share. ValueError for a model
-    without biases.
+    The 1/sigma of a norm is left out. In a run the biases are not divided by sigma, so with a norm
+    the result is not exact. ValueError for a model without biases.
     """
     if not model.cfg.bias:
         raise ValueError("the model has no biases (bias=False): see full_QK")
@@ -65,62 +66,45 @@ def biased_QK(model: GPT) -> FactoredMatrix:
 
 
 def full_OV(model: GPT) -> FactoredMatrix:
-    """W_E W_OV W_U, [layer head d_vocab d_vocab]: entry [source, out] is how attending to a source
-    token raises the logit of an out token, read straight from the embedding."""
+    """W_E W_OV W_U, [layer head d_vocab d_vocab]: entry [source, out] is the rise of the logit of
+    an out token when the head attends to a source token. The head reads the embedding."""
     return FactoredMatrix(_embedding(model), *OV(model).factors, unembedding(model))
 
 
 def direct_path(model: GPT) -> FactoredMatrix:
-    """W_E W_U, [d_vocab d_vocab]: what a token alone says of the next one (bigrams)."""
+    """W_E W_U, [d_vocab d_vocab]: the logits that a token alone gives the next token (bigrams)."""
     return FactoredMatrix(_embedding(model), unembedding(model))
 
 
 def positional_QK(model: GPT) -> FactoredMatrix:
     """W_pos W_QK W_pos^T / scale, [layer head n_ctx n_ctx]: entry [dest, src] is the score that a
-    position gives another by their places alone. ValueError for a model without positions."""
+    destination gives a source for their positions alone. ValueError for a model without
+    positions."""
     if not model.cfg.shortformer:
         W_pos = _finite("W_pos", model.W_pos)
         return FactoredMatrix(W_pos, *QK(model).factors, W_pos.T)
-    # Shortformer positions are added behind the norm, and so meet W_Q and W_K as they are.
+    # Shortformer positions are added behind the norm, so no norm is folded in.
     W_pos, W_Q, W_K = (_finite(name, getattr(model, name)) for name in ("W_pos", "W_Q", "W_K"))
     return FactoredMatrix(W_pos, W_Q / _score_scale(model), W_K.mT, W_pos.T)
 
 
 def neuron_reads(model: GPT) -> FactoredMatrix:
-    """W_E W_in, [layer d_vocab d_mlp]: how a token drives each neuron, read straight from the
-    embedding. ValueError for an attention-only model."""
+    """W_E W_in, [layer d_vocab d_mlp]: the input that a token gives each neuron through the
+    embedding. ValueError for an attention-only model. `virtual_weights` has the ways through a head
+    ('embed > L0H1 > MLP0') and from the neurons to the logits ('MLP0 > logits')."""
     return FactoredMatrix(_embedding(model), _neurons(model))
-
-
-def neuron_reads_through_heads(model: GPT, layer: int) -> FactoredMatrix:
-    """W_E W_OV W_in of the MLP in `layer`, [head_layer head d_vocab d_mlp]: how a token that a head
-    of layers 0 to `layer` attends to drives each neuron. ValueError for an attention-only model."""
-    components.mlp(model.cfg, f"MLP{layer}")
-    return FactoredMatrix(
-        _embedding(model), *OV(model)[: layer + 1].factors, _neurons(model)[layer]
-    )
-
-
-def neuron_writes(model: GPT) -> FactoredMatrix:
-    """W_out W_U, [layer d_mlp d_vocab]: how each neuron raises each logit."""
-    return FactoredMatrix(_finite("W_out", model.W_out), unembedding(model))
 
 
 def virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
     """W_OV of the virtual head that a chain of heads makes, [d_model d_model]: W_OV^1 W_OV^2 ...
 
-    The first head reads the stream, each later one what the one before it wrote. ValueError unless
-    the layers increase.
+    The first head reads the stream. Each later head reads the output of the head before it.
+    ValueError unless the layers increase.
     """
     each, found = OV(model), components.heads(model.cfg, chain)
     if not found:
         raise ValueError("a virtual head is made of one head or more, got none")
     return FactoredMatrix(*(factor for at in found for factor in each[at].factors))
-
-
-def full_virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
-    """W_E W_OV^1 W_OV^2 ... W_U, [d_vocab d_vocab], of a virtual head: see `virtual_OV`."""
-    return FactoredMatrix(_embedding(model), *virtual_OV(model, chain).factors, unembedding(model))
 
 
 def composed_QK(
@@ -130,12 +114,14 @@ def composed_QK(
     query: Sequence[AnyHead] = (),
     key: Sequence[AnyHead] = (),
 ) -> FactoredMatrix:
-    """W_E W_OV^query W_QK (W_E W_OV^key)^T / scale, [d_vocab d_vocab]: the score that a token moved
-    to the destination by the `query` heads gives one moved to the source by the `key` heads.
+    """W_E W_OV^query W_QK (W_E W_OV^key)^T / scale, [d_vocab d_vocab]: the score that one token
+    gives another. The `query` heads have moved the first to the destination, and the `key` heads
+    the second to the source.
 
-    Each side is a chain of earlier heads, or none for the token itself. With a previous-token head
-    on the key side, positive eigenvalues mean that the reader seeks the token it is at: the
-    induction circuit. ValueError unless the layers increase, up to the reader's.
+    Each side is a chain of earlier heads. Without heads the token itself is at this position. With
+    a previous-token head on the key side, positive eigenvalues mean that the reader attends to the
+    position after an earlier copy of its own token: the induction circuit. ValueError unless the
+    layers increase, up to the reader's layer.
     """
     at = components.head(model.cfg, reader)
     left, right = (
@@ -158,13 +144,13 @@ def K_composed_QK(model: GPT, reader_layer: int, writer_layer: int) -> FactoredM
 
 
 def virtual_weights(model: GPT, path: AnyPath) -> FactoredMatrix:
-    """The product of weights along a path, from the weights that its start writes with to the
-    weights that its end reads with.
+    """The product of the weights along a path, from the weights with which its start writes to the
+    weights with which its end reads.
 
     Starts: embed (W_E), pos (W_pos), a head such as L0H1 (W_O), an MLP such as MLP0 (W_out). Ends:
     L1H4.Q, L1H4.K, L1H4.V, an MLP (W_in), logits (W_U). So 'embed > L0H1 > logits' is a full OV
     circuit, and 'MLP0 > L1H2.K' the virtual weights of one pair. ValueError for a name that does
-    not exist, and for one that comes before the name that it reads from.
+    not exist, and for a component that does not come after the component that it reads.
     """
     path = components.path(model.cfg, path)
     names = [path.start, *map(str, path.heads), path.end]
@@ -188,7 +174,7 @@ def reads(model: GPT, what: Literal["Q", "K", "V"]) -> LayerHead:
     weights = _finite(f"W_{what}", getattr(model, f"W_{what}"))
     weights = weights / _score_scale(model) if what == "Q" else weights
     norms = [block.ln1 for block in model.blocks]
-    return _stack(weights, [folded(norm, W) for norm, W in zip(norms, weights, strict=True)])
+    return _stack(weights, [fold_norm(norm, W) for norm, W in zip(norms, weights, strict=True)])
 
 
 def writes(model: GPT) -> Float[Tensor, "layer head d_head d_model"]:
@@ -198,11 +184,13 @@ def writes(model: GPT) -> Float[Tensor, "layer head d_head d_model"]:
 
 def unembedding(model: GPT) -> Float[Tensor, "d_model d_vocab"]:
     """W_U with the gain and the centring of the final norm folded in."""
-    return folded(model.ln_final, _finite("W_U", model.W_U))
+    return fold_norm(model.ln_final, _finite("W_U", model.W_U))
 
 
-def folded(norm: nn.Module, W: Float[Tensor, "*lead d_model out"]) -> Float[Tensor, "*lead _ out"]:
-    """A weight as the stream before a norm meets it: norm(x) W = x folded(W) / sigma + b W."""
+def fold_norm(
+    norm: nn.Module, W: Float[Tensor, "*lead d_model out"]
+) -> Float[Tensor, "*lead _ out"]:
+    """A weight as the stream before a norm meets it: norm(x) W = x fold_norm(W) / sigma + b W."""
     if not isinstance(norm, Norm):
         return W
     W = W if norm.w is None else _finite("w of a norm", norm.w)[:, None] * W
@@ -210,7 +198,7 @@ def folded(norm: nn.Module, W: Float[Tensor, "*lead d_model out"]) -> Float[Tens
 
 
 def _bias(block: Any, what: str) -> Float[Tensor, "head d_head"]:
-    """What a head's query or key is of a stream that is all zero behind the norm's scale."""
+    """The constant part of a head's query or key: its own bias, and the bias of its norm."""
     norm, attn = block.ln1, block.attn
     b = getattr(attn, f"b_{what}")
     through_norm = isinstance(norm, Norm) and norm.b is not None
@@ -222,7 +210,7 @@ def _embedding(model: GPT) -> Float[Tensor, "d_vocab d_model"]:
 
 
 def _finite(name: str, W: Tensor) -> Tensor:
-    """The weight; ValueError with the first index where it is no finite number."""
+    """The weight itself. ValueError with the first index where it is not finite."""
     if not W.sum(dtype=torch.promote_types(W.dtype, torch.float32)).isfinite():
         at = (~W.isfinite()).nonzero()[0].tolist()
         raise ValueError(f"{name}{at} is {W[tuple(at)].item()}: a circuit of it means nothing")
@@ -232,7 +220,7 @@ def _finite(name: str, W: Tensor) -> Tensor:
 def _neurons(model: GPT) -> Float[Tensor, "layer d_model d_mlp"]:
     W_in = _finite("W_in", model.W_in)
     norms = [block.ln2 for block in model.blocks]
-    return _stack(W_in, [folded(norm, W) for norm, W in zip(norms, W_in, strict=True)])
+    return _stack(W_in, [fold_norm(norm, W) for norm, W in zip(norms, W_in, strict=True)])
 
 
 def _stack(like: Tensor, layers: list[Tensor]) -> Tensor:

@@ -1,13 +1,14 @@
 """How much a later head reads, through Q, K or V, of what an earlier head writes.
 
 The score of a writer's W_OV and the matrix M that a reader reads it with (W_QK for Q, W_QK^T for K,
-its own W_OV for V) is ||W_OV M|| / (||W_OV|| ||M||), in Frobenius norms: 1 if all that is written
-is read as strongly as can be, 0 if nothing of it is. (Elhage et al. 2021, "Virtual weights and
-composition", https://transformer-circuits.pub/2021/framework/index.html)
+its own W_OV for V) is ||W_OV M|| / (||W_OV|| ||M||), in Frobenius norms. It is 1 if the reader
+reads everything that the writer writes as strongly as it can, and 0 if it reads nothing. (Elhage et
+al. 2021, "Virtual weights and composition",
+https://transformer-circuits.pub/2021/framework/index.html)
 
-||A M||^2 = <A^T A, M M^T>: the score of a pair is one inner product of two Gram matrices [d_model
-d_model], one for each writer and one for each way to read. So all pairs are one matrix product.
-Norms are folded into what reads from them (see algebra).
+||A M||^2 = <A^T A, M M^T>, so the score of a pair is an inner product of two Gram matrices [d_model
+d_model]: one of the writer and one of the reader. All pairs together are one matrix product. Norms
+are folded into the weights that read from them (see algebra).
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from circuits.matrices import FactoredMatrix, at_least_single
 from circuits.model import GPT, GPTConfig
 
 VIA = ("Q", "K", "V")
-"How a head can read from an earlier one, in the order of the first dim of the scores."
+"The ways in which a head reads an earlier head, in the order of the first dim of the scores."
 
 Pairs = Float[Tensor, "via writer_layer writer reader_layer reader"]
 
@@ -30,16 +31,17 @@ Gram = tuple[Float[Tensor, "layer head e d_model"], Float[Tensor, "layer head e 
 "A Gram matrix [d_model d_model] of each head, as left^T right."
 
 STRIP = 64
-"Rows of the Gram matrices that are at work at a time."
+"The number of rows of the Gram matrices that are in memory at a time."
 
 
 def scores(model: GPT) -> Pairs:
-    """||W_OV M|| / (||W_OV|| ||M||) of every head with every later one through Q, K and V, in
-    [0, 1]; NaN where the writer's layer is not the earlier one, 0 where a head is zero.
+    """||W_OV M|| / (||W_OV|| ||M||) of every head with every later head through Q, K and V, in [0,
+    1]. NaN where the writer's layer is not before the reader's layer, 0 where a head is zero.
 
-    `chance` is what random matrices give. Exact to the square root of the precision near 0. Take
-    it under torch.no_grad() for large models: it then holds `STRIP` rows of the Gram matrices.
-    ValueError for a weight that is not finite. In float32 at least.
+    `chance` is the score of random matrices. Near 0 the error of a score is about the square root
+    of the precision. Use torch.no_grad() for large models, so that only `STRIP` rows of the Gram
+    matrices are in memory. The dtype is at least float32. ValueError for a weight that is not
+    finite.
     """
     W_Q, W_K, W_V, W_O = _heads(model)
     written = W_O, W_V.mT @ W_V @ W_O  # A^T A = W_O^T (W_V^T W_V) W_O, left and right factor
@@ -52,11 +54,9 @@ def scores(model: GPT) -> Pairs:
 
 
 def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
-    """<A^T A, M M^T> of every writer with every later reader; other entries mean nothing.
-
-    Gram matrices are symmetric: the entries on and right of the diagonal do, those right of it
-    twice.
-    """
+    """<A^T A, M M^T> of every writer with every later reader; all other entries mean nothing. Gram
+    matrices are symmetric, so entries right of the diagonal count twice, and entries left of it are
+    not needed."""
     n_layers, n_heads, _, d_model = written[0].shape
     total = written[0].new_zeros(len(ways), n_layers, n_heads, n_layers, n_heads)
     writer = written[0][:-1], written[1][:-1]  # the last layer writes to no head
@@ -73,7 +73,7 @@ def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
 
 
 def _earlier_by_later(first: int, last: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of layers, as few as can be, that together pair each layer with every later one."""
+    """A few pairs of blocks of layers that together pair each layer with every later layer."""
     if last - first > 1:
         middle = (first + last) // 2
         yield slice(first, middle), slice(middle, last)
@@ -82,23 +82,24 @@ def _earlier_by_later(first: int, last: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _rows(gram: Gram, start: int, *, twice: bool = False) -> Float[Tensor, "layer head entries"]:
-    """A strip of rows of left^T right from the diagonal on; `twice` doubles what is right of it."""
+    """A strip of rows of left^T right, from the diagonal on. `twice` doubles the entries to the
+    right of the square on the diagonal."""
     left, right = gram[0][..., start : start + STRIP], gram[1][..., start:]
     rows = left.contiguous().mT @ right
-    if twice:  # but not the square on the diagonal, where both halves are there
+    if twice:  # the square on the diagonal has both of its halves
         rows[..., STRIP:] *= 2
     return rows.flatten(-2)
 
 
 def chance(cfg: GPTConfig) -> float:
-    """1 / sqrt(d_model), the score of random matrices: E ||A M||^2 = ||A||^2 ||M||^2 / d_model for
-    any A and M of which one is turned at random, so this is the exact root mean square. The mean
-    lies a little below it (by 0.0004 for d_model 64)."""
+    """1 / sqrt(d_model), the score of random matrices. E ||A M||^2 = ||A||^2 ||M||^2 / d_model if A
+    or M is rotated at random, so this is the exact root mean square. The mean is a little smaller
+    (by 0.0004 for d_model 64)."""
     return cfg.d_model**-0.5
 
 
 def random_scores(cfg: GPTConfig, n: int = 300, *, seed: int = 0) -> Float[Tensor, " n"]:
-    """Scores of n pairs of random heads of this shape (every weight Gaussian): for quantiles."""
+    """The scores of n pairs of random heads of this shape, with Gaussian weights."""
     generator = torch.Generator().manual_seed(seed)
 
     def product() -> FactoredMatrix:
@@ -112,11 +113,12 @@ def random_scores(cfg: GPTConfig, n: int = 300, *, seed: int = 0) -> Float[Tenso
 
 
 def rotated_scores(model: GPT) -> Pairs:
-    """NOT composition: what the paper's first diagram showed by a mistake, kept for its erratum.
+    """NOT composition scores, but the scores that the paper first showed by mistake (see its
+    erratum).
 
-    The factors of the product were rotated, W_O M W_V instead of W_V W_O M, before its norm was
-    taken: [d_head d_head] matrices whose trace and eigenvalues are those of the product, but whose
-    norm is not. Divided by the true ||W_OV|| ||M||; NaN where the writer is not earlier.
+    The mistake was to take the norm of W_O M W_V instead of W_V W_O M. These [d_head d_head]
+    matrices have the trace and the eigenvalues of the product, but not its norm. The norm is
+    divided by the true ||W_OV|| ||M||. NaN where the writer is not earlier.
     """
     W_Q, W_K, W_V, W_O = _heads(model)
     ends = torch.stack([W_K, W_Q, W_O.mT]), torch.stack([W_Q, W_K, W_V])  # M = ends[1] ends[0]^T
@@ -130,8 +132,8 @@ def rotated_scores(model: GPT) -> Pairs:
 
 
 def _heads(model: GPT) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """W_Q, W_K, W_V as heads read with them, and W_O: in float32 at least and each of norm 1, which
-    no score depends on, so that no product under- or overflows."""
+    """W_Q, W_K and W_V with norms folded in, and W_O, in float32 at least. Each is scaled to norm
+    1, so that no product under- or overflows; scores do not depend on it."""
     weights = (*(reads(model, what) for what in VIA), writes(model))
     sizes = [torch.linalg.matrix_norm(at_least_single(W), keepdim=True) for W in weights]
     W_Q, W_K, W_V, W_O = (
@@ -141,12 +143,12 @@ def _heads(model: GPT) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _earlier(model: GPT, like: Tensor) -> Bool[Tensor, "writer_layer 1 reader_layer 1"]:
-    """Where the writer's layer is before the reader's."""
+    """True where the writer's layer is before the reader's layer."""
     layer = torch.arange(model.cfg.n_layers, device=like.device)
     return (layer[:, None] < layer)[:, None, :, None]
 
 
 def _root(squared: Pairs, size: Pairs) -> Pairs:
-    """sqrt(squared / size), and 0 where either is 0: there without a gradient, instead of a NaN."""
+    """sqrt(squared / size), and 0 where one of them is 0. There the gradient is 0, and not NaN."""
     found = (squared > 0) & (size > 0)
     return (squared.where(found, 1) / size.where(found, 1)).sqrt().where(found, 0)

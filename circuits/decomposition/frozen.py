@@ -1,13 +1,14 @@
-"""A run with frozen patterns: the terms that enter the stream, how heads move them, how they are
-read.
+"""A run with frozen patterns: the terms that enter the stream, their way through heads, and the
+inputs of the readers.
 
-If the patterns and the 1/sigma of the norms are those of a run, everything but the MLPs is linear.
-Starts and ends have the names of paths.py: starts are `embed`, `pos`, `L0 bias`, `MLP0`; ends are
-`logits`, `MLP1`, `L1H2.Q`.
+If patterns and the 1/sigma of the norms are frozen as in a run, the model is linear but for its
+MLPs. Starts and ends have the names of paths.py. Starts are `embed`, `pos`, `L0 bias` and `MLP0`.
+Ends are `logits`, `MLP1`, `L1H2.Q`.
 """
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from einops import einsum
@@ -17,9 +18,9 @@ from torch import Tensor
 from circuits.decomposition.stream import (
     Stream,
     Streams,
-    entering,
+    check_run,
+    entry_terms,
     norm_bias,
-    same_run,
     stream,
     through_norm,
     whole_pattern,
@@ -31,13 +32,13 @@ Read = Float[Tensor, "batch pos read"]
 "The input of an end: logits [batch pos d_vocab], neurons [batch pos d_mlp], a head's q, k or v."
 
 
-def source(model: GPT, cache: Cache, start: str) -> Stream:
+def start_term(model: GPT, cache: Cache, start: str) -> Stream:
     """The term that a start of paths adds to the stream."""
     if start in ("embed", "pos"):
-        return entering(model, same_run(model, cache))[start]
+        return entry_terms(model, check_run(model, cache))[start]
     layer = layer_of(start)
     if start.startswith("MLP"):
-        return same_run(model, cache)["mlp_out", layer]
+        return check_run(model, cache)["mlp_out", layer]
     attn = model.blocks[layer].attn
     constant = norm_bias(model, layer) @ attn.W_V + attn.b_V  # head d_head
     moved = einsum(constant, attn.W_O, "head d_head, head d_head d -> head d")
@@ -58,55 +59,62 @@ def through_heads(model: GPT, cache: Cache, streams: Streams, heads: Sequence[He
     return einsum(z, attn.W_O[numbers], "... batch head pos e, head e d -> ... batch pos d")
 
 
-def read_by_end(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:
+def end_input(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:
     """The input of an end for a stream. It is linear: the norm's scale is frozen, and biases and
     shortformer positions are left out."""
-    if end == "logits":
-        return through_norm(model, cache, streams) @ model.W_U
-    layer = layer_of(end)
-    if end.startswith("MLP"):
-        return through_norm(model, cache, streams, layer, mid=True) @ model.W_in[layer]
-    head, what = components.head_input(model.cfg, end)
-    W = getattr(model.blocks[layer].attn, f"W_{what}")[head.head]
-    return smeared(model, through_norm(model, cache, streams, layer) @ W, end)
+    weights = end_weights(model, end)
+    read = through_norm(model, cache, streams, weights.layer, mid=weights.mid) @ weights.W
+    return smear_keys(model, read, end)
 
 
-def smeared(model: GPT, k: Float[Tensor, "... pos d_head"], end: str) -> Float[Tensor, "... pos _"]:
-    """The keys of a head with smeared keys, each mixed with the key before it. Queries, values and
-    keys that are not smeared come back unchanged."""
-    head, what = components.head_input(model.cfg, end)
-    alpha = model.blocks[head.layer].attn.alpha
-    if what != "K" or alpha is None:
+def smear_keys(
+    model: GPT, k: Float[Tensor, "... pos read"], end: str
+) -> Float[Tensor, "... pos read"]:
+    """The keys of a head with smeared keys, each mixed with the key before it. All other inputs
+    come back unchanged."""
+    if not (model.cfg.smeared_keys and end.endswith(".K")):
         return k
-    s = alpha[head.head].sigmoid()
+    (layer, head), _ = components.head_input(model.cfg, end)
+    s = model.blocks[layer].attn.alpha[head].sigmoid()
     return torch.cat([k[..., :1, :], s * k[..., 1:, :] + (1 - s) * k[..., :-1, :]], -2)
 
 
-def constant(model: GPT, cache: Cache, start: str, end: str) -> Read:
+def constant_term(model: GPT, cache: Cache, start: str, end: str) -> Read:
     """The term that `bias`, or `pos` of shortformer, adds at an end. It passes no head."""
-    value = constant_before_smearing(model, cache, start, end)
-    return smeared(model, value, end) if end.endswith(".K") else value
+    return smear_keys(model, constant_before_smearing(model, cache, start, end), end)
 
 
 def constant_before_smearing(model: GPT, cache: Cache, start: str, end: str) -> Read:
-    """The same term as `constant`, at each position, before keys are smeared."""
+    """The same term as `constant_term`, at each position, before keys are smeared."""
+    weights = end_weights(model, end)
     if start == "pos":
-        head, what = components.head_input(model.cfg, end)
-        W = getattr(model.blocks[head.layer].attn, f"W_{what}")[head.head]
-        return same_run(model, cache)["pos_embed"] @ W
+        return check_run(model, cache)["pos_embed"] @ weights.W
+    bias = norm_bias(model, weights.layer, mid=weights.mid) @ weights.W + weights.b
+    return bias.expand(*check_run(model, cache)["embed"].shape[:2], -1)
+
+
+class EndWeights(NamedTuple):
+    """The weight and bias with which an end reads the stream, and the place where it reads."""
+
+    W: Float[Tensor, "d_model read"]
+    b: Float[Tensor, " read"] | None
+    layer: int | None
+    mid: bool
+
+
+def end_weights(model: GPT, end: str) -> EndWeights:
+    """The weights of an end. ValueError for an end that does not exist."""
     if end == "logits":
-        W, b, at = model.W_U, model.unembed.b_U, norm_bias(model)
-    elif end.startswith("MLP"):
-        layer = layer_of(end)
+        return EndWeights(model.W_U, model.unembed.b_U, None, False)
+    if end.startswith("MLP"):
+        layer = components.mlp(model.cfg, end)
         mlp = model.blocks[layer].mlp
-        W, b, at = mlp.W_in, mlp.b_in, norm_bias(model, layer, mid=True)
-    else:
-        head, what = components.head_input(model.cfg, end)
-        attn = model.blocks[head.layer].attn
-        W, b = (getattr(attn, f"{kind}_{what}")[head.head] for kind in "Wb")
-        at = norm_bias(model, head.layer)
-    batch_pos = same_run(model, cache)["embed"].shape[:2]
-    return (at @ W + b).expand(*batch_pos, -1)
+        return EndWeights(mlp.W_in, mlp.b_in, layer, True)
+    (layer, head), what = components.head_input(model.cfg, end)
+    attn = model.blocks[layer].attn
+    b = getattr(attn, f"b_{what}")
+    W = getattr(attn, f"W_{what}")[head]
+    return EndWeights(W, None if b is None else b[head], layer, False)
 
 
 def whole_input(model: GPT, cache: Cache, end: str) -> Read:
@@ -114,9 +122,9 @@ def whole_input(model: GPT, cache: Cache, end: str) -> Read:
     if end == "logits":
         return model.unembed(model.ln_final(stream(model, cache)))
     if end.startswith("MLP"):
-        return same_run(model, cache)["pre", layer_of(end)]
+        return check_run(model, cache)["pre", layer_of(end)]
     head, what = components.head_input(model.cfg, end)
-    return same_run(model, cache)[what.lower(), head.layer][:, :, head.head]
+    return check_run(model, cache)[what.lower(), head.layer][:, :, head.head]
 
 
 def starts(model: GPT, end: str) -> dict[str, int]:
@@ -126,9 +134,9 @@ def starts(model: GPT, end: str) -> dict[str, int]:
     found = {"embed": 0, **({"pos": 0} if cfg.positions_in_stream else {})}
     for layer in range(cfg.n_layers):
         if cfg.bias:
-            found[f"L{layer} bias"] = 2 * layer + 1
+            found[f"L{layer} bias"] = components.depth(cfg, f"L{layer}H0")
         if not cfg.attn_only:
-            found[f"MLP{layer}"] = 2 * layer + 2
+            found[f"MLP{layer}"] = components.depth(cfg, f"MLP{layer}")
     return {start: depth for start, depth in found.items() if depth < last}
 
 

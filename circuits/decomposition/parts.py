@@ -1,4 +1,4 @@
-"""Parts: labelled terms and the whole they add up to, with what is missing always stated."""
+"""Parts: terms with labels, the whole that they sum to, and the remainder."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,11 +8,9 @@ from torch import Tensor
 
 
 class Parts(Mapping[str, Tensor]):
-    """Terms by label, `parts["L1H4"]`, each shaped as `whole`; `remainder` is the whole less their
-    sum, which rounding alone should leave.
-
-    `stack` holds them in order, [part *rest]. KeyError with the nearest labels for an unknown one.
-    """
+    """Terms by label, `parts["L1H4"]`, each with the shape of `whole`. `remainder` is the whole
+    less the sum of the terms; only rounding errors should remain. `stack` has the terms in order,
+    [part *rest]. KeyError with the nearest labels for an unknown label."""
 
     def __init__(
         self,
@@ -34,7 +32,7 @@ class Parts(Mapping[str, Tensor]):
         return self.stack[self.labels.index(label)]
 
     def __eq__(self, other: object) -> bool:
-        return self is other  # a mapping compares values, and tensors have no one answer
+        return self is other  # mappings compare values, but == of two tensors is a tensor
 
     def __hash__(self) -> int:
         return id(self)

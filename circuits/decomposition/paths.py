@@ -24,10 +24,11 @@ from torch import Tensor
 
 from circuits.decomposition.frozen import (
     Read,
-    constant,
     constant_starts,
-    read_by_end,
-    source,
+    constant_term,
+    end_input,
+    end_weights,
+    start_term,
     starts,
     through_heads,
     whole_input,
@@ -39,18 +40,32 @@ from circuits.model import GPT, AnyHead, AnyPath, Head, Path, components
 
 By = Literal["order", "start", "layers", "path"]
 MEMORY = 2**30
+"The bytes that the groups of paths may take, by default."
 
 
 def path(model: GPT, given: AnyPath) -> Path:
     """The path that is written as 'embed > L0H1 > logits'. ValueError if it names a component that
     does not exist, or if layers do not increase along it."""
-    return _checked(model, given)
+    found = components.path(model.cfg, given)
+    _check_end(model, found.end)
+    begin, added = starts(model, found.end), constant_starts(model, found.end)
+    if found.start not in begin and found.start not in added:
+        raise ValueError(
+            f"no path to {found.end} starts at {found.start!r}; there are {[*begin, *added]}"
+        )
+    if found.start in added and found.heads:
+        raise ValueError(f"{found.start} is added at the end and passes no heads: {found}")
+    readers = [*map(str, found.heads), found.end]
+    depths = [begin.get(found.start, 0), *(components.depth(model.cfg, name) for name in readers)]
+    if any(a >= b for a, b in pairwise(depths)):
+        raise ValueError(f"a path leads from earlier layers to later layers; {found} does not")
+    return found
 
 
 def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Path]:
     """Every path to `end`, or every path through `order` heads; direct paths come first.
 
-    The number of paths grows as (heads + 1)^layers: count them before you sum them. `grouped` sums
+    The number of paths grows as (heads + 1)^layers. `groups` sums
     them without a list.
     """
     _check_end(model, end)
@@ -73,23 +88,24 @@ def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Pa
     ]
 
 
-def value(model: GPT, cache: Cache, path: AnyPath) -> Read:
-    """The term that arrives along one path at its end; patterns and scales are those of the run."""
-    path = _checked(model, path)
-    if path.start in constant_starts(model, path.end):
-        return constant(model, cache, path.start, path.end)
-    x = source(model, cache, path.start)
-    for head in path.heads:
+def value(model: GPT, cache: Cache, given: AnyPath) -> Read:
+    """The term that one path adds at its end. Patterns and scales are those of the run."""
+    found = path(model, given)
+    start, heads, end = found.start, found.heads, found.end
+    if start in constant_starts(model, end):
+        return constant_term(model, cache, start, end)
+    x = start_term(model, cache, start)
+    for head in heads:
         x = through_heads(model, cache, x, [head])
-    return read_by_end(model, cache, x, path.end)
+    return end_input(model, cache, x, end)
 
 
-def logits(model: GPT, cache: Cache, path: AnyPath) -> Float[Tensor, "batch pos d_vocab"]:
+def logits(model: GPT, cache: Cache, given: AnyPath) -> Float[Tensor, "batch pos d_vocab"]:
     """The term that one path adds to the logits. The sum over `all` paths is the logits."""
-    path = _checked(model, path)
-    if path.end != "logits":
-        raise ValueError(f"{path} does not end in the logits; see paths.value")
-    return value(model, cache, path)
+    found = path(model, given)
+    if found.end != "logits":
+        raise ValueError(f"{found} does not end in the logits; see paths.value")
+    return value(model, cache, found)
 
 
 def virtual_pattern(
@@ -105,7 +121,7 @@ def virtual_pattern(
     return reduce(lambda moved, pattern: pattern @ moved, later, first)
 
 
-def grouped(
+def groups(
     model: GPT,
     cache: Cache,
     by: By = "order",
@@ -131,7 +147,7 @@ def grouped(
     grouping, begin = _GROUPINGS[by], starts(model, end)
     streams: dict[Hashable, Stream] = {}
     for depth in range(components.depth(model.cfg, end)):
-        layer = [head for head in chosen if 2 * head.layer + 1 == depth]
+        layer = [head for head in chosen if components.depth(model.cfg, str(head)) == depth]
         teams = [[head] for head in layer] if by == "path" else [layer] if layer else []
         before = dict(streams)
         _check_fits(model, cache, len(before) * (1 + len(teams)), end, memory)
@@ -139,12 +155,12 @@ def grouped(
             moved = through_heads(model, cache, torch.stack([*before.values()]), team)
             _add(streams, [grouping.then(key, team[0]) for key in before], moved)
         entered = [name for name, at in begin.items() if at == depth]
-        _add(streams, map(grouping.first, entered), [source(model, cache, s) for s in entered])
+        _add(streams, map(grouping.first, entered), [start_term(model, cache, s) for s in entered])
     _check_fits(model, cache, len(streams), end, memory)
-    arriving = read_by_end(model, cache, torch.stack([*streams.values()]), end)
+    arriving = end_input(model, cache, torch.stack([*streams.values()]), end)
     terms = dict(zip(streams, arriving, strict=True))
     added = constant_starts(model, end)
-    _add(terms, map(grouping.first, added), [constant(model, cache, s, end) for s in added])
+    _add(terms, map(grouping.first, added), [constant_term(model, cache, s, end) for s in added])
     labels = [grouping.label(key, end) for key in terms]
     return Parts(labels, torch.stack([*terms.values()]), whole_input(model, cache, end))
 
@@ -154,37 +170,18 @@ def _check_end(model: GPT, end: str) -> None:
         components.head_input(model.cfg, end)
 
 
-def _check_fits(model: GPT, cache: Cache, groups: int, end: str, memory: int) -> None:
+def _check_fits(model: GPT, cache: Cache, number: int, end: str, memory: int) -> None:
     """ValueError if this number of groups takes more bytes than `memory`: each group as a stream,
     as the output of a norm, and as the input of the end."""
     batch, n, width = cache["embed"].shape
-    cfg, W = model.cfg, model.W_U
-    width_read = (
-        W.shape[1] if end == "logits" else cfg.d_mlp if end.startswith("MLP") else cfg.d_head
-    )
-    needed = groups * batch * n * (6 * width + 3 * (width_read or 0)) * W.element_size()
+    W = end_weights(model, end).W
+    needed = number * batch * n * (6 * width + 3 * W.shape[1]) * W.element_size()
     if needed > memory:
         raise ValueError(
-            f"{groups} groups of paths to {end} want {needed / 2**30:.1f} GiB, and memory="
+            f"{number} groups of paths to {end} want {needed / 2**30:.1f} GiB, and memory="
             f"{memory / 2**30:.1f} GiB: group them by order, start or layers, take some heads= or "
             f"fewer examples, allow more memory=, or go through paths.all with paths.value"
         )
-
-
-def _checked(model: GPT, given: AnyPath) -> Path:
-    path = components.path(model.cfg, given)
-    _check_end(model, path.end)
-    begin, added = starts(model, path.end), constant_starts(model, path.end)
-    if path.start not in begin and path.start not in added:
-        raise ValueError(f"no path to {path.end} starts at {path.start!r}; there are "
-                         f"{[*begin, *added]}")  # fmt: skip
-    if path.start in added and path.heads:
-        raise ValueError(f"{path.start} is added at the end and passes no heads: {path}")
-    depths = [begin.get(path.start, 0), *(2 * head.layer + 1 for head in path.heads)]
-    depths.append(components.depth(model.cfg, path.end))
-    if any(a >= b for a, b in pairwise(depths)):
-        raise ValueError(f"a path leads from earlier layers to later ones, and {path} does not")
-    return path
 
 
 def _add(sums: dict[Any, Tensor], keys: Iterable[Any], new: Iterable[Tensor]) -> None:

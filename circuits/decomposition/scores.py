@@ -16,16 +16,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.decomposition import paths
-from circuits.decomposition.algebra import folded
+from circuits.decomposition.algebra import fold_norm
 from circuits.decomposition.frozen import (
     constant_before_smearing,
     constant_starts,
-    source,
+    start_term,
     starts,
 )
 from circuits.decomposition.parts import Parts
 from circuits.decomposition.paths import By
-from circuits.decomposition.stream import same_run, whole_pattern
+from circuits.decomposition.stream import check_run, whole_pattern
 from circuits.hooks import Cache
 from circuits.model import GPT, AnyHead, AnyPath, check_causal, components
 
@@ -34,20 +34,20 @@ def term(model: GPT, cache: Cache, query: AnyPath, key: AnyPath) -> Float[Tensor
     """The part of a head's scores that a query path and a key path make together. The paths end in
     the .Q and the .K of one head, as 'embed > L1H2.Q' and 'embed > L0H1 > L1H2.K'."""
     query, key = (paths.path(model, one) for one in (query, key))
-    head, ends = query.end.removesuffix(".Q"), (query.end[-2:], key.end[-2:])
-    if ends != (".Q", ".K") or key.end != f"{head}.K":
+    head = query.end.removesuffix(".Q")
+    if (query.end, key.end) != (f"{head}.Q", f"{head}.K"):
         raise ValueError(f"wanted paths to the .Q and the .K of one head, got {query} and {key}")
     q, k = (paths.value(model, cache, path) for path in (query, key))
     scores = einsum(q, k, "batch dest e, batch src e -> batch dest src")
     return scores.where(_seen(model, cache, query.end), 0) / _scale(model, query.end)
 
 
-def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
+def groups(model: GPT, cache: Cache, head: AnyHead, by: By = "order") -> Parts:
     """A head's scores before the softmax as a sum over pairs of groups of query and key paths,
-    [group batch dest src]. The groups are those of `paths.grouped`: in 'order 0 x order 1' the
+    [group batch dest src]. The groups are those of `paths.groups`: in 'order 0 x order 1' the
     query comes from the token itself, and the key through one earlier head."""
-    head = components.head(model.cfg, of)
-    q, k = (paths.grouped(model, cache, by, end=f"{head}.{what}") for what in "QK")
+    head = components.head(model.cfg, head)
+    q, k = (paths.groups(model, cache, by, end=f"{head}.{what}") for what in "QK")
     terms = einsum(q.stack, k.stack, "m batch dest e, n batch src e -> m n batch dest src")
     seen = _seen(model, cache, f"{head}.Q")
     whole = cache["attn_scores", head.layer][:, head.head].where(seen, 0)
@@ -57,7 +57,7 @@ def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
 
 
 def by_token(
-    model: GPT, cache: Cache, of: AnyHead, *, dest: int, src: int
+    model: GPT, cache: Cache, head: AnyHead, *, dest: int, src: int
 ) -> Float[Tensor, "batch query_token key_token"]:
     """The score of one destination for one source as a sum over pairs of tokens. Entry [i, j] is
     the part that token i makes through the destination's query and token j through the source's
@@ -67,16 +67,16 @@ def by_token(
     embedding, position, biases and MLP outputs. (Elhage et al. 2021, the token-by-token attribution
     of an induction head's scores.)
     """
-    head = components.head(model.cfg, of)
-    pos = same_run(model, cache)["embed"].shape[1]
+    head = components.head(model.cfg, head)
+    pos = check_run(model, cache)["embed"].shape[1]
     check_causal(model.cfg, "a score by token")
     if not 0 <= src <= dest < pos:
         raise ValueError(
             f"a source is at or before its destination, both among {pos} positions counted from 0; "
             f"got source {src}, destination {dest}"
         )
-    q, k = (read_by_token(model, cache, f"{head}.{what}", at)
-            for what, at in (("Q", dest), ("K", src)))  # fmt: skip
+    q = read_by_token(model, cache, f"{head}.Q", dest)
+    k = read_by_token(model, cache, f"{head}.K", src)
     return einsum(q, k, "batch i e, batch j e -> batch i j") / _scale(model, f"{head}.Q")
 
 
@@ -86,15 +86,15 @@ def read_by_token(
     """The part of a head's q, k or v ('L1H2.K') at one position that each token makes; the parts
     sum to it.
 
-    The computation goes from the end down: it keeps how the end depends on the stream at every
-    position, layer by layer.
+    The computation starts at the end and goes down layer by layer. At each layer it has the
+    dependence of the end on the stream at every position.
     """
     (layer, number), what = components.head_input(model.cfg, end)
-    length = same_run(model, cache)["embed"].shape[1]
+    length = check_run(model, cache)["embed"].shape[1]
     if not 0 <= pos < length:
         raise ValueError(f"there is no position {pos} among {length}, counted from 0")
     attn, begin = model.blocks[layer].attn, starts(model, end)
-    W = folded(model.blocks[layer].ln1, getattr(attn, f"W_{what}")[number])
+    W = fold_norm(model.blocks[layer].ln1, getattr(attn, f"W_{what}")[number])
     embed = cache["embed"]
     brought = embed.new_zeros(*embed.shape[:2], W.shape[1])
     depends = embed.new_zeros(*embed.shape, W.shape[1])  # batch token d_model d_head
@@ -102,12 +102,13 @@ def read_by_token(
         depends[:, at] = share * W / _sigma(model, cache, layer)[:, at, :, None]
         for name in constant_starts(model, end):
             brought[:, at] += share * constant_before_smearing(model, cache, name, end)[:, at]
+    layers = {components.depth(model.cfg, f"L{n}H0"): n for n in range(model.cfg.n_layers)}
     for depth in reversed(range(components.depth(model.cfg, end))):
         for name in (name for name, enters in begin.items() if enters == depth):
-            stream = source(model, cache, name)
+            stream = start_term(model, cache, name)
             brought += einsum(stream, depends, "batch token d, batch token d e -> batch token e")
-        if depth % 2:  # heads have odd depths
-            depends = depends + _through_heads(model, cache, depth // 2, depends)
+        if depth in layers:
+            depends = depends + _through_heads(model, cache, layers[depth], depends)
     return brought
 
 
@@ -117,7 +118,7 @@ def _through_heads(
     """The dependence on the stream before a layer's heads that goes through these heads, given the
     dependence on the stream behind them."""
     attn, sigma = model.blocks[layer].attn, _sigma(model, cache, layer)
-    W_V = folded(model.blocks[layer].ln1, attn.W_V)
+    W_V = fold_norm(model.blocks[layer].ln1, attn.W_V)
     written = einsum(depends, attn.W_O, "b dest d e, head f d -> b head dest f e")
     pattern = whole_pattern(model, cache, layer) / sigma.mT[:, None]  # b head dest src
     moved = einsum(pattern, written, "b head dest src, b head dest f e -> b head src f e")
@@ -136,11 +137,11 @@ def _read_at(alpha: Tensor | None, head: int, pos: int) -> list[tuple[int, float
 def _seen(model: GPT, cache: Cache, end: str) -> Bool[Tensor, "batch dest src"]:
     """True where a destination sees a source; the head's other scores are -inf."""
     layer, number = components.head_input(model.cfg, end)[0]
-    return ~same_run(model, cache)["attn_scores", layer][:, number].isneginf()
+    return ~check_run(model, cache)["attn_scores", layer][:, number].isneginf()
 
 
 def _sigma(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch pos 1"]:
-    """The scale of the norm in front of a layer's heads, or 1 without a norm."""
+    """The scale of the norm before the heads of a layer, or 1 without a norm."""
     if model.cfg.normalization_type is None:
         return torch.ones_like(cache["embed"][..., :1])
     return cache["scale", layer, "ln1"]

@@ -1,7 +1,7 @@
-"""What is put into a run, as data: an Edit puts other values into one place of one activation.
+"""Edits: an Edit is data that says which values to write at one place of an activation.
 
-Zero, mean and resample ablation, patching from another run and frozen patterns are all edits; they
-differ in where the values come from: `zeros`, `means`, `resampled`, or a cache as it is.
+Zero, mean and resample ablation, patching from another run, and frozen patterns are all edits. They
+differ in their values, which come from `zeros`, `means`, `resample`, or a cache.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,17 +19,17 @@ from circuits.model import GPT
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """Values for one place: `source`, of the activation's own shape or with a batch of 1, replaces
-    what is there, or is added to it, at a position (a destination, in scores and patterns) and in a
-    head, or in all of them."""
+    """New values for an activation, at one position (for scores and patterns: one destination) or
+    at all positions, and in one head or in all heads. `source` has the shape of the whole
+    activation; its batch may be 1. It replaces the values, or is added to them."""
 
     name: str
-    "A hook point, in full or short with its layer."
+    "The name of a hook point."
     source: Float[Tensor, "..."]
     pos: int | None = None
     head: int | None = None
     add: bool = False
-    "Add to what is there instead."
+    "Add `source` to the values instead of replacing them."
 
 
 Cell = Sequence[Edit]
@@ -44,9 +44,8 @@ def edit(
     pos: int | None = None,
     head: int | None = None,
 ) -> Edit:
-    """An Edit of ("z", 1), of "blocks.1.attn.hook_z", and so on, from a tensor or from what a cache
-    has there; checked now. KeyError for an unknown hook point, ValueError for a place that is not
-    in the activation."""
+    """An Edit of the hook point `key`, such as ("z", 1), with the values of a tensor or of a cache.
+    KeyError for an unknown hook point. ValueError for a position or head that does not exist."""
     name = Cache({}, model.cfg.n_layers).full_name(key)
     (full,) = model.hook_names([name])
     values = source[full] if isinstance(source, Cache) else source
@@ -61,29 +60,29 @@ def edit(
 
 
 def zeros(cache: Cache, key: CacheKey) -> Tensor:
-    """Nothing, in the shape of what the cache has: zero ablation."""
+    """Zeros in the shape of an activation of the cache, with a batch of 1: for zero ablation."""
     return torch.zeros_like(cache[key][:1])
 
 
 def means(cache: Cache, key: CacheKey, *, by_position: bool = True) -> Tensor:
-    """The mean over the examples of a reference run, at each position or over all: mean ablation.
-    Over all positions wants an activation [batch pos ...]."""
+    """The mean of an activation over the examples of a run, for mean ablation. It is taken at each
+    position, or over all positions of an activation [batch pos ...]."""
     mean = cache[key].mean(0, keepdim=True)
     return mean if by_position else mean.mean(1, keepdim=True).expand_as(mean)
 
 
-def resampled(cache: Cache, key: CacheKey, *, seed: int = 0) -> Tensor:
-    """The activation of another example in the place of each: resample ablation. ValueError for
+def resample(cache: Cache, key: CacheKey, *, seed: int = 0) -> Tensor:
+    """For each example the activation of another example, for resample ablation. ValueError for
     fewer than two examples."""
     values = cache[key]
     return values[other_examples(len(values), seed=seed).to(values.device)]
 
 
 def other_examples(n: int, *, seed: int = 0) -> Int[Tensor, " example"]:
-    """For each of n examples the number of another one, in a seeded order in which every example is
-    used once. ValueError for fewer than two examples."""
+    """For each of n examples the number of another example. Every example is used once, in an order
+    drawn with `seed`. ValueError for fewer than two examples."""
     if n < 2:
-        raise ValueError(f"resampling takes the values of other examples, and there is {n}")
+        raise ValueError(f"resampling needs at least 2 examples, got {n}")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     other = torch.empty_like(order)
     other[order] = order.roll(1)
@@ -91,7 +90,7 @@ def other_examples(n: int, *, seed: int = 0) -> Int[Tensor, " example"]:
 
 
 def frozen_patterns(model: GPT, cache: Cache, layers: Iterable[int] | None = None) -> list[Edit]:
-    """Edits that hold the patterns of all or some layers at those of a run."""
+    """Edits that keep the attention patterns of some or all layers as they are in a cache."""
     return [edit(model, ("pattern", layer), cache)
             for layer in (range(model.cfg.n_layers) if layers is None else layers)]  # fmt: skip
 
@@ -100,7 +99,7 @@ def steer(
     direction: Float[Tensor, " d_model"], scale: float = 1.0, pos: int | None = None
 ) -> HookFn:
     """A hook that adds `scale` times a direction to an activation [batch pos d_model], at one
-    position or at all."""
+    position or at all positions."""
 
     def add(activation: Tensor, hook: HookPoint) -> Tensor:
         moved = activation.clone()
@@ -117,48 +116,49 @@ def as_hooks(cell: Cell) -> list[tuple[str, HookFn]]:
 
 
 def start(model: GPT, cell: Cell) -> Start:
-    """Where a run with these edits begins to differ: layer -1 is what comes before the blocks,
-    n_layers what comes after them, or nowhere."""
+    """The first layer and position that these edits change (see Start). Without edits it is layer
+    n_layers."""
     layers = [model.cfg.n_layers]
     for one in cell:
         if one.name.startswith("blocks."):
             layers.append(model.hook_dict[one.name].layer())
         elif not one.name.startswith("ln_final"):
             layers.append(-1)
-    # At the end all positions are kept, since nothing there costs much.
+    # After the blocks all positions are run again, since this costs little.
     places = [None if one.name.startswith("ln_final") else one.pos for one in cell]
     return Start(min(layers), min((pos or 0 for pos in places), default=0))
 
 
 @contextmanager
-def edited(
+def apply_edits(
     model: GPT,
     cells: Sequence[Cell],
     first: int = 0,
     then: Sequence[tuple[str, HookFn]] = (),
 ) -> Iterator[None]:
-    """Within the `with`, in a run of its own, rows are those of the cells, one after the other,
-    from a position on; the hooks of `then` come after the edits."""
+    """Within the `with`, a run gets the edits of each cell in its own part of the batch, cell after
+    cell. The run begins at position `first`. The hooks of `then` are called after the edits."""
     names = dict.fromkeys(one.name for cell in cells for one in cell)
     with model.for_one_run([*((name, _editing(cells, name, first)) for name in names), *then]):
         yield
 
 
 def check_values(model: GPT, cells: Sequence[Cell], tokens: Tensor) -> None:
-    """ValueError for values of other examples or positions than the run has."""
+    """ValueError for values with another number of examples or positions than the run has."""
     batch, n = tokens.shape
     for one in (one for cell in cells for one in cell):
         (full,) = model.hook_names([one.name])
         shape, dim = list(one.source.shape), model.hook_dict[full].pos_dim
         if shape and (shape[0] not in (1, batch) or shape[dim : dim + 1] not in ([], [1], [n])):
-            raise ValueError(f"the values for {full} are {shape}, and the run that they are put "
-                             f"into has {batch} examples of {n} tokens")  # fmt: skip
+            raise ValueError(
+                f"the values for {full} are {shape}, but the run has {batch} examples of {n} tokens"
+            )
         if one.pos is not None and not 0 <= one.pos < n:
             raise ValueError(f"{full} has {n} of pos, counted from 0; got pos={one.pos}")
 
 
 def _editing(cells: Sequence[Cell], name: str, first: int = 0) -> HookFn:
-    """A hook that makes the edits of each cell in its own part of the batch, which begins at
+    """A hook that makes the edits of each cell in its own part of the batch. The run begins at
     position `first`."""
     edits = [(i, one) for i, cell in enumerate(cells) for one in cell if one.name == name]
 
@@ -187,7 +187,7 @@ def _index(one: Edit, hook: HookPoint, ndim: int, first: int = 0) -> tuple[int |
 
 
 def _head_dim(name: str) -> int | None:
-    """Where the heads of an activation lie, if it has any."""
+    """The dim of the heads of an activation, or None if it has no heads."""
     short = name.rpartition("hook_")[2]
     if short in ("attn_scores", "pattern"):
         return 1

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from circuits.decomposition import logits_at
 from circuits.hooks import HookFn, HookPoint
-from circuits.interventions.sweeps import Metric, judged
+from circuits.interventions.sweeps import Metric, evaluate_metric
 from circuits.model import GPT
 
 
@@ -20,12 +20,13 @@ def slopes(
     at: int | Int[Tensor, " batch"] | None = -1,
     hooks: Sequence[tuple[str, HookFn]] = (),
 ) -> dict[str, Tensor]:
-    """d metric / d activation at some hook points, by full name, in the shape of the activation. It
-    is the slope of each example's own metric, or of the batch's metric.
+    """d metric / d activation at some hook points, by full name, each in the shape of the
+    activation. A metric of each example gives slopes of each example; a metric of the batch gives
+    its slope.
 
-    `metric` gets the logits [batch d_vocab] of the position `at`, or of all positions with None.
-    `hooks` are attached for this run, before the slopes are taken. Gradients of weights are not
-    touched, and the function works inside torch.no_grad too.
+    `metric` gets the logits [batch d_vocab] of the position `at`, or of all positions if `at` is
+    None. `hooks` are active in this run, and see the activations first. Gradients of weights do not
+    change. The function also works inside torch.no_grad.
     """
     probes: dict[str, Tensor] = {}
 
@@ -36,6 +37,6 @@ def slopes(
     probing: list[tuple[str, HookFn]] = [(name, probe) for name in names]
     with torch.enable_grad(), model.for_one_run([*hooks, *probing]):
         resid = model(tokens, stop_at_layer=model.cfg.n_layers)
-        total = judged(metric, logits_at(model, resid, at)).sum()
+        total = evaluate_metric(metric, logits_at(model, resid, at)).sum()
         found = torch.autograd.grad(total, [probes[name] for name in names])
     return dict(zip(names, found, strict=True))

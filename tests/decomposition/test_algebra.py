@@ -33,14 +33,13 @@ def test_circuits_are_what_the_norms_and_weights_of_a_head_make_of_the_embedding
             out = seen_by(model.ln_final, moved, model.W_U)
             assert torch.allclose(algebra.full_OV(model)[layer, head].AB, out)
             into = seen_by(block.ln2, moved, block.mlp.W_in)
-            through = algebra.neuron_reads_through_heads(model, layer)
-            assert torch.allclose(through[layer, head].AB, into)
-            assert through.shape == (layer + 1, 3, 29, 7)
+            through = algebra.virtual_weights(model, f"embed > L{layer}H{head} > MLP{layer}")
+            assert torch.allclose(through.AB, into)
     into = seen_by(model.blocks[1].ln2, E, model.W_in[1])
     assert torch.allclose(algebra.neuron_reads(model)[1].AB, into)
     assert torch.allclose(algebra.direct_path(model).AB, seen_by(model.ln_final, E, model.W_U))
     out = seen_by(model.ln_final, model.W_out[1], model.W_U)
-    assert torch.allclose(algebra.neuron_writes(model)[1].AB, out)
+    assert torch.allclose(algebra.virtual_weights(model, "MLP1 > logits").AB, out)
 
 
 @pytest.mark.parametrize("norm", [None, "LN"])
@@ -85,7 +84,8 @@ def test_virtual_weights_are_the_product_along_the_names(model):
     assert torch.allclose(along(model, "embed > L0H1 > logits").AB, algebra.full_OV(model)[0, 1].AB)
     assert torch.allclose(along(model, "embed > logits").AB, algebra.direct_path(model).AB)
     two = along(model, "embed > L0H1 > L1H2 > logits").AB
-    assert torch.allclose(two, algebra.full_virtual_OV(model, ["L0H1", "L1H2"]).AB)
+    chain = algebra.virtual_OV(model, ["L0H1", "L1H2"]).AB
+    assert torch.allclose(two, model.W_E @ chain @ algebra.unembedding(model))
     written, read = along(model, "MLP0 > L1H2.K").pair
     assert torch.allclose(written @ read, model.W_out[0] @ QK.factors[1][1, 2].mT)
     into = along(model, "L0H0 > MLP1").AB

@@ -38,15 +38,15 @@ def missing(parts):
 def test_paths_of_every_grouping_sum_to_what_each_end_reads(run, by):
     model, cache, logits, exact = run
     for end in ends(model)[-4:] if by == "path" else ends(model):
-        parts = paths.grouped(model, cache, by, end=end)
+        parts = paths.groups(model, cache, by, end=end)
         assert missing(parts) < exact, (end, parts)
-    assert torch.allclose(paths.grouped(model, cache, by).whole, logits, atol=exact)
+    assert torch.allclose(paths.groups(model, cache, by).whole, logits, atol=exact)
 
 
 def test_every_path_alone_is_its_term_of_the_sum(run):
     model, cache, _, exact = run
     for end in {ends(model)[0], *ends(model)[-3:]}:
-        parts = paths.grouped(model, cache, "path", end=end)
+        parts = paths.groups(model, cache, "path", end=end)
         listed = paths.all(model, end=end)
         assert sorted(map(str, listed)) == sorted(parts) and len(set(listed)) == len(listed)
         for path in listed[:: max(1, len(listed) // 20)]:
@@ -58,11 +58,11 @@ def test_every_path_alone_is_its_term_of_the_sum(run):
 def test_orders_are_the_sums_of_their_paths():
     model = tiny(n_layers=3, d_mlp=5, act_fn="gelu")
     _, cache = model.run_with_cache(tiny_tokens())
-    orders = paths.grouped(model, cache, "order")
+    orders = paths.groups(model, cache, "order")
     for order in range(4):
         terms = [paths.logits(model, cache, path) for path in paths.all(model, order)]
         assert torch.allclose(sum(terms), orders[f"order {order}"])
-    layers = paths.grouped(model, cache, "layers")
+    layers = paths.groups(model, cache, "layers")
     assert torch.allclose(layers["L0"] + layers["L1"] + layers["L2"], orders["order 1"])
     assert torch.allclose(layers["L0 L1 L2"], orders["order 3"])
 
@@ -77,7 +77,7 @@ def test_groups_are_held_within_their_bound_or_refused(by, end):
         with torch.no_grad():
             try:
                 how = {"end": end, "memory": memory}
-                held = peak_mebibytes(partial(paths.grouped, model, cache, by, **how))
+                held = peak_mebibytes(partial(paths.groups, model, cache, by, **how))
             except ValueError as error:
                 assert "groups of paths" in str(error)
                 refused += 1
@@ -108,13 +108,13 @@ def test_two_layers_are_the_papers_formula():
         for g in range(3) for h in range(3)
     }  # fmt: skip
     assert torch.allclose(direct + sum(single.values()) + sum(virtual.values()), logits)
-    of = paths.grouped(model, cache, "path")
+    of = paths.groups(model, cache, "path")
     assert torch.allclose(of["embed > logits"], direct)
     for (layer, head), term in single.items():
         assert torch.allclose(of[f"embed > L{layer}H{head} > logits"], term)
     for (g, h), term in virtual.items():
         assert torch.allclose(of[f"embed > L0H{g} > L1H{h} > logits"], term)
-        moved = algebra.full_virtual_OV(model, [(0, g), (1, h)]).AB[tokens]
+        moved = algebra.virtual_weights(model, f"embed > L0H{g} > L1H{h} > logits").AB[tokens]
         pattern = paths.virtual_pattern(model, cache, [(0, g), (1, h)])
         assert torch.allclose(pattern @ moved, term)
 
@@ -149,7 +149,7 @@ def test_chosen_heads_leave_out_every_path_through_the_others():
     tokens = tiny_tokens()
     logits, cache = model.run_with_cache(tokens)
     chosen = [head for head in ((i, h) for i in range(3) for h in range(3)) if head != (1, 2)]
-    parts = paths.grouped(model, cache, "start", heads=chosen)
+    parts = paths.groups(model, cache, "start", heads=chosen)
 
     def silence(z, hook):
         z[:, :, 2] = 0
@@ -169,7 +169,7 @@ def test_score_terms_sum_to_the_scores(run, by):
     model, cache, _, exact = run
     for layer in range(min(model.cfg.n_layers, 2) if by == "path" else model.cfg.n_layers):
         for head in range(model.cfg.n_heads):
-            parts = scores.grouped(model, cache, (layer, head), by)
+            parts = scores.groups(model, cache, (layer, head), by)
             assert missing(parts) < exact
             true = cache["attn_scores", layer][:, head]
             shown = parts.whole.masked_fill(true.isinf(), -math.inf)
@@ -183,14 +183,14 @@ def test_a_hook_on_the_scores_shows_in_the_remainder():
     halve = [("blocks.1.attn.hook_attn_scores", lambda scores, hook: scores / 2)]
     with model.hooks(halve):
         _, cache = model.run_with_cache(tiny_tokens())
-    parts = scores.grouped(model, cache, "L1H1")
+    parts = scores.groups(model, cache, "L1H1")
     assert torch.allclose(parts.whole, parts.total / 2)
 
 
 def test_a_head_named_twice_counts_once():
     model = tiny()
     _, cache = model.run_with_cache(tiny_tokens())
-    twice, once = (paths.grouped(model, cache, heads=names).total
+    twice, once = (paths.groups(model, cache, heads=names).total
                    for names in (["L0H1", (0, 1)], ["L0H1"]))  # fmt: skip
     assert torch.allclose(twice, once)
 
@@ -200,7 +200,7 @@ def test_layer_1_has_the_four_groups_of_the_paper():
     model = tiny(normalization_type=None, bias=False, positional_embedding_type="none")
     tokens = tiny_tokens()
     _, cache = model.run_with_cache(tokens)
-    groups = scores.grouped(model, cache, "L1H2")
+    groups = scores.groups(model, cache, "L1H2")
     assert list(groups) == [f"order {i} x order {j}" for i in (0, 1) for j in (0, 1)]
     A = cache["pattern", 0]
 
@@ -247,7 +247,7 @@ def test_an_induction_head_seeks_the_token_before_the_one_it_attends_to():
     assert cache["pattern", 1][0, 0, 4, 2] > 0.999  # from the second 5 to the 9 after the first
     split = scores.by_token(model, cache, "L1H0", dest=4, src=2)[0]
     assert split[4, 1] == pytest.approx(100.0) and split.sum() == pytest.approx(100.0)
-    groups = scores.grouped(model, cache, "L1H0")
+    groups = scores.groups(model, cache, "L1H0")
     assert groups["order 0 x order 1"][0, 4, 2] == pytest.approx(100.0)
     assert groups["order 0 x order 0"][0, 4, 2] == 0
 

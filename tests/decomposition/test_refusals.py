@@ -18,7 +18,7 @@ from analyses import (
     prompts,
 )
 from circuits import FactoredMatrix, algebra, composition, paths, residual, scores
-from circuits.decomposition import same_run
+from circuits.decomposition import check_run
 from circuits.model import Head, Path
 from tests.conftest import tiny, tiny_tokens
 
@@ -62,8 +62,8 @@ CASES = [
     (lambda: path("embed > L0H1"), "a path ends in logits, MLP0 or a head's L0H1.Q, .K or .V"),
     (lambda: path("token > logits"),
      "no path to logits starts at 'token'; there are ['embed', 'pos', 'L0 bias'"),
-    (lambda: path("L1 bias > L0H0 > logits"), "a path leads from earlier layers to later ones"),
-    (lambda: path("embed > L2H1 > L1H0.Q"), "a path leads from earlier layers to later ones"),
+    (lambda: path("L1 bias > L0H0 > logits"), "a path leads from earlier layers to later layers"),
+    (lambda: path("embed > L2H1 > L1H0.Q"), "a path leads from earlier layers to later layers"),
     (lambda: path("bias > L2H1 > logits"), "bias is added at the end and passes no heads"),
     (lambda: path("embed > MLP0"), "there is no 'MLP0': the model is attention-only"),
     (lambda: path("MLP1 > L1H0 > logits", WITH_MLPS), "a path leads from earlier layers to later"),
@@ -74,24 +74,24 @@ CASES = [
      "wanted paths to the .Q and the .K of one head"),
     (lambda: scores.by_token(MODEL, CACHE, (1, 0), dest=2, src=5),
      "a source is at or before its destination, both among 7 positions"),
-    (lambda: scores.grouped(MODEL, CACHE, (3, 0)), "there is no head L3H0"),
+    (lambda: scores.groups(MODEL, CACHE, (3, 0)), "there is no head L3H0"),
     # attention-only expansions
     (lambda: importance.by_order(WITH_MLPS, TOKENS),
      "orders count heads in attention-only models, and this one has MLPs (d_mlp=5)"),
     (lambda: importance.frozen_by_order(WITH_MLPS, TOKENS), "this one has MLPs"),
     (lambda: importance.by_layer(WITH_MLPS, TOKENS), "this one has MLPs"),
     # whose run is it
-    (lambda: paths.grouped(copy.deepcopy(MODEL), CACHE), "the cache is of another model's run"),
+    (lambda: paths.groups(copy.deepcopy(MODEL), CACHE), "the cache is of another model's run"),
     (lambda: residual.components(WITH_MLPS, CACHE), "the cache is of another model's run"),
     (lambda: paths.virtual_pattern(WITH_MLPS, CACHE, [(0, 1), (1, 1)]), "another model's run"),
     (lambda: importance.frozen_by_order(MODEL, tiny_tokens(seed=8), CACHE),
      "the cache is of a run on other tokens, [3, 7], than these, [3, 7]"),
-    (lambda: same_run(MODEL, FLAT), "the cache has no batch dim: run without remove_batch_dim"),
+    (lambda: check_run(MODEL, FLAT), "the cache has no batch dim: run without remove_batch_dim"),
     # numbers that are not finite
     (lambda: algebra.full_QK(BROKEN), "W_K[1, 2, 3, 4] is nan"),
     (lambda: algebra.full_OV(BROKEN), "W_O[2, 0, 0, 0] is inf"),
     (lambda: composition.scores(BROKEN), "W_K[1, 2, 3, 4] is nan"),
-    (lambda: paths.grouped(BROKEN, BROKEN_CACHE),
+    (lambda: paths.groups(BROKEN, BROKEN_CACHE),
      "not finite; so do the weights ['blocks.1.attn.W_K', 'blocks.2.attn.W_O']"),
     (lambda: residual.logit_attribution(BROKEN, BROKEN_CACHE, 3), "blocks.1.attn.W_K"),
     # virtual weights
@@ -120,10 +120,10 @@ CASES = [
     # more heads and paths
     (lambda: algebra.virtual_OV(MODEL, "L0H1"), "wanted several heads, one after the other"),
     (lambda: paths.all(MODEL, end="L1H0"), "a path ends in logits, MLP0 or a head's L1H0.Q"),
-    (lambda: paths.grouped(MODEL, CACHE, end="embed"), "a path ends in logits, MLP0 or a head's"),
+    (lambda: paths.groups(MODEL, CACHE, end="embed"), "a path ends in logits, MLP0 or a head's"),
     (lambda: paths.all(MODEL, 7), "paths to logits pass 0 to 3 heads, got order=7"),
     (lambda: scores.read_by_token(MODEL, CACHE, "L1H0.K", 99), "there is no position 99 among 7"),
-    (lambda: paths.grouped(MODEL, SLICED), "the run kept some positions only"),
+    (lambda: paths.groups(MODEL, SLICED), "the run kept some positions only"),
     (lambda: residual.components(MODEL, CACHE.to(torch.float32)), "the cache is torch.float32 on"),
     (lambda: residual.head_results(MODEL, CACHE, 7), "there is no layer 7 mid"),
     (lambda: residual.logit_attribution(MODEL, CACHE, direction=torch.ones(5).double()),
@@ -162,7 +162,7 @@ CASES = [
                      metrics.logit_difference(SEVEN % 5, SEVEN))),
     (lambda: metrics.mean_loss(SEVEN[None])(torch.zeros(1, 3, 5)), "the metric is of token 7"),
     (lambda: metrics.loss(SEVEN - 8), "tokens are counted from 0, got -8"),
-    (lambda: paths.grouped(MODEL, CACHE, "path", memory=2**16), "groups of paths to logits want"),
+    (lambda: paths.groups(MODEL, CACHE, "path", memory=2**16), "groups of paths to logits want"),
 ]  # fmt: skip
 
 
@@ -176,10 +176,10 @@ def test_what_the_run_did_not_keep_is_named():
     with pytest.raises(KeyError, match="names_filter left it out"):
         residual.components(MODEL, FEW)
     with pytest.raises(KeyError, match="names_filter left it out"):
-        paths.grouped(MODEL, FEW)
+        paths.groups(MODEL, FEW)
 
 
-@pytest.mark.parametrize("call", [lambda by: paths.grouped(MODEL, CACHE, by),
+@pytest.mark.parametrize("call", [lambda by: paths.groups(MODEL, CACHE, by),
                                   lambda by: residual.components(MODEL, CACHE, by=by)])  # fmt: skip
 def test_an_unknown_grouping_is_refused(call):
     with pytest.raises((ValueError, TypeError), match=r"heads|Literal"):

@@ -123,7 +123,7 @@ def test_the_logit_lens_ends_at_the_model_and_starts_at_the_direct_path(run):
     assert (lens.kl > -1e-4).all() and (lens.rank[-1] == 0).all()
     assert lens.top[-1].equal(logits.argmax(-1))
     assert close(lens.log_prob[-1], logits.log_softmax(-1).amax(-1), dtype)
-    streams = residual.accumulated(model, cache, mid=True)
+    streams = residual.streams(model, cache, mid=True)
     assert len(streams) == len(lens.places) == len(lens.kl)
     for stream, top, kl in zip(streams, lens.top, lens.kl, strict=True):
         here = model.unembed(model.ln_final(stream))  # its own scale, as if it were the last
@@ -147,7 +147,7 @@ def test_they_agree_with_transformer_lens_on_our_model():
     ours = residual.components(model, cache, by="layer")
     assert len(labels) == len(ours) and torch.allclose(stack, ours.stack)
     streams = theirs.accumulated_resid(incl_mid=True)
-    assert torch.allclose(streams, residual.accumulated(model, cache, mid=True))
+    assert torch.allclose(streams, residual.streams(model, cache, mid=True))
     applied = theirs.apply_ln_to_stack(stack, layer=-1)
     assert torch.allclose(applied * model.ln_final.w, residual.through_norm(model, cache, stack))
 

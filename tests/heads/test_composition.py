@@ -137,7 +137,7 @@ def test_the_closed_quantile_is_exceeded_by_random_models_as_often_as_its_level_
     """Of 40 random models each; pairs of a model are not quite independent."""
     count = sum(
         composition._largest_at_random(2, 64, 4, 16, torch.float32, 500 + i)
-        > composition_chance.largest(SMALL, level)
+        > composition_chance.largest_score(SMALL, level)
         for i in range(40)
     )
     error = (40 * level * (1 - level)) ** 0.5
@@ -148,7 +148,7 @@ def test_the_mean_of_random_scores_is_the_closed_form_a_little_below_their_root_
     small = dataclasses.replace(BARE, d_model=8, d_head=3, n_heads=40)
     models = (GPT(dataclasses.replace(small, seed=seed)) for seed in range(8))
     means = [float(composition.raw(model, null="closed").mean()) for model in models]
-    expected = composition_chance.expected(small)
+    expected = composition_chance.expected_score(small)
     assert expected < 0.96 * 8**-0.5 and np.mean(means) == pytest.approx(expected, rel=0.01)
 
 
@@ -174,7 +174,7 @@ def test_the_bar_of_turned_heads_is_what_turning_them_shows():
     for block in model.blocks:
         block.attn.W_V[..., 3:] *= 0.1
     level, U = 0.5, rotations(60 * 4, 64).unflatten(0, (60, 4))
-    bar = composition_chance.largest_rotated(model, level)
+    bar = composition_chance.largest_score_rotated(model, level)
     turned, values = GPT(model.cfg).double().requires_grad_(False), []
     turned.load_state_dict(model.state_dict())
     for one in U:

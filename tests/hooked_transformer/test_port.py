@@ -92,7 +92,7 @@ def test_what_the_cache_of_transformer_lens_computes_is_what_residual_does(field
         assert len(labels) == len(layers) and torch.allclose(stack, layers.stack)
         assert torch.allclose(stack.sum(0), cache["resid_post", -1])
         assert torch.allclose(cache.accumulated_resid(incl_mid=True),
-                              residual.accumulated(model, cache, mid=True))  # fmt: skip
+                              residual.streams(model, cache, mid=True))  # fmt: skip
         heads = torch.cat([residual.head_results(model, cache, at) for at in range(n)], 2)
         assert torch.allclose(cache.stack_head_results(), heads.movedim(2, 0))
         assert cache.stack_activation("pattern").equal(

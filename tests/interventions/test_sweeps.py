@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from circuits import GPT, interventions
-from circuits.interventions import Edit, Sizes, as_hooks, batches, edit, edited, sweep
+from circuits.interventions import Edit, Sizes, apply_edits, as_hooks, batches, edit, sweep
 from tests.benchmarks.bench_model import peak_mebibytes
 from tests.conftest import tiny, tiny_tokens
 
@@ -97,11 +97,11 @@ def test_where_the_values_come_from():
     assert torch.allclose(mean[0, 3], own["z", 1][:, 3].mean(0))
     overall = interventions.means(own, ("z", 1), by_position=False)
     assert torch.allclose(overall[0, 6], own["z", 1].mean((0, 1)))
-    other = interventions.resampled(own, ("z", 1), seed=3)
+    other = interventions.resample(own, ("z", 1), seed=3)
     same = (own["z", 1][:, None] == other[None]).flatten(2).all(-1)
     assert same.sum(0).tolist() == [1] * 4 and not same.diagonal().any()
-    with pytest.raises(ValueError, match="there is 1"):
-        interventions.resampled(model.run_with_cache(TOKENS[:1])[1], ("z", 1))
+    with pytest.raises(ValueError, match="at least 2 examples, got 1"):
+        interventions.resample(model.run_with_cache(TOKENS[:1])[1], ("z", 1))
 
 
 def test_frozen_patterns_hold_them_and_nothing_else():
@@ -223,7 +223,7 @@ def test_a_metric_that_is_no_number_of_examples_or_the_batch_is_refused_before_a
     ]:
         with pytest.raises(ValueError, match=words):
             sweep(model, TOKENS, [[edit(model, ("z", 0), source)]], bad, progress=done.append)
-    with pytest.raises(ValueError, match=r"are \[4, 9, 3, 5\], and the run .* 4 examples of 6"):
+    with pytest.raises(ValueError, match=r"are \[4, 9, 3, 5\], but the run .* 4 examples of 6"):
         sweep(model, TOKENS[:, :6], [[edit(model, ("z", 0), source)]], metric)
     assert not done
 
@@ -260,6 +260,6 @@ def test_edits_leave_what_other_threads_run_alone():
     model = tiny()
     source, _ = caches(model)
     cell = [edit(model, ("z", 0), source)]
-    with torch.no_grad(), ThreadPoolExecutor(1) as other, edited(model, [cell]):
+    with torch.no_grad(), ThreadPoolExecutor(1) as other, apply_edits(model, [cell]):
         elsewhere, here = other.submit(model, OTHER).result(), model(OTHER)
     assert torch.allclose(elsewhere, model(OTHER)) and not torch.allclose(here, model(OTHER))

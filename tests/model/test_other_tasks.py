@@ -37,8 +37,8 @@ def test_it_comes_apart_and_its_parts_add_up(fields):
         parts = [
             residual.components(model, cache),
             residual.logit_attribution(model, cache, 4, against=2),
-            paths.grouped(model, cache, "start"),
-            scores.grouped(model, cache, "L1H2"),
+            paths.groups(model, cache, "start"),
+            scores.groups(model, cache, "L1H2"),
         ]
         for one in parts:
             assert one.remainder.abs().max() < 1e-10

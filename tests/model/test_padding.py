@@ -76,10 +76,10 @@ def test_a_padded_run_comes_apart_like_any_other(positions, side):
     model, (tokens, mask) = tiny(positional_embedding_type=positions), padded(side)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens, attention_mask=mask)
-        for parts in (residual.components(model, cache), paths.grouped(model, cache, "start"),
-                      scores.grouped(model, cache, "L1H2")):  # fmt: skip
+        for parts in (residual.components(model, cache), paths.groups(model, cache, "start"),
+                      scores.groups(model, cache, "L1H2")):  # fmt: skip
             assert parts.remainder.abs().max() < 1e-10
-        assert torch.allclose(paths.grouped(model, cache).whole, logits, rtol=0, atol=1e-10)
+        assert torch.allclose(paths.groups(model, cache).whole, logits, rtol=0, atol=1e-10)
         one = scores.by_token(model, cache, "L1H2", dest=5, src=4)
     whole = cache["attn_scores", 1][:, 2, 5, 4]
     real = mask[:, 4:].all(1)

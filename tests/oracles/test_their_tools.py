@@ -76,7 +76,7 @@ def test_its_cache_takes_ours_apart_as_we_do():
         lens = theirs.accumulated_resid(layer=-1, incl_mid=True)
     assert torch.allclose(results, torch.stack([parts[label] for label in heads]), atol=1e-5)
     assert torch.allclose(whole, residual.stream(MODEL, CACHE), atol=1e-5)
-    ours = residual.accumulated(MODEL, CACHE, mid=True)
+    ours = residual.streams(MODEL, CACHE, mid=True)
     assert lens.shape == ours.shape and torch.allclose(lens, ours, atol=1e-5)
 
 

@@ -64,7 +64,7 @@ def test_a_layers_share_is_the_loss_with_its_heads_alone_and_without_them():
     model = tiny(n_layers=3, normalization_type=None, bias=False)
     tokens = tiny_tokens()
     _, cache = model.run_with_cache(tokens)
-    terms = paths.grouped(model, cache, "layers")
+    terms = paths.groups(model, cache, "layers")
 
     def nats(*names):
         return importance.loss(sum((terms[name] for name in names), terms["direct"]), tokens).item()
@@ -125,7 +125,7 @@ def test_known_circuits_have_their_known_orders():
         return importance.token_loss(logits, tokens)[:, 20:].mean()
 
     _, cache = model.run_with_cache(tokens)
-    orders = paths.grouped(model, cache, "order").stack.cumsum(0)
+    orders = paths.groups(model, cache, "order").stack.cumsum(0)
     losses = [second(one, tokens).item() for one in orders]
     assert losses == pytest.approx(answers.loss_by_order, abs=1e-6)
     pairs = importance.of_virtual_heads(model, tokens, second)
@@ -135,7 +135,7 @@ def test_known_circuits_have_their_known_orders():
     answers = ground_truth.virtual_head_answers()
     tokens = prompts.random_tokens(model, 19)
     _, cache = model.run_with_cache(tokens)
-    orders = paths.grouped(model, cache, "order").stack
+    orders = paths.groups(model, cache, "order").stack
     sizes = [one.abs().max().item() for one in orders.cumsum(0)]
     assert sizes == pytest.approx(list(answers.largest_logit_by_order), abs=1e-6)
 

@@ -14,9 +14,9 @@ from xarray import DataArray
 
 from analyses.causal.discovery.graph import edges, graph_of
 from analyses.causal.task import Task
-from circuits.decomposition import entering, head_results, logits_at
+from circuits.decomposition import entry_terms, head_results, logits_at
 from circuits.hooks import Cache, HookFn, HookPoint
-from circuits.interventions import judged, other_examples
+from circuits.interventions import evaluate_metric, other_examples
 from circuits.model import GPT
 
 Writes = Float[Tensor, "sender batch pos d_model"]
@@ -35,7 +35,7 @@ def logits(task: Task, kept: DataArray) -> Float[Tensor, "batch *pos d_vocab"]:
 
 def value(task: Task, kept: DataArray) -> DataArray:
     """The metric of the run of a circuit, (example)."""
-    return task.labelled(judged(task.metric, logits(task, kept)))
+    return task.labelled(evaluate_metric(task.metric, logits(task, kept)))
 
 
 def cut_value(task: Task) -> DataArray:
@@ -56,7 +56,7 @@ def replacing_writes(task: Task) -> Writes:
 def written(model: GPT, cache: Cache) -> Writes:
     """The value that each sender writes to the stream in a run, without biases."""
     with torch.no_grad():
-        rows = list(entering(model, cache).values())
+        rows = list(entry_terms(model, cache).values())
         for layer in range(model.cfg.n_layers):
             rows += head_results(model, cache, layer).unbind(2)
             if not model.cfg.attn_only:

@@ -76,7 +76,7 @@ def residual_stream(model: GPT) -> Drawing:
     written, between = bandwidth.written(model, tokens), model.cfg.d_mlp is not None
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
-        streams = residual.accumulated(model, cache, mid=between)[:, 0]
+        streams = residual.streams(model, cache, mid=between)[:, 0]
     kept = torch.cosine_similarity(streams, streams[:1], dim=-1)
     places = residual.places(model, mid=between)
     cosine = DataArray(
