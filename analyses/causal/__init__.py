@@ -7,7 +7,7 @@
 - path_patching: the same along chosen edges.
 - attribution: a first-order estimate of patching, by gradients.
 - ablation: the metric without a component.
-- idealised: the metric when a head has a pattern that one can write down.
+- idealised: the metric when a simple rule gives the pattern of a head.
 - discovery: find circuits edge by edge, and measure how good they are.
 """
 

@@ -1,15 +1,14 @@
-"""Ablation: the metric without a component. The component writes zero, its mean, its value in
-another example, or its value in the corrupted run, as `Task.replace` says.
+"""Ablation: the metric without a component. `Task.replace` says what the component writes instead:
+zero, its mean, its value in another example, or its value in the corrupted run.
 
-Components have their names: embed, pos, a head L0H1, the attention of a layer L0 attn, an MLP0, a
-neuron MLP0N17. A path "L0H1 > L1H3.K" ablates the head L0H1 for this reader alone. The bias b_V
-belongs to its head, b_O to L0 attn and b_out to MLP0; neither of the two belongs to a head or a
-neuron.
+The names of components are embed, pos, L0H1 (a head), L0 attn (the attention of a layer), MLP0, and
+MLP0N17 (a neuron). A path "L0H1 > L1H3.K" ablates the head L0H1 for this reader alone. The bias b_V
+belongs to its head. b_O belongs to L0 attn and b_out to MLP0, but not to a head or a neuron.
 
 Full ablation lets everything behind the component react. Pattern-preserving ablation keeps every
-attention pattern as it was, so that only the component's own effect on the logits is lost. In an
-attention-only model with frozen norms this effect is the sum of all paths through the component. On
-a previous-token head the two kinds give opposite verdicts. (Olsson et al. 2022, "Ablations",
+attention pattern as in the clean run, so the component changes no pattern. In an attention-only
+model with frozen norms its effect is the sum of all paths through the component. For a
+previous-token head the two kinds give opposite results. (Olsson et al. 2022, "Ablations",
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
@@ -22,7 +21,7 @@ from torch import Tensor
 from xarray import DataArray, concat
 
 from analyses.causal import path_patching
-from analyses.causal.patching import swept
+from analyses.causal.patching import sweep_cells
 from analyses.causal.task import Task
 from analyses.labelled import per_head, to_numpy
 from analyses.losses import of_stream
@@ -40,6 +39,7 @@ from circuits.interventions import (
 from circuits.model import GPT, Writer, check_predicts, checked_tokens, components
 
 KINDS = ("full", "pattern-preserving")
+"The two kinds of ablation."
 TOGETHER = 32
 "The number of experiments whose edits are held in memory at a time."
 PATTERNS = 2**21
@@ -49,7 +49,7 @@ Names = str | Sequence[str | Sequence[str]]
 "Components, each ablated on its own; the components of an inner sequence are ablated together."
 
 
-def ablated(
+def ablate(
     task: Task,
     names: Names,
     *,
@@ -61,7 +61,7 @@ def ablated(
     progress: bool = False,
 ) -> DataArray:
     """The metric of the clean run without each component, (component, example). The coordinate
-    `base` is the metric of the clean run, so patching.summary gives the changes.
+    `base` is the metric of the clean run; patching.summary reads the result.
 
     Means are taken at each position, or over all positions (by_position=False). With `pos`, the
     component is ablated at one position alone. `seed` draws the other examples of resampling. Write
@@ -76,8 +76,8 @@ def ablated(
             _cell(task, one, kind, by_position, pos, seed)
             for one in experiments[start : start + TOGETHER]
         ]
-        rows.append(swept(task, base, cells, "components ablated", memory, progress))
-    run = task.labelled(base.value)
+        rows.append(sweep_cells(task, base, cells, "components ablated", memory, progress))
+    run = task.label(base.value)
     return DataArray(
         to_numpy(torch.cat(rows)),
         dims=("component", "example"),
@@ -105,11 +105,11 @@ def by_kind(
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DataArray:
-    """`ablated` in full and with patterns preserved, (component, ablation, example). Its mean over
+    """`ablate` in full and with patterns preserved, (component, ablation, example). Its mean over
     examples is a table: a component that only full ablation harms works through the attention of
-    later heads. The arguments are those of `ablated`."""
+    later heads. The arguments are the same as in `ablate`."""
     both = [
-        ablated(task, names, kind=kind, by_position=by_position, pos=pos, seed=seed, memory=memory,
+        ablate(task, names, kind=kind, by_position=by_position, pos=pos, seed=seed, memory=memory,
                 progress=progress) for kind in KINDS
     ]  # fmt: skip
     joined = concat(both, "ablation", combine_attrs="drop_conflicts")
@@ -197,8 +197,10 @@ def _check_kind(kind: str) -> None:
 
 
 def _experiments(model: GPT, names: Names) -> list[_Experiment]:
-    return [_path(model, one[0]) if len(one) == 1 and ">" in one[0] else _set(model, one)
-            for one in component_sets(names)]  # fmt: skip
+    return [
+        _path(model, one[0]) if len(one) == 1 and ">" in one[0] else _set(model, one)
+        for one in component_sets(names)
+    ]
 
 
 def _set(model: GPT, names: Sequence[str]) -> _Experiment:
@@ -214,9 +216,10 @@ def _order(writer: Writer) -> tuple[int, bool]:
 
 
 def _path(model: GPT, name: str) -> _Experiment:
-    sender, *readers = (word.strip() for word in name.replace(">", ",", 1).split(","))
-    writer = components.writer(model.cfg, sender)
-    path_patching.check_order(model, [sender], readers)
+    sender, _, after = name.partition(">")
+    readers = [reader.strip() for reader in after.split(",")]
+    writer = components.writer(model.cfg, sender.strip())
+    path_patching.check_order(model, [writer.name], readers)
     return _Experiment(name, [writer], readers)
 
 
@@ -229,8 +232,10 @@ def _replacement(task: Task, key: CacheKey, by_position: bool, seed: int) -> Ten
     if task.replace == "mean" and not by_position:
         return means(other, key, by_position=False)[:, :1].expand(1, *here[1:])
     if here[1] != there[1] or (task.replace != "mean" and here[0] != there[0]):
-        raise ValueError(f"for {list(here[:2])} tokens replace={task.replace!r} wants corrupted "
-                         f"tokens of that size, got {list(there[:2])}")  # fmt: skip
+        raise ValueError(
+            f"for {list(here[:2])} tokens replace={task.replace!r} wants corrupted tokens of that "
+            f"size, got {list(there[:2])}"
+        )
     if task.replace == "run":
         return other[key]
     return means(other, key) if task.replace == "mean" else resample(other, key, seed=seed)

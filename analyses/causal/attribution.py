@@ -2,10 +2,10 @@
 
     metric(patched) ~ metric(base) + (source - base) . d metric / d activation,
 
-summed over the patched place. Results have the shapes, names and coordinates of `patching`, so
-`patching.recovered` and `patching.summary` read them, and estimate and truth can be compared. The
-estimate is good for small changes. It can be far off where one patch changes much, as in the
-stream, and where the base run is saturated, as sharp attention patterns are. (Nanda 2023,
+summed over the patched activation. Results have the shapes, names and coordinates of `patching`, so
+`patching.recovery` and `patching.summary` read them, and estimate and truth can be compared. The
+estimate is good for small changes. It can be far from the truth where a patch changes much, as in
+the stream, and where the base run is saturated, as in a sharp attention pattern. (Nanda 2023,
 "Attribution patching: activation patching at industrial scale"; Syed et al. 2023,
 https://arxiv.org/abs/2310.10348)
 """
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.causal.patching import Activation, Place, named
+from analyses.causal.patching import Activation, Place, label_patched
 from analyses.causal.task import Into, Run, Task
 from analyses.labelled import head_coords
 from circuits.interventions import slopes
@@ -81,6 +81,6 @@ def _estimated(
     """The metric of the base run plus its estimated change."""
     if len(base.value) < len(base.tokens):  # one metric for the batch, which all examples change
         change = change.sum(-1, keepdim=True)
-    return named(
+    return label_patched(
         base.value + change, base, source, coords, "attributed", f"estimate of the {words}"
     )

@@ -1,10 +1,10 @@
-"""Idealised patterns in the place of a head's own: does a simple rule describe the head?
+"""Idealised patterns: does a simple rule describe the attention of a head?
 
-A head is ablated, and then put back with a pattern that one can write down: attention to the token
-before, or to the tokens that followed earlier copies of this token. The share of the loss that this
-brings back says how well the rule describes the head. (Replication by Redwood Research in Olsson et
-al. 2022, "Comments & Replications": 99% for a previous-token head; for induction heads some 65% by
-exact matches, and another 10% by matches of two tokens.
+A head is ablated. Then it gets a pattern that a rule gives: attention to the token before, or to
+the tokens that followed earlier copies of this token. The share of the lost metric that comes back
+says how well the rule describes the head. (Replication by Redwood Research in Olsson et al. 2022,
+"Comments & Replications": 99% for a previous-token head; for induction heads some 65% by exact
+matches, and another 10% by matches of two tokens.
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from xarray import DataArray, Dataset
 
 from analyses.causal import ablation
-from analyses.causal.patching import swept
+from analyses.causal.patching import sweep_cells
 from analyses.causal.task import Task
 from analyses.heads import attention
 from analyses.labelled import to_numpy
@@ -29,11 +29,11 @@ Tokens = Int[Tensor, "batch pos"]
 Mask = Bool[Tensor, "batch dest src"]
 Pattern = Float[Tensor, "batch dest src"]
 CLEAR = 3.0
-"The least width of a gap, in standard errors, for which a share is given."
+"A share is given only if the gap is wider than this number of standard errors."
 
 
 def previous_token(tokens: Tokens) -> Pattern:
-    """Attention to the token before; of the first token to itself."""
+    """Attention to the token before. The first token attends to itself."""
     return _spread(attention.to_offset(tokens, 1))
 
 
@@ -46,8 +46,8 @@ def induction(tokens: Tokens, n: int = 1) -> Pattern:
     matched = attention.to_duplicates(tokens)
     found = attention.to_successors(tokens)
     for _ in range(n - 1):
-        matched = matched & _one_on(matched)
-        longer = _one_on(matched, dest=0)
+        matched = matched & _shift(matched)
+        longer = _shift(matched, dest=0)
         found = torch.where(longer.any(-1, keepdim=True), longer, found)
     return _spread(found)
 
@@ -66,7 +66,7 @@ PATTERNS: Mapping[str, Callable[[Tokens], Pattern]] = {
 }
 
 
-def substituted(
+def substitute(
     task: Task,
     names: ablation.Names,
     patterns: Mapping[str, Pattern] | None = None,
@@ -74,21 +74,21 @@ def substituted(
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DataArray:
-    """The metric with a pattern in the place of a head's own, or of several heads' together,
-    (component, pattern, example); by default with each of PATTERNS.
+    """The metric when a head, or several heads together, has a given pattern instead of its own,
+    (component, pattern, example). By default each of PATTERNS is used.
 
     The coordinate `base` (component, example) is the metric without the heads, ablated as
-    `task.replace` says; `source` is the metric of the clean run, as patching.recovered reads them
-    for one component. `memory` and `progress` are as in patching.positions. ValueError for a name
+    `task.replace` says. `source` is the metric of the clean run. patching.recovery reads the result
+    of one component. `memory` and `progress` are as in patching.positions. ValueError for a name
     that is no head, and for a pattern of another shape.
     """
     model, tokens = task.model, task.clean
     if patterns is None:
         patterns = {name: pattern(tokens) for name, pattern in PATTERNS.items()}
     sets = ablation.component_sets(names)
-    without = ablation.ablated(task, names)
+    without = ablation.ablate(task, names)
     cells = [_cell(model, tokens, one, pattern) for one in sets for pattern in patterns.values()]
-    values = swept(task, task.clean_run, cells, "patterns replaced", memory, progress)
+    values = sweep_cells(task, task.clean_run, cells, "patterns replaced", memory, progress)
     return DataArray(
         to_numpy(values.unflatten(0, (len(sets), len(patterns)))),
         dims=("component", "pattern", "example"),
@@ -104,11 +104,11 @@ def substituted(
     )
 
 
-def recovered(result: DataArray) -> Dataset:
-    """The `share` of the loss of the ablated heads that each pattern recovers, (component,
-    pattern): 0 none of it, 1 all of it; and its standard `error` over examples (jackknife). `gap`
-    is the metric without the heads less the metric of the whole model, `gap_error` its error, both
-    in the metric's unit. `result` is from `substituted`.
+def recovery(result: DataArray) -> Dataset:
+    """The `share` of the lost metric that each pattern recovers, (component, pattern), and its
+    standard `error` over examples (jackknife). The share is 0 for none of it and 1 for all of it.
+    `gap` is the metric without the heads less the metric of the whole model, and `gap_error` its
+    error, both in the metric's unit. `result` is from `substitute`.
 
     The share is NaN where the gap is negative, or less than CLEAR errors wide. ValueError for fewer
     than two examples.
@@ -126,17 +126,17 @@ def recovered(result: DataArray) -> Dataset:
 
 
 def _spread(mask: Mask) -> Pattern:
-    """Even attention to the sources of a mask; to the first token where the mask is empty."""
+    """Even attention to the sources of a mask, or to the first token where the mask is empty."""
     first = torch.zeros_like(mask)
     first[..., 0] = True
     chosen = torch.where(mask.any(-1, keepdim=True), mask, first).float()
     return chosen / chosen.sum(-1, keepdim=True)
 
 
-def _one_on(mask: Mask, dest: int = 1) -> Mask:
+def _shift(mask: Mask, dest: int = 1) -> Mask:
     """The mask moved by one source, and by `dest` destinations."""
     moved = mask.roll((dest, 1), (-2, -1))
-    moved[..., 0] = False  # these rolled over the edge
+    moved[..., 0] = False  # `roll` puts the last source first
     moved[:, :dest] = False
     return moved
 

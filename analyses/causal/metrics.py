@@ -1,10 +1,9 @@
-"""What an intervention is judged by: logits [batch d_vocab] -> one number for each example.
+"""Metrics: functions from logits [batch d_vocab] to one number for each example.
 
-Each function here makes such a metric from what is right in each example. A metric of your own may
-as well give one number for the batch: then results have one value an experiment, and no interval.
-For logits of all
-positions [batch pos d_vocab] it takes the last one, but for `mean_loss`, which takes them all: pass
-`at` to a sweep for another.
+Each function here makes a metric from the right tokens, or from another target for each example. A
+metric of your own can also give one number for the batch; then a result has one value for each
+experiment, and no interval. From logits of all positions [batch pos d_vocab] these metrics take the
+last position. `mean_loss` takes all positions.
 """
 
 import torch
@@ -22,7 +21,7 @@ Tokens = Int[Tensor, " batch"]
 
 
 def logit_difference(right: Tokens, wrong: Tokens) -> Metric:
-    """Logit of the right token less that of the wrong one."""
+    """The logit of the right token less the logit of the wrong token."""
     most = _largest(right, wrong)
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
@@ -44,23 +43,25 @@ def loss(right: Tokens) -> Metric:
 
 
 def next_token_loss(model: Model, tokens: Int[Tensor, "batch pos"]) -> Metric:
-    """`mean_loss` of all tokens; ValueError for a model whose logits are of something else."""
+    """`mean_loss` of all tokens. ValueError for a model that does not predict the next token."""
     check_predicts(model.cfg, "the next-token loss")
     return mean_loss(tokens)
 
 
 def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
-    """Mean -log p, in nats, of the tokens from index `first` on, each given those before it: of
-    logits of all positions. ValueError for a `first` that leaves nothing to predict, and for logits
-    of other positions."""
+    """The mean -log p, in nats, of the tokens from index `first` on, each given the tokens before
+    it. It needs the logits of all positions. ValueError for a `first` that leaves nothing to
+    predict, and for logits of another shape."""
     if not 1 <= first < tokens.shape[1]:
-        raise ValueError(f"of {tokens.shape[1]} tokens those from 1 on are predicted, got {first=}")
+        raise ValueError(f"`first` must be from 1 to {tokens.shape[1] - 1}, got {first}")
     most = _largest(tokens[:, first:])
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
         if logits.shape[:-1] != tokens.shape:
-            raise ValueError(f"the loss of {list(tokens.shape)} tokens wants all their logits, "
-                             f"got {list(logits.shape)}; it takes no `at`")  # fmt: skip
+            raise ValueError(
+                f"the loss of {list(tokens.shape)} tokens wants all their logits, got "
+                f"{list(logits.shape)}; it takes no `at`"
+            )
         _check(logits, most)
         targets = tokens[:, first:].long().to(logits.device)
         predicted = at_least_single(logits[:, first - 1 : -1])
@@ -81,7 +82,7 @@ def probability(right: Tokens) -> Metric:
 
 
 def divergence(reference: Float[Tensor, "batch d_vocab"]) -> Metric:
-    """KL(reference || here) in nats, of the distributions that the logits stand for."""
+    """KL(reference || here) in nats, from the distribution of the reference logits to the run's."""
     expected = at_least_single(reference).log_softmax(-1)
 
     def metric(logits: Logits) -> Float[Tensor, " batch"]:
@@ -92,7 +93,7 @@ def divergence(reference: Float[Tensor, "batch d_vocab"]) -> Metric:
 
 
 def _largest(*tokens: Int[Tensor, "..."]) -> int:
-    """The largest of some tokens, to be looked for among logits; ValueError for negative ones."""
+    """The largest of some tokens. ValueError for negative tokens."""
     low, high = torch.cat([one.flatten().cpu() for one in tokens]).aminmax()
     if low < 0:
         raise ValueError(f"tokens are counted from 0, got {int(low)}")
@@ -101,12 +102,14 @@ def _largest(*tokens: Int[Tensor, "..."]) -> int:
 
 def _check(logits: Logits, largest: int) -> None:
     if largest >= logits.shape[-1]:
-        raise ValueError(f"the metric is of token {largest}, and there are logits of tokens 0 to "
-                         f"{logits.shape[-1] - 1}")  # fmt: skip
+        raise ValueError(
+            f"the metric is of token {largest}, and there are logits of tokens 0 to "
+            f"{logits.shape[-1] - 1}"
+        )
 
 
 def _last(logits: Logits, largest: int = 0) -> Float[Tensor, "batch d_vocab"]:
-    """Logits at the last position; ValueError if there are none of the largest token."""
+    """The logits at the last position. ValueError if the largest token has no logit."""
     _check(logits, largest)
     return at_least_single(logits if logits.ndim == 2 else logits[:, -1])
 

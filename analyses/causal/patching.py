@@ -1,12 +1,12 @@
-"""Activation patching: put an activation of one run into another run, and see what changes.
+"""Activation patching: put an activation of one run into another run, and measure the change.
 
 Every result has the metric of each example, (..., example); a metric of the whole batch gives the
 one example "all". Its coordinates `base` and `source` are the metric of the run that is patched and
 of the run that the values come from. Patching the corrupted run (into="corrupted", the default)
 shows which places are enough to restore the clean metric; patching the clean run shows which places
-are needed. `recovered` and `summary` make plots of a result easy. (Names as in TransformerLens's
-`patching`; Heimersheim and Nanda 2024, "How to use and interpret activation patching",
-https://arxiv.org/abs/2404.15255)
+are needed. `recovery` and `summary` reduce a result to one number for each place. (Names as in
+TransformerLens's `patching`; Heimersheim and Nanda 2024, "How to use and interpret activation
+patching", https://arxiv.org/abs/2404.15255)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,8 +46,8 @@ def positions(
              for layer in layers for pos in range(n)]  # fmt: skip
     coords = {"layer": list(layers), "pos": list(range(n))}
     words = f"metric with {place} patched"
-    values = swept(task, base, cells, words, memory, progress)
-    return named(values, base, source, coords, "patched", words)
+    values = sweep_cells(task, base, cells, words, memory, progress)
+    return label_patched(values, base, source, coords, "patched", words)
 
 
 def heads(
@@ -74,13 +74,14 @@ def heads(
         for pos in places
     ]
     words = f"metric with a head's {part} patched"
-    values = swept(task, base, cells, words, memory, progress)
-    return named(values, base, source, coords, "patched", words)
+    values = sweep_cells(task, base, cells, words, memory, progress)
+    return label_patched(values, base, source, coords, "patched", words)
 
 
-def recovered(result: DataArray) -> DataArray:
-    """The share of the difference between `base` and `source` that each patch makes up: 0 none of
-    it, 1 all of it; of the means over examples. ValueError where both runs have the same metric."""
+def recovery(result: DataArray) -> DataArray:
+    """The share of the difference between `base` and `source` that each patch restores, from the
+    means over examples: 0 for none of it, 1 for all of it. ValueError if both runs have the same
+    metric."""
     base, source = float(result.base.mean()), float(result.source.mean())
     if np.isclose(base, source, rtol=1e-9, atol=1e-12):
         raise ValueError(f"both runs have the metric {base:.4g}: there is nothing to recover")
@@ -90,14 +91,14 @@ def recovered(result: DataArray) -> DataArray:
 
 
 def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Dataset:
-    """Over examples: the mean `change` of the metric from `base`, its standard `error`, and two p
+    """The mean `change` of the metric from `base` over examples, its standard `error`, and two p
     values of a two-sided sign-flip test.
 
-    `p` is how often a change as large comes out for this cell when the sign of each example is
-    drawn at random. `p_max` is how often the largest change of all cells, each in its own standard
-    errors, comes out as large: use it when you look for the cells that stand out, for among many
-    cells some have a small `p` by luck. (Westfall and Young 1993, "Resampling-based multiple
-    testing"; maximum statistic)
+    The test draws the sign of each example at random. `p` is the share of draws in which the change
+    of this cell is as large. `p_max` is the share of draws in which the largest change of all
+    cells, each over its own root mean square, is as large. Use `p_max` to look for the cells that
+    stand out: among many cells some have a small `p` by chance. (Westfall and Young 1993,
+    "Resampling-based multiple testing"; maximum statistic)
     """
     change = (result - result.base).transpose("example", ...)
     n = change.sizes["example"]
@@ -109,7 +110,7 @@ def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Da
     scale = np.sqrt((change.values**2).mean(0))  # the same under all signs
     scale = np.where(scale > 0, scale, np.inf)
     largest = (drawn / scale).reshape(permutations, -1).max(1, initial=0.0)
-    enough = 1 - 1e-12  # a draw that equals the data counts
+    enough = 1 - 1e-12  # a draw that equals the data counts as large
     as_large = (drawn >= np.abs(mean.values) * enough).sum(0)
     all_as_large = (largest >= (np.abs(mean.values) / scale * enough)[..., None]).sum(-1)
     p, p_max = (mean.copy(data=(count + 1) / (permutations + 1))
@@ -119,7 +120,7 @@ def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Da
     return Dataset(values, attrs={"examples": n})
 
 
-def named(
+def label_patched(
     values: Float[Tensor, "*cell example"],
     base: Run,
     source: Run,
@@ -127,8 +128,8 @@ def named(
     name: str,
     words: str,
 ) -> DataArray:
-    """The metric of patched runs over `coords` with layer, head, pos or neuron, (..., example),
-    with the metric of both runs as coordinates."""
+    """The metric of patched runs as a DataArray over some of layer, head, pos and neuron, (...,
+    example). The metrics of the two runs are the coordinates `base` and `source`."""
     dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
     ends = {run: ("example", to_numpy(side.value)) for run, side in
             (("base", base), ("source", source))}  # fmt: skip
@@ -141,7 +142,7 @@ def named(
     )
 
 
-def swept(
+def sweep_cells(
     task: Task,
     base: Run,
     cells: Sequence[Cell],
@@ -149,7 +150,7 @@ def swept(
     memory: int = MEMORY,
     progress: bool = False,
 ) -> Float[Tensor, "cell example"]:
-    """The metric of each cell, put into one run of a task; `words` stand beside the bar."""
+    """The metric of each cell in one run of a task. `words` stand beside the progress bar."""
     with progress_bar(len(cells), words, progress) as advance:
         return sweep(
             task.model, base.tokens, cells, task.metric, at=task.at, memory=memory, progress=advance

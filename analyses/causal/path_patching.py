@@ -6,9 +6,9 @@ Wang et al. 2022 define the edge from a sender to a receiver by two runs on the 
 1. The sender writes its value of the corrupted run. Every other head writes its value of the clean
    run, except the heads in `through`, which are computed. MLPs are computed, or also keep their
    clean values (`freeze_mlps`). Norms are computed, or keep the scale of the clean run
-   (`freeze_norms`). The inputs of the receivers are noted.
-2. Everything is computed, except the inputs of the receivers, which are those of the first run. The
-   metric is taken of this run.
+   (`freeze_norms`). The inputs of the receivers are kept.
+2. Everything is computed, except the inputs of the receivers, which come from the first run. The
+   result is the metric of this run.
 
 Senders are embed, pos, heads and MLPs. Receivers are a head's L1H2.Q, .K and .V, an MLP such as
 MLP1, and logits, whose input is the change of the final stream.
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.causal.patching import swept
+from analyses.causal.patching import sweep_cells
 from analyses.causal.task import Into, Run, Task
 from analyses.labelled import to_numpy
 from circuits.decomposition import stream
@@ -49,12 +49,12 @@ def path_patching(
     """
     model, (base, source) = task.model, task.base_and_source(into)
     check_order(model, senders, receivers)
-    held = frozen_edits(model, base.cache, through, freeze_mlps, freeze_norms)
-    cells = [first_run(model, held, [_sent(model, source.cache, sender)]) for sender in senders]
-    noted = second_runs(model, base, cells, receivers, memory)
+    frozen = frozen_edits(model, base.cache, through, freeze_mlps, freeze_norms)
+    first = [first_run(model, frozen, [_sent(model, source.cache, sender)]) for sender in senders]
+    cells = second_runs(model, base, first, receivers, memory)
     words = f"metric with paths to {', '.join(receivers)} patched"
-    values = swept(task, base, noted, words, memory, progress)
-    start_value = task.labelled(base.value)
+    values = sweep_cells(task, base, cells, words, memory, progress)
+    start_value = task.label(base.value)
     return DataArray(
         to_numpy(values),
         dims=("sender", "example"),
@@ -75,8 +75,8 @@ def frozen_edits(
     mlps: bool = False,
     norms: bool = False,
 ) -> Cell:
-    """Edits that keep the outputs of all heads but those in `through`, and if asked of MLPs and
-    the scales of norms, as they were in the clean run."""
+    """Edits that keep the outputs of heads as in the clean run, except the heads in `through`. With
+    `mlps` and `norms` they also keep the outputs of MLPs and the scales of norms."""
     free = {components.head(model.cfg, name) for name in through}
     found = []
     for layer in range(model.cfg.n_layers):
@@ -93,8 +93,8 @@ def frozen_edits(
 
 
 def first_run(model: GPT, frozen: Cell, sent: Cell) -> Cell:
-    """The edits of a first run: the sender's, and the frozen ones from its layer on; before it
-    nothing differs."""
+    """The edits of a first run: the edits of the sender, and the frozen edits from its layer on.
+    Before this layer nothing changes."""
     first = start(model, sent).layer
     return [*(one for one in frozen if start(model, [one]).layer >= first), *sent]
 

@@ -115,12 +115,12 @@ class Task:
     @property
     def clean_value(self) -> DataArray:
         """The metric of the clean run, (example)."""
-        return self.labelled(self.clean_run.value)
+        return self.label(self.clean_run.value)
 
     @property
     def corrupted_value(self) -> DataArray:
         """The metric of the corrupted run, (example)."""
-        return self.labelled(self.corrupted_run.value)
+        return self.label(self.corrupted_run.value)
 
     def base_and_source(self, into: Into) -> tuple[Run, Run]:
         """The run that is patched, and the run that the values come from. ValueError unless their
@@ -143,7 +143,7 @@ class Task:
             raise ValueError(f"clean tokens {clean} and corrupted tokens {corrupted} must have the "
                              f"same shape: each example is paired with one")  # fmt: skip
 
-    def labelled(self, values: Float[Tensor, " example"]) -> DataArray:
+    def label(self, values: Float[Tensor, " example"]) -> DataArray:
         """A metric of a run on these tokens as a DataArray, (example)."""
         coords = {"example": examples(values, self.clean)}
         return DataArray(to_numpy(values), coords, "example", "metric")

@@ -63,11 +63,11 @@ def agreement(
 
 
 def sizes(result: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
-    """Faithfulness (by, edges) of `discovery.faithfulness_by_edges`: a line for each way
+    """Faithfulness (method, edges) of `discovery.faithfulness_by_edges`: a line for each way
     to score."""
     ax = axes_of(ax, (4.6, 3.4))
     for line, colour in zip(result, LINES, strict=False):
-        ax.plot(result.edges, line, color=colour, marker="o", ms=3, label=str(line.by.item()))
+        ax.plot(result.edges, line, color=colour, marker="o", ms=3, label=str(line.method.item()))
     for level in (0.0, 1.0):
         ax.axhline(level, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="edges in the circuit", ylabel=label_of(result), title=title)

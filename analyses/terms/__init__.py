@@ -1,7 +1,7 @@
-"""How the residual stream is used, and which terms of the path expansion there are.
+"""The use of the residual stream, and the terms of the path expansion.
 
-- bandwidth: how much each part writes, and into which directions.
-- expansion: all terms of the expansion with their sizes.
+- bandwidth: how much each component writes and reads, and which directions are shared.
+- expansion: the terms of the expansion and their sizes.
 - importance: how much of the loss rests on the terms of each order, layer and path.
 """
 

@@ -1,4 +1,4 @@
-"""The residual stream as a channel: who writes how much, who reads it, who shares its directions.
+"""The residual stream as a channel: how much components write, and what other components read.
 
 (Elhage et al. 2021, "The residual stream as a communication channel",
 https://transformer-circuits.pub/2021/framework/index.html)
@@ -15,13 +15,13 @@ from circuits import algebra, residual
 from circuits.model import GPT, components
 
 EXCLUSIVE = 0.9
-"From this share on, a joint direction is used by one of the two matrices alone."
+"A joint direction belongs to one of the two matrices if this matrix has at least this share."
 
 
-def written(model: GPT, tokens: Int[Tensor, "1 pos"]) -> DataArray:
-    """The norm of what each component writes at each position, (component, pos), at least 0.
+def write_norms(model: GPT, tokens: Int[Tensor, "1 pos"]) -> DataArray:
+    """The norm of the output of each component at each position, (component, pos), at least 0.
 
-    attrs["error"] is the largest entry by which their sum misses the final stream.
+    attrs["error"] is the largest entry of the final stream less the sum of the outputs.
     """
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
@@ -37,24 +37,17 @@ def written(model: GPT, tokens: Int[Tensor, "1 pos"]) -> DataArray:
 
 def virtual_weights(model: GPT) -> DataArray:
     """How strongly each reader reads each writer, (writer, reader): log2 of
-    ||W_out W_in|| / (||W_out|| ||W_in||) over 1 / sqrt(d_model), which random matrices give.
+    ||W_out W_in|| / (||W_out|| ||W_in||) over 1 / sqrt(d_model), the value for random matrices.
 
-    0 is chance, 1 twice as much; NaN where the reader does not come later, or is zero. A writer is
-    the embedding, positions that enter the stream, a head's W_O or an MLP's W_out; a reader a
-    head's W_Q, W_K or W_V, an MLP's W_in or the unembedding, with their norms folded in.
+    0 is chance, and 1 is twice chance. NaN where the reader does not come later, or is zero.
+    Writers are the embedding, positions that enter the stream, a head's W_O and an MLP's W_out.
+    Readers are a head's W_Q, W_K and W_V, an MLP's W_in and the unembedding, with their norms
+    folded in.
     """
     cfg = model.cfg
-    heads = [str(head) for head in components.every_head(cfg)]
-    mlps = [f"MLP{layer}" for layer in range(cfg.n_layers if cfg.d_mlp else 0)]
-    in_stream = not cfg.shortformer and cfg.positional_embedding_type != "none"
-    writers = ["embed", *(["pos"] if in_stream else []), *heads, *mlps]
-    readers = [*(f"{head}.{via}" for head in heads for via in "QKV"), *mlps, "logits"]
-    by_depth = {name: components.depth(cfg, name) for name in (*writers, *readers)}
-    writers.sort(key=by_depth.__getitem__)
-    readers.sort(key=by_depth.__getitem__)
-    with (
-        torch.no_grad()
-    ):  # ||A B||^2 = <A^T A, B B^T>: one Gram matrix each instead of all products
+    writers, readers = components.senders(cfg), components.receivers(cfg)
+    depth = {name: components.depth(cfg, name) for name in (*writers, *readers)}
+    with torch.no_grad():  # ||A B||^2 = <A^T A, B B^T> needs no product of each pair
         written = [
             algebra.virtual_weights(model, f"{name} > logits").factors[0] for name in writers
         ]
@@ -63,7 +56,7 @@ def virtual_weights(model: GPT) -> DataArray:
         inner = torch.stack([_gram(W).flatten() for W in read])
         values = (outer @ inner.T).clamp(min=0).sqrt().log2() + 0.5 * np.log2(cfg.d_model)
     for i, j in np.ndindex(len(writers), len(readers)):
-        if by_depth[writers[i]] >= by_depth[readers[j]] or not values[i, j].isfinite():
+        if depth[writers[i]] >= depth[readers[j]] or not values[i, j].isfinite():
             values[i, j] = torch.nan
     return DataArray(
         to_numpy(values),
@@ -95,11 +88,12 @@ def spectra(model: GPT) -> DataArray:
 
 
 def joint_share(model: GPT) -> DataArray:
-    """Of the variance of each joint principal direction of W_E and W_U, each scaled to the same
-    size, the share that is W_E's: (direction), in [0, 1], smallest first.
+    """The share of W_E in the variance of each joint principal direction of W_E and W_U,
+    (direction), in [0, 1], smallest first. Both matrices are scaled to the same total variance.
 
-    1/2: both use it alike, as at initialisation; 1 or 0: one of them alone. Directions that hold
-    no variance are left out. (The paper's footnote on the two matrices' subspaces.)
+    1/2 means that both use the direction equally, as at initialisation. 1 or 0 means that one of
+    them uses it alone. Directions without variance are left out. (The paper's footnote on the
+    subspaces of the two matrices.)
     """
     ours, theirs = (_covariance(W) for W in _token_matrices(model))
     together, directions = _eigen(ours + theirs)
@@ -114,13 +108,13 @@ def joint_share(model: GPT) -> DataArray:
 
 
 def exclusive(share: DataArray) -> int:
-    """How many directions of `joint_share` one of the two matrices uses nearly alone."""
+    """The number of directions of `joint_share` that one of the two matrices uses nearly alone."""
     return int(((share > EXCLUSIVE) | (share < 1 - EXCLUSIVE)).sum())
 
 
 def neuron_cosines(model: GPT) -> DataArray:
-    """cos(w_in, w_out) of every neuron, (layer, neuron), in [-1, 1]: below 0 it takes out of the
-    stream what it reads there. ValueError for an attention-only model."""
+    """cos(w_in, w_out) of every neuron, (layer, neuron), in [-1, 1]. A neuron below 0 removes from
+    the stream the direction that it reads. ValueError for an attention-only model."""
     if model.cfg.d_mlp is None:
         raise ValueError("the model is attention-only: it has no neurons")
     with torch.no_grad():
@@ -138,7 +132,7 @@ def _token_matrices(model: GPT) -> tuple[Tensor, Tensor]:
 
 
 def _covariance(W: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "d_model d_model"]:
-    """Of the rows, scaled to trace 1."""
+    """The covariance of the rows, scaled to trace 1."""
     centred = W - W.mean(0)
     return centred.T @ centred / centred.square().sum()
 

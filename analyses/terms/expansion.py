@@ -1,11 +1,11 @@
-"""The path expansion on one prompt: how large each term is, and by how much their sum misses.
+"""The path expansion on one prompt: the size of each term, and the error of the sum.
 
 (Elhage et al. 2021, "The path expansion trick",
 https://transformer-circuits.pub/2021/framework/index.html)
 
 Patterns and scales of norms are those of the run. Sizes of logits are root mean squares over the
-vocabulary of logits less their mean, which the softmax does not see. attrs["error"] is the largest
-entry by which the sum of all terms misses the truth.
+vocabulary of the logits less their mean, because the softmax ignores the mean. attrs["error"] is
+the largest entry of the whole less the sum of all terms.
 """
 
 import torch
@@ -15,24 +15,22 @@ from xarray import DataArray
 
 from analyses.labelled import to_numpy
 from circuits import paths, scores
-from circuits.decomposition import Parts, norm_bias, through_norm
+from circuits.decomposition import Parts, entry_terms, norm_bias, through_norm
 from circuits.hooks import Cache
 from circuits.model import GPT, AnyHead, components
 
 Prompt = Int[Tensor, "1 pos"]
 
 
-def multiplied(model: GPT, cache: Cache) -> Float[Tensor, "batch pos d_vocab"]:
+def multiply_out(model: GPT, cache: Cache) -> Float[Tensor, "batch pos d_vocab"]:
     """The logits as a product of tensors, (Id x W_U) (Id + sum A^h x W_OV^h) ... (Id x W_E),
-    biases and MLPs added where they enter: multiplied out plainly, with no paths."""
+    with biases and MLPs added where they enter. It is an independent check of the sums over
+    paths."""
     with torch.no_grad():
-        x = cache["embed"]
-        cfg = model.cfg
-        if not cfg.shortformer and cfg.positional_embedding_type != "none":
-            x = x + cache["pos_embed"]
+        x = torch.stack([*entry_terms(model, cache).values()]).sum(0)
         for layer, block in enumerate(model.blocks):
             read = through_norm(model, cache, x[None], layer)[0] + norm_bias(model, layer)
-            for head in range(cfg.n_heads):
+            for head in range(model.cfg.n_heads):
                 moved = cache["pattern", layer][:, head] @ read
                 W_V, W_O = model.W_V[layer, head], model.W_O[layer, head]
                 x = x + moved @ (W_V @ W_O)
@@ -58,8 +56,8 @@ def by_head(model: GPT, tokens: Prompt) -> DataArray:
 
 
 def by_order(model: GPT, tokens: Prompt) -> DataArray:
-    """Sizes of the groups of terms of the logits, (term, pos): those that pass no head, one head,
-    two heads (virtual heads), and so on; at least 0."""
+    """Sizes of the groups of terms of the logits, (term, pos), at least 0: the terms that pass no
+    head, one head, two heads (virtual heads), and so on."""
     _, cache = _run(model, tokens)
     with torch.no_grad():
         orders = paths.groups(model, cache, "order")
@@ -68,8 +66,9 @@ def by_order(model: GPT, tokens: Prompt) -> DataArray:
 
 
 def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
-    """A head's attention scores before the softmax, (term, dest, src), as what the tokens and what
-    earlier heads moved bring to its query (first) and its key (second); 0 above the diagonal."""
+    """The terms of a head's attention scores before the softmax, (term, dest, src). In 'order 0 x
+    order 1' the query comes from the token itself and the key through one earlier head. 0 above the
+    diagonal."""
     _, cache = _run(model, tokens)
     with torch.no_grad():
         parts = scores.groups(model, cache, head)
@@ -83,8 +82,8 @@ def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
 
 
 def neuron_terms(model: GPT, tokens: Prompt, layer: int = 0) -> DataArray:
-    """What drives the neurons of an MLP before the activation, (term, pos): root mean square over
-    neurons of each path's part, direct and through each head before it. ValueError for an
+    """The terms of the inputs of the neurons of an MLP, (term, pos): the root mean square over
+    neurons of the term of each path, direct and through the heads before. ValueError for an
     attention-only model."""
     components.mlp(model.cfg, f"MLP{layer}")
     _, cache = _run(model, tokens)

@@ -1,13 +1,13 @@
-"""Which terms of the path expansion the loss rests on: by how many heads they pass, by layer, and
-path by path.
+"""The loss that terms of the path expansion save: by the number of heads that they pass, by layer,
+and path by path.
 
-The order-n algorithm of the framework paper, for any depth: a first run saves the patterns; in all
-others they are forced. Run 0 replaces what every layer's heads write by nothing and saves what it
-would have been; run n replaces it by what run n - 1 saved, and so has all terms that pass n heads
-or fewer. (Elhage et al. 2021, "Term importance analysis",
-https://transformer-circuits.pub/2021/framework/index.html)
+This is the order-n algorithm of the framework paper, for any depth. A first run saves the patterns;
+all other runs are forced to have them. In run 0 the heads of every layer write zero, and the
+outputs that they would have written are saved. In run n they write the outputs that run n - 1
+saved. So run n has all terms that pass n heads or fewer. (Elhage et al. 2021, "Term importance
+analysis", https://transformer-circuits.pub/2021/framework/index.html)
 
-For attention-only models: with MLPs, which are not linear, no number of heads is the end.
+The algorithm is for attention-only models: MLPs are not linear, so the orders do not end.
 """
 
 import math
@@ -28,7 +28,7 @@ Tokens = Int[Tensor, "*batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
 Metric = Callable[[Logits, Tokens], Float[Tensor, ""]]
 Written = Mapping[str, Float[Tensor, "batch pos d_model"]]
-"What the heads of each layer write, by hook name."
+"The output of the heads of each layer, by hook name."
 
 
 def loss(logits: Logits, tokens: Tokens) -> Float[Tensor, ""]:
@@ -43,13 +43,14 @@ def _next_tokens(model: GPT, tokens: Tokens, metric: Metric = loss) -> Int[Tenso
 
 
 def by_order(model: GPT, tokens: Tokens) -> DataArray:
-    """Loss in nats of all terms that pass at most n heads, (order), from 0 to n_layers; the last is
-    the model's own.
+    """Loss in nats of all terms that pass at most n heads, (order), from 0 to n_layers. The last
+    loss is the loss of the model.
 
-    Coordinates: `terms`, how many paths pass exactly n heads, and `saved`, the nats that they take
-    off (order 0: off the uniform guess ln d_vocab, in attrs["uniform"]). Norms take their scale
-    anew in each run, as in the paper; `frozen_by_order` keeps the scales too. Biases of the heads
-    count with the heads. ValueError for a model with MLPs.
+    The coordinate `terms` is the number of paths that pass exactly n heads. `saved` is the loss in
+    nats that these terms save; order 0 is compared with the uniform guess ln d_vocab, in
+    attrs["uniform"]. Norms compute their scale in each run, as in the paper; `frozen_by_order`
+    keeps the scales of the model's run. Biases of the heads count with the heads. ValueError for a
+    model with MLPs.
     """
     tokens = _next_tokens(model, tokens)
     forced, losses, written = _patterns(model, tokens), [], {}
@@ -76,11 +77,11 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
 
 
 def by_layer(model: GPT, tokens: Tokens) -> DataArray:
-    """Nats that the heads of a layer save on their own, over the direct path alone, and given those
-    of all other layers: (layer, given), given being "direct path" and "other layers".
+    """The loss in nats that the heads of a layer save, (layer, given): "direct path" if only the
+    direct path is given, and "other layers" if the heads of all other layers are given too.
 
-    Terms of order 0 and 1 only, the paper's split of individual heads: what each head makes of the
-    embedding. ValueError for a model with MLPs.
+    Only terms of order 0 and 1 count, as in the paper's split of individual heads: each head reads
+    the embedding. ValueError for a model with MLPs.
     """
     tokens = _next_tokens(model, tokens)
     forced = _patterns(model, tokens)
@@ -105,8 +106,8 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
 def of_paths(
     model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: Metric = loss
 ) -> DataArray:
-    """What the metric is without a path less what it is, (path), for each path alone: by default
-    the nats that the path saves. Patterns and norms are frozen; works with MLPs too."""
+    """The metric without a path less the metric of the model, (path): by default the nats that the
+    path saves. Patterns and norms are frozen. The model may have MLPs."""
     tokens = _next_tokens(model, tokens, metric)
     chosen = [paths.path(model, one) for one in chosen]
     with torch.no_grad():
@@ -125,9 +126,9 @@ def of_paths(
 
 
 def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataArray:
-    """What the metric is without a virtual head less what it is, (writer, reader): without the
-    paths, from anywhere, that pass just these two heads. NaN where the writer's layer is not the
-    earlier one. Patterns and norms are frozen; works with MLPs too."""
+    """The metric without a virtual head less the metric of the model, (writer, reader): without all
+    paths that pass exactly these two heads. NaN where the writer's layer is not before the reader's
+    layer. Patterns and norms are frozen. The model may have MLPs."""
     heads = components.every_head(model.cfg)
     values = np.full((len(heads), len(heads)), np.nan)
     tokens = _next_tokens(model, tokens, metric)
@@ -162,8 +163,9 @@ def _patterns(model: GPT, tokens: Tokens) -> Cache:
 
 
 def _run(model: GPT, tokens: Tokens, forced: Cache, written: Written) -> tuple[float, Written]:
-    """The loss in nats with patterns forced and the heads of each layer writing `written`, or
-    nothing where that is silent; and what they would have written."""
+    """The loss in nats of a run with forced patterns, in which the heads of each layer write
+    `written`, or zero if `written` lacks the layer; and the outputs that they would have
+    written."""
     kept: dict[str, Tensor] = {}
 
     def force(pattern: Tensor, hook: HookPoint) -> Tensor:
@@ -201,5 +203,5 @@ def _require_attention_only(model: GPT) -> None:
     if not model.cfg.attn_only:
         raise ValueError(
             f"orders count heads in attention-only models, and this one has MLPs "
-            f"(d_mlp={model.cfg.d_mlp}): see circuits.paths, where what an MLP writes is a start"
+            f"(d_mlp={model.cfg.d_mlp}): see circuits.paths, where an MLP is a start of paths"
         )

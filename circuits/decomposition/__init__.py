@@ -4,7 +4,6 @@
 - check_run: the cache itself. It refuses a cache of another model or of other tokens.
 - end_input: the input of a reader for a part of the stream, with the norm's scale frozen.
 - entry_terms: the terms of the stream before block 0, by name.
-- entry_terms: the terms of the stream before block 0, by name.
 - full_OV: the OV circuits from token to logit, W_E W_OV W_U, of all heads.
 - full_QK: the QK circuits from token to token, W_E W_QK W_E^T, of all heads.
 - head_results: the output of each head of a layer.

@@ -190,7 +190,7 @@ def unembedding(model: GPT) -> Float[Tensor, "d_model d_vocab"]:
 def fold_norm(
     norm: nn.Module, W: Float[Tensor, "*lead d_model out"]
 ) -> Float[Tensor, "*lead _ out"]:
-    """A weight as the stream before a norm meets it: norm(x) W = x fold_norm(W) / sigma + b W."""
+    """A weight with its norm folded in, so that norm(x) W = x fold_norm(W) / sigma + b W."""
     if not isinstance(norm, Norm):
         return W
     W = W if norm.w is None else _finite("w of a norm", norm.w)[:, None] * W

@@ -63,7 +63,7 @@ def eleven(model: GPT, seed: int) -> dict[str, Numbers]:
         "patching.heads": lambda: patching.heads(task()).values,
         "path_patching": lambda: path_patching(task(), **edges).values,
         "importance.by_order": lambda: importance.by_order(model, tokens).values,
-        "idealised": lambda: idealised.substituted(task(), ["L0H0"]).values,
+        "idealised": lambda: idealised.substitute(task(), ["L0H0"]).values,
         "attention": lambda: attention.previous_token(model, tokens).values,
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ LINEAR = {"normalization_type": None, "bias": False, "positional_embedding_type"
 
 
 def ablated(model: GPT, names, *, corrupted=None, replace=None, **how):
-    return ablation.ablated(Task(model, TOKENS, corrupted, METRIC, replace=replace), names, **how)
+    return ablation.ablate(Task(model, TOKENS, corrupted, METRIC, replace=replace), names, **how)
 
 
 def without_weights(model: GPT, heads=(), neurons=()) -> GPT:
@@ -88,7 +88,7 @@ def test_all_heads_of_a_layer_are_its_attention_but_for_the_bias():
 def test_a_mean_or_another_example_of_what_never_varies_changes_nothing():
     model, same = tiny(), OTHER[:1].expand(4, -1)
     for replace in ("mean", "resample"):
-        seen = ablation.ablated(Task(model, same, replace=replace), ["L0H1", "L1 attn"])
+        seen = ablation.ablate(Task(model, same, replace=replace), ["L0H1", "L1 attn"])
         assert np.allclose(seen, seen.base)
     standard = tiny(positional_embedding_type="standard")
     seen = ablated(standard, "pos", replace="mean", corrupted=OTHER)
@@ -100,14 +100,12 @@ def test_a_mean_or_another_example_of_what_never_varies_changes_nothing():
 def test_resampling_two_examples_exchanges_them():
     model, two = tiny(), TOKENS[:2]
     task = Task(model, two, two.flip(0), metrics.mean_loss(two), at=None)
-    seen = ablation.ablated(Task(model, two, replace="resample"), ["L0H1", "L1H2"])
-    assert seen.equals(
-        ablation.ablated(Task(model, two, two, replace="resample"), ["L0H1", "L1H2"])
-    )
+    seen = ablation.ablate(Task(model, two, replace="resample"), ["L0H1", "L1H2"])
+    assert seen.equals(ablation.ablate(Task(model, two, two, replace="resample"), ["L0H1", "L1H2"]))
     patched = patching.heads(task, into="clean")
     expected = [patched.sel(layer=0, head=1), patched.sel(layer=1, head=2)]
     assert np.allclose(seen, np.stack(expected))
-    assert np.allclose(ablation.ablated(task, ["L0H1", "L1H2"]), np.stack(expected))  # by the run
+    assert np.allclose(ablation.ablate(task, ["L0H1", "L1H2"]), np.stack(expected))  # by the run
 
 
 def test_the_paths_out_of_a_head_sum_to_the_head():
@@ -141,7 +139,7 @@ def test_a_head_that_writes_nothing_is_worth_nothing():
 
 def test_of_an_untrained_model_no_part_is_worth_what_means_anything():
     model = GPT(tiny(d_model=15, d_mlp=7, act_fn="gelu").cfg)
-    seen = ablation.ablated(Task(model, TOKENS), ["L0H1", "MLP1", "MLP0N2", "L0H1 > L1H0.K"])
+    seen = ablation.ablate(Task(model, TOKENS), ["L0H1", "MLP1", "MLP0N2", "L0H1 > L1H0.K"])
     assert abs(patching.summary(seen).change).max() < 0.01
 
 
@@ -152,7 +150,7 @@ def test_the_mean_loss_is_that_of_the_tokens_from_an_index_on():
         expected = model(TOKENS, return_type="loss", loss_per_token=True)[:, 2:].mean(-1)
     assert torch.allclose(metrics.mean_loss(TOKENS, first=3)(logits), expected)
     with pytest.raises(ValueError, match="it takes no `at`"):
-        ablation.ablated(Task(model, TOKENS, metric=metrics.mean_loss(TOKENS), at=-1), "L0H1")
+        ablation.ablate(Task(model, TOKENS, metric=metrics.mean_loss(TOKENS), at=-1), "L0H1")
     with pytest.raises(ValueError, match="of 8 tokens those from 1 on"):
         metrics.mean_loss(TOKENS, first=8)
 
@@ -166,7 +164,7 @@ def check_table(model: GPT, tokens: torch.Tensor, first: int, whole: float, loss
     frame = table.mean("example").to_pandas()
     assert np.allclose(frame, losses, atol=1e-6)
     assert list(frame.columns) == list(ablation.KINDS) and list(frame.index) == ["L0H0", "L1H0"]
-    own = ablation.ablated(task, "L1H0 > logits")
+    own = ablation.ablate(task, "L1H0 > logits")
     assert np.allclose(own, losses[1][0], atol=1e-6)  # all that the last head does
 
 

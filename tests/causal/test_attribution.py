@@ -74,8 +74,8 @@ def test_an_estimate_is_exact_where_model_and_metric_are_linear():
     metric = metrics.logit_difference(torch.tensor([3, 1, 4, 1]), torch.tensor([5, 9, 2, 6]))
     task = Task(model, OTHER, TOKENS, metric)
     assert np.allclose(attribution.positions(task), patching.positions(task))
-    share = patching.recovered(attribution.heads(task, part="v"))
-    assert np.allclose(share, patching.recovered(patching.heads(task, part="v")))
+    share = patching.recovery(attribution.heads(task, part="v"))
+    assert np.allclose(share, patching.recovery(patching.heads(task, part="v")))
 
 
 def test_slopes_leave_the_model_and_the_callers_grad_mode_alone():

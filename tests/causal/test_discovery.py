@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from analyses import Task, discovery, metrics, patching
-from analyses.causal.discovery.runs import written
+from analyses.causal.discovery.runs import writes_of
 from analyses.causal.path_patching import path_patching
 from circuits import GPT
 from circuits.decomposition import stream
@@ -89,8 +89,8 @@ def test_a_cut_edge_carries_the_mean_or_nothing_if_asked():
     none = discovery.edges(model) & False
     with torch.no_grad():
         caches = [model.run_with_cache(tokens)[1] for tokens in (CLEAN, CORRUPTED)]
-        biases = stream(model, caches[0]) - written(model, caches[0]).sum(0)
-        mean = written(model, caches[1]).mean(1).sum(0)
+        biases = stream(model, caches[0]) - writes_of(model, caches[0]).sum(0)
+        mean = writes_of(model, caches[1]).mean(1).sum(0)
         for by, left in [("zero", biases), ("mean", biases + mean)]:
             logits = model.unembed(model.ln_final(left))[:, -1]
             assert torch.allclose(discovery.logits(task_of(model, by), none), logits), by
@@ -146,10 +146,10 @@ def test_faithfulness_goes_from_none_of_the_task_to_all_of_it_with_the_edges():
     found = discovery.faithfulness_by_edges(
         task, scores, [0, 5, int(discovery.edges(task.model).sum())]
     )
-    assert found.dims == ("by", "edges") and found.by.values.tolist() == ["exact", "EAP"]
+    assert found.dims == ("method", "edges") and found.method.values.tolist() == ["exact", "EAP"]
     np.testing.assert_allclose(found[:, [0, 2]], [[0, 1], [0, 1]], atol=1e-12)
     best = discovery.top(scores["EAP"], 5)
-    assert found.sel(by="EAP", edges=5) == discovery.faithfulness(task, best)
+    assert found.sel(method="EAP", edges=5) == discovery.faithfulness(task, best)
     assert best.sum() == 5 and not np.isclose(found[1, 1], found[1, [0, 2]]).any()
 
 

@@ -93,7 +93,7 @@ def test_the_circuit_that_was_built_is_faithful_complete_and_minimal(name):
     assert np.allclose(alike.circuit, alike.model, atol=1e-6)
     assert abs(alike.model[0] - alike.model[-1]) > 1  # and it is about something
     assert (abs(discovery.minimality(task, truth)) > 1).all()
-    assert discovery.connected(truth).equals(truth)
+    assert discovery.connected_part(truth).equals(truth)
 
 
 def test_a_circuit_that_lacks_an_edge_is_not_faithful_and_one_too_large_not_minimal():
@@ -102,7 +102,7 @@ def test_a_circuit_that_lacks_an_edge_is_not_faithful_and_one_too_large_not_mini
     assert discovery.faithfulness(task, less) < 0.5
     whole = discovery.edges(task.model)
     assert (abs(discovery.minimality(task, whole)) < 1e-6).sum() == int(whole.sum()) - len(edges)
-    left = discovery.connected(discovery.circuit(task.model, edges[:-1]))
+    left = discovery.connected_part(discovery.circuit(task.model, edges[:-1]))
     assert not left.any()  # nothing leads to the logits any more
     missing = discovery.completeness(task, less, [[]])
     assert abs(missing.circuit - missing.model) > 1
@@ -153,7 +153,7 @@ def test_acdc_cuts_nothing_everything_and_what_costs_least():
     apart = metrics.divergence(discovery.logits(task, whole))
     assert 0 < some.sum() < whole.sum()
     assert np.isclose(some.attrs["distance"], apart(discovery.logits(task, some)).mean())
-    assert discovery.connected(some).sum() <= some.sum()
+    assert discovery.connected_part(some).sum() <= some.sum()
 
 
 def test_greedy_circuits_are_nested_and_lead_to_the_logits():
@@ -187,7 +187,7 @@ def test_what_cannot_be_judged_is_refused_in_words():
     with pytest.raises(ValueError, match="must be boolean edges of the model"):
         discovery.curve(effect, discovery.edges(tiny(n_layers=1)))
     with pytest.raises(KeyError, match=r"no sender 'L9H9'; there are .*'embed'"):
-        discovery.without(whole, ["L9H9"])
+        discovery.drop(whole, ["L9H9"])
     with pytest.raises(ValueError, match="3 examples cannot tell chance from effect"):
         discovery.significant_edges(effect.isel(example=slice(3)))
     still = Task(task.model, task.clean, task.clean, task.metric)

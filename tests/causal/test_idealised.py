@@ -43,7 +43,7 @@ def test_they_attend_where_they_are_said_to():
 
 def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     model, tokens = tiny(), tiny_tokens(batch=4, pos=8)
-    seen = idealised.substituted(Task(model, tokens), [["L0H1", "L0H2"], "L1H0"])
+    seen = idealised.substitute(Task(model, tokens), [["L0H1", "L0H2"], "L1H0"])
     assert seen.component.values.tolist() == ["L0H1 + L0H2", "L1H0"]
     every = idealised.previous_token(tokens)[:, None].expand(-1, 3, -1, -1)
     cell = [edit(model, ("pattern", 0), every, head=head) for head in (1, 2)]
@@ -52,7 +52,7 @@ def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     expected = metrics.mean_loss(tokens)(logits)
     assert np.allclose(seen.sel(component="L0H1 + L0H2", pattern="previous token"), expected)
     own = {"own": model.run_with_cache(tokens)[1]["pattern", 1][:, 0].detach()}
-    alike = idealised.substituted(Task(model, tokens), "L1H0", own)
+    alike = idealised.substitute(Task(model, tokens), "L1H0", own)
     assert np.allclose(alike, alike.source)
 
 
@@ -60,14 +60,14 @@ def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
 def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others_nothing(replace):
     model = ground_truth.induction()
     task = Task(model, prompts.repeated(model, 12, batch=4), replace=replace)
-    result = idealised.substituted(task, ["L0H0", "L1H0"])
-    share = idealised.recovered(result).share
+    result = idealised.substitute(task, ["L0H0", "L1H0"])
+    share = idealised.recovery(result).share
     previous, reader = share.sel(component="L0H0"), share.sel(component="L1H0")
     assert np.isclose(previous.sel(pattern="previous token"), 1, atol=1e-6)
     assert np.allclose(reader.sel(pattern=["induction", "induction, 2 tokens"]), 1, atol=1e-6)
     assert previous.drop_sel(pattern="previous token").max() < 0
     assert reader.sel(pattern=["previous token", "uniform"]).max() < 0
-    assert np.allclose(patching.recovered(result.sel(component="L1H0")), reader)
+    assert np.allclose(patching.recovery(result.sel(component="L1H0")), reader)
 
 
 def test_two_token_matches_recover_what_single_ones_leave_ambiguous():
@@ -81,7 +81,7 @@ def test_the_error_is_that_of_a_ratio_of_means():
     gains, gaps = np.array([1.0, 1.2, 0.9, 1.1, 1.3]), np.array([2.0, 2.2, 1.7, 2.5, 2.4])
     coords = {"component": ["L0H1"], "pattern": ["own"], "source": ("example", 3 - gaps),
               "base": (("component", "example"), np.full((1, 5), 3.0))}  # fmt: skip
-    out = idealised.recovered(DataArray(3 - gains[None, None], coords, dims=(
+    out = idealised.recovery(DataArray(3 - gains[None, None], coords, dims=(
         "component", "pattern", "example")))  # fmt: skip
     shares = [np.delete(gains, i).sum() / np.delete(gaps, i).sum() for i in range(5)]
     assert np.isclose(out.share, gains.sum() / gaps.sum())
@@ -92,7 +92,7 @@ def test_the_error_is_that_of_a_ratio_of_means():
 def test_an_untrained_model_has_no_gap_of_which_to_recover():
     model = GPT(tiny(d_model=15).cfg)
     tokens = prompts.repeated(model, 6, batch=6)
-    out = idealised.recovered(idealised.substituted(Task(model, tokens), ["L0H1", "L1H0"]))
+    out = idealised.recovery(idealised.substitute(Task(model, tokens), ["L0H1", "L1H0"]))
     assert abs(out.gap).max() < 1e-3 and out.share.isnull().all()
 
 
@@ -100,8 +100,8 @@ def test_what_does_not_fit_is_refused():
     model, tokens = tiny(), tiny_tokens(batch=4, pos=8)
     pattern = {"short": idealised.uniform(tokens[:, :5])}
     with pytest.raises(ValueError, match=r"want a pattern \[4, 8, 8\], got \[4, 5, 5\]"):
-        idealised.substituted(Task(model, tokens), "L0H1", pattern)
+        idealised.substitute(Task(model, tokens), "L0H1", pattern)
     with pytest.raises(ValueError, match="a head is named like"):
-        idealised.substituted(Task(model, tokens), "L0 attn")
+        idealised.substitute(Task(model, tokens), "L0 attn")
     with pytest.raises(ValueError, match="at least two examples"):
-        idealised.recovered(idealised.substituted(Task(model, tokens[:1]), "L0H1"))
+        idealised.recovery(idealised.substitute(Task(model, tokens[:1]), "L0H1"))

@@ -75,8 +75,8 @@ def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
         attribution.heads,
         attribution.positions,
         lambda task: path_patching(task, **edges),
-        lambda task: ablation.ablated(task, ["L0H1", "embed"]),
-        lambda task: idealised.substituted(task, ["L0H1"]),
+        lambda task: ablation.ablate(task, ["L0H1", "embed"]),
+        lambda task: idealised.substitute(task, ["L0H1"]),
     ):
         each = call(task(METRIC))
         for metric in (lambda x: METRIC(x).mean(), lambda x: METRIC(x).mean()[None]):
@@ -101,13 +101,13 @@ def induction_task() -> Task:
 def test_the_built_induction_circuit_is_found_where_it_was_built():
     task = induction_task()
     seen = patching.heads(task)
-    share = patching.recovered(seen)
+    share = patching.recovery(seen)
     assert share.sel(layer=1, head=0) > 0.99
-    by_pos = patching.recovered(patching.heads(task, by_position=True))
+    by_pos = patching.recovery(patching.heads(task, by_position=True))
     last = task.clean.shape[1] - 1
     assert by_pos.sel(layer=1, head=0, pos=last) > 0.99
     assert abs(by_pos.sel(layer=1, head=0, pos=slice(0, last - 1))).max() < 1e-6
-    keys = patching.recovered(patching.heads(task, part="k", into="clean"))
+    keys = patching.recovery(patching.heads(task, part="k", into="clean"))
     assert keys.sel(layer=1, head=0) > 0.5  # the previous-token head's work lies in its keys
     p = patching.summary(seen)
     assert p.p.sel(layer=1, head=0) < 0.05 and (p.change.sel(layer=1, head=0) > 0.5)
@@ -158,6 +158,6 @@ def test_what_does_not_fit_is_refused():
         patching.heads(Task(model, TOKENS, few, METRIC), into="clean")
     same = patching.heads(Task(model, TOKENS, TOKENS, METRIC))
     with pytest.raises(ValueError, match="nothing to recover"):
-        patching.recovered(same)
+        patching.recovery(same)
     with pytest.raises(ValueError, match="at least two examples"):
         patching.summary(same.isel(example=[0]))

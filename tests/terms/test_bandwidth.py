@@ -19,7 +19,7 @@ def without_gradients() -> Iterator[None]:
 
 def test_what_is_written_sums_to_the_final_stream_and_is_measured_by_its_norm():
     model, tokens = tiny(), tiny_tokens(1)
-    found = bandwidth.written(model, tokens)
+    found = bandwidth.write_norms(model, tokens)
     _, cache = model.run_with_cache(tokens)
     assert found.attrs["error"] < 1e-10
     np.testing.assert_allclose(found.sel(component="embed"), cache["embed"][0].norm(dim=-1))

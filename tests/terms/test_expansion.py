@@ -19,7 +19,7 @@ def without_gradients() -> Iterator[None]:
 def test_the_product_of_tensors_is_the_logits(variant_of_any_depth):
     model, tokens = variant_of_any_depth, tiny_tokens(2)
     logits, cache = model.run_with_cache(tokens)
-    assert float((expansion.multiplied(model, cache) - logits).abs().max()) < 1e-10
+    assert float((expansion.multiply_out(model, cache) - logits).abs().max()) < 1e-10
 
 
 def test_without_norms_the_product_is_the_papers_kronecker_formula():
@@ -41,7 +41,7 @@ def test_without_norms_the_product_is_the_papers_kronecker_formula():
     written_out = (
         torch.kron(Id, W_U.T.contiguous()) @ middle @ torch.kron(Id, W_E.T.contiguous()) @ one_hot
     )
-    torch.testing.assert_close(expansion.multiplied(model, cache)[0].flatten(), written_out)
+    torch.testing.assert_close(expansion.multiply_out(model, cache)[0].flatten(), written_out)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -63,7 +63,7 @@ def test_a_silent_head_has_no_term_and_an_altered_pattern_is_noticed():
     logits, cache = model.run_with_cache(tokens)
     with torch.no_grad():
         model.blocks[0].attn.W_O[0] *= 1.01
-    assert float((expansion.multiplied(model, cache) - logits).abs().max()) > 1e-4
+    assert float((expansion.multiply_out(model, cache) - logits).abs().max()) > 1e-4
 
 
 def test_score_terms_are_four_and_sum_to_the_scores():

@@ -1,7 +1,7 @@
 """The effect of each edge on the metric: exact, or estimated by gradients for all edges at once.
 
-The effect of an edge is the change of the metric when this edge alone carries its replacement, and
-everything behind it reacts. `eap` is the first-order estimate at the clean run,
+The effect of an edge is the change of the metric when this edge alone carries its replacement.
+Everything after it reacts. `eap` is the first-order estimate at the clean run,
 
     sum over positions of (u' - u) . d metric / d v,
 
@@ -25,7 +25,7 @@ from xarray import DataArray
 
 from analyses.causal.discovery.graph import graph_of
 from analyses.causal.discovery.runs import clean_writes, replacing_writes
-from analyses.causal.patching import swept
+from analyses.causal.patching import sweep_cells
 from analyses.causal.task import Task
 from analyses.labelled import to_numpy
 from circuits.interventions import MEMORY, Edit, slopes
@@ -36,7 +36,7 @@ Slopes = Float[Tensor, "receiver batch pos d_model"]
 
 def exact(task: Task, *, memory: int = MEMORY, progress: bool = False) -> DataArray:
     """The effect of each edge in the metric's unit, (sender, receiver, example); NaN where there is
-    no edge. It takes one run an edge, many at a time. `memory` and `progress` are as in
+    no edge. It takes one run for each edge, in batches. `memory` and `progress` are as in
     patching.positions."""
     graph = graph_of(task.model.cfg)
     change, cells = _change(task), []
@@ -44,7 +44,7 @@ def exact(task: Task, *, memory: int = MEMORY, progress: bool = False) -> DataAr
         receiver = graph.receivers[place]
         moved = change[number] if receiver.head is None else change[number][:, :, None]
         cells.append([Edit(receiver.point, moved, head=receiver.head, add=True)])
-    values = swept(task, task.clean_run, cells, "edges", memory, progress)
+    values = sweep_cells(task, task.clean_run, cells, "edges", memory, progress)
     scores = np.full((*graph.exists.shape, values.shape[1]), np.nan)
     scores[graph.exists] = to_numpy(values) - task.clean_value.values
     return graph.label(scores, "effect", "example", long_name="effect of the edge")
@@ -52,8 +52,8 @@ def exact(task: Task, *, memory: int = MEMORY, progress: bool = False) -> DataAr
 
 def eap(task: Task) -> DataArray:
     """Edge attribution patching: the first-order effect of each edge, (sender, receiver, example),
-    from one run and its gradient. It misses effects where the clean run is saturated, as a sharp
-    attention pattern is."""
+    from one run and its gradient. It misses effects where the clean run is saturated, as in a sharp
+    attention pattern."""
     return _estimate(task, _slopes(task), "effect of the edge, by its slope")
 
 
@@ -69,7 +69,7 @@ def eap_ig(
     corrupting this sender.
     """
     if steps < 1:
-        raise ValueError(f"steps={steps}: wanted is at least 1")
+        raise ValueError(f"steps={steps}: it must be at least 1")
     if along not in ("inputs", "activations"):
         raise ValueError(f"along={along!r}; choose inputs or activations")
     shares = [(step + 0.5) / steps for step in range(steps)]

@@ -26,22 +26,24 @@ def faithfulness(task: Task, kept: DataArray) -> float:
     """
     none, full = (float(one.mean()) for one in (cut_value(task), task.clean_value))
     if np.isclose(none, full, rtol=1e-9, atol=1e-12):
-        raise ValueError(f"with all edges and with none the metric is {full:.4g}: there is nothing "
-                         f"to be faithful to")  # fmt: skip
+        raise ValueError(
+            f"with all edges and with none the metric is {full:.4g}: there is nothing to be "
+            f"faithful to"
+        )
     return (float(value(task, kept).mean()) - none) / (full - none)
 
 
 def faithfulness_by_edges(
     task: Task, scores: Mapping[str, DataArray], numbers: Sequence[int]
 ) -> DataArray:
-    """The faithfulness of the circuits of the best-scored edges, (by, edges): a row for each method
-    of scoring by its name, a column for each number of edges. Errors are those of `top`."""
+    """The faithfulness of the circuits of the best-scored edges, (method,
+    edges), for each method of scoring and each number of edges. Errors are the same as in `top`."""
     found = [[faithfulness(task, top(one, n)) for n in numbers] for one in scores.values()]
-    where = {"by": list(scores), "edges": list(numbers)}
+    where = {"method": list(scores), "edges": list(numbers)}
     return DataArray(found, where, tuple(where), "faithfulness", {"long_name": "faithfulness"})
 
 
-def without(kept: DataArray, nodes: Sequence[str]) -> DataArray:
+def drop(kept: DataArray, nodes: Sequence[str]) -> DataArray:
     """A circuit without the edges out of and into some components; KeyError for an unknown one."""
     for node in nodes:
         if node not in kept.sender:
@@ -57,7 +59,7 @@ def completeness(task: Task, kept: DataArray, sets: Sequence[Sequence[str]]) -> 
     incompleteness. (Wang et al. 2022, section 4.1)"""
     whole = edges(task.model)
     values = {
-        name: ("set", [float(value(task, without(one, nodes)).mean()) for nodes in sets])
+        name: ("set", [float(value(task, drop(one, nodes)).mean()) for nodes in sets])
         for name, one in (("circuit", kept), ("model", whole))
     }
     return Dataset(values, {"set": [" ".join(nodes) for nodes in sets]})
@@ -104,11 +106,11 @@ def p_of_renaming(
     scores: DataArray, truth: DataArray, *, permutations: int = 1000, seed: int = 0
 ) -> float:
     """The share of random renamings of the heads within their layers for which the scores find the
-    known circuit as well, by `auc`. It is small only if the scores tell these heads from the other
-    heads of their layers."""
+    known circuit as well, by `auc`. It is small only if the scores distinguish these heads from the
+    other heads of their layers."""
     rng = np.random.default_rng(seed)
     found = curve(scores, truth).attrs["auc"]
-    others = [curve(scores, _shuffled(truth, rng)).attrs["auc"] for _ in range(permutations)]
+    others = [curve(scores, _shuffle_heads(truth, rng)).attrs["auc"] for _ in range(permutations)]
     return (1 + sum(other >= found - 1e-12 for other in others)) / (1 + permutations)
 
 
@@ -151,7 +153,7 @@ def _pairs(scores: DataArray, truth: DataArray) -> tuple[np.ndarray, np.ndarray]
     return abs(mean.values[there]), known[there]
 
 
-def _shuffled(truth: DataArray, rng: np.random.Generator) -> DataArray:
+def _shuffle_heads(truth: DataArray, rng: np.random.Generator) -> DataArray:
     """A known circuit in which heads swap their names at random within their layers."""
     layers: dict[str, list[str]] = {}
     for sender in truth.sender.values:

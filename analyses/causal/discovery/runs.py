@@ -35,7 +35,7 @@ def logits(task: Task, kept: DataArray) -> Float[Tensor, "batch *pos d_vocab"]:
 
 def value(task: Task, kept: DataArray) -> DataArray:
     """The metric of the run of a circuit, (example)."""
-    return task.labelled(evaluate_metric(task.metric, logits(task, kept)))
+    return task.label(evaluate_metric(task.metric, logits(task, kept)))
 
 
 def cut_value(task: Task) -> DataArray:
@@ -49,11 +49,11 @@ def clean_writes(task: Task) -> Writes:
 
 
 def replacing_writes(task: Task) -> Writes:
-    """The value that replaces each sender's where its edge is cut, see Task."""
+    """The value that a cut edge carries instead of the sender's value (see Task.replace)."""
     return task.once(_replacing_writes)
 
 
-def written(model: GPT, cache: Cache) -> Writes:
+def writes_of(model: GPT, cache: Cache) -> Writes:
     """The value that each sender writes to the stream in a run, without biases."""
     with torch.no_grad():
         rows = list(entry_terms(model, cache).values())
@@ -69,12 +69,12 @@ def _cut_value(task: Task) -> DataArray:
 
 
 def _clean_writes(task: Task) -> Writes:
-    return written(task.model, task.clean_run.cache)
+    return writes_of(task.model, task.clean_run.cache)
 
 
 def _replacing_writes(task: Task) -> Writes:
     task.check_same_shape()
-    values = written(task.model, task.corrupted_run.cache)
+    values = writes_of(task.model, task.corrupted_run.cache)
     if task.replace == "zero":
         return torch.zeros_like(values)
     if task.replace == "mean":
@@ -88,8 +88,8 @@ def _unbiased(model: GPT, layer: int, mlp_out: Tensor) -> Tensor:
 
 
 def _run(task: Task, cut: Bool[Tensor, "sender receiver"]) -> Float[Tensor, "batch *pos d_vocab"]:
-    """The run begins in the first layer with a cut edge; below it everything is as in the clean
-    run."""
+    """The logits of the run in which some edges are cut. The run begins in the first layer with a
+    cut edge; before it everything is as in the clean run."""
     model, graph = task.model, graph_of(task.model.cfg)
     now = clean_writes(task).clone()  # a row becomes the value of this run when its sender writes
     replacing = replacing_writes(task)

@@ -45,7 +45,7 @@ def greedy(scores: DataArray, n: int) -> DataArray:
     return kept
 
 
-def connected(kept: DataArray) -> DataArray:
+def connected_part(kept: DataArray) -> DataArray:
     """The edges of a circuit that lie on a path from embed or pos to the logits."""
     found = kept.copy()
     owners = np.array([owner(name) for name in kept.receiver.values])
@@ -61,7 +61,7 @@ def connected(kept: DataArray) -> DataArray:
 
 
 def acdc(task: Task, threshold: float, *, distance: Metric | None = None) -> DataArray:
-    """The circuit that is left when every edge is cut that costs less than `threshold`.
+    """The circuit that is left after cutting every edge that costs less than `threshold`.
 
     It visits receivers from the logits back, and the senders of each from the last back. It cuts an
     edge if this raises the mean `distance` of the run by less than the threshold. The distance is 0

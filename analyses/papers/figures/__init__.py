@@ -57,7 +57,7 @@ FIGURES: dict[str, Callable[[GPT], Drawing]] = {
     "framework/mlps": framework.mlps.mlps,
     "induction/prefix-matching": induction.sequences.prefix_matching,
     "induction/loss-by-position": induction.sequences.loss_by_position,
-    "induction/idealised": induction.idealised.recovered,
+    "induction/idealised": induction.idealised.recovery,
     "induction/literal-copying": induction.sequences.literal_copying,
     "circuits/estimates": circuits.estimates,
     "circuits/few-edges": circuits.few_edges,

@@ -41,7 +41,7 @@ def architecture(model: GPT) -> Drawing:
             sequence.append(plots.Step(f"{cfg.d_mlp} neurons", formula, [f"MLP{i}"]))
     final = f"$T(t) = W_U\\,x_{{{cfg.n_layers}}}$,   logits of {cfg.d_vocab:,} tokens"
     sequence.append(plots.Step("unembed", final))
-    written = bandwidth.written(model, tokens).mean("pos")
+    written = bandwidth.write_norms(model, tokens).mean("pos")
     figure, axes = plots.grid(1, 2, (5.0, max(0.85 * len(sequence), 3.4)))
     figure.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr]
     plots.steps(sequence, axes[0, 0])
@@ -73,7 +73,7 @@ def residual_stream(model: GPT) -> Drawing:
     """F2, "The residual stream as a communication channel": what is written to it token by token,
     and how much of it is still the embedding. It is the plain sum of all that was written."""
     tokens = prompt(model)
-    written, between = bandwidth.written(model, tokens), model.cfg.d_mlp is not None
+    written, between = bandwidth.write_norms(model, tokens), model.cfg.d_mlp is not None
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
         streams = residual.streams(model, cache, mid=between)[:, 0]

@@ -40,7 +40,7 @@ def one_layer(model: GPT) -> Drawing:
     tokens = prompt(model)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
-        product = expansion.multiplied(model, cache)
+        product = expansion.multiply_out(model, cache)
     error, largest = float((product - logits).abs().max()), float(logits.abs().max())
     figure, axes = plots.grid(1, 2, (4.7, 3.6))
     factor = r"(Id + \sum_h A^h \otimes W_{OV}^h)"

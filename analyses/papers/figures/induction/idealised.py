@@ -28,7 +28,7 @@ PAPER = (
 )
 
 
-def recovered(model: GPT) -> Drawing:
+def recovery(model: GPT) -> Drawing:
     """R1, "Comments & Replications": heads that are ablated come back with a pattern which one can
     write down. The token before is nearly all of a previous-token head; exact matches are most of
     induction heads, and matches of two tokens some of the rest."""
@@ -77,7 +77,7 @@ def _each_and_all(heads: Sequence[str]) -> list[tuple[str, ...]]:
 def _measured(
     model: GPT, tokens: Int[Tensor, "batch pos"], rows: Sequence[Sequence[str]]
 ) -> Dataset:
-    found = idealised.recovered(idealised.substituted(Task(model, tokens), rows))
+    found = idealised.recovery(idealised.substitute(Task(model, tokens), rows))
     words = "share of the loss gap recovered"
     return found.assign(share=found.share.assign_attrs(bounds=BOUNDS, long_name=words))
 
