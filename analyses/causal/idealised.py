@@ -59,7 +59,7 @@ def positional(own: Pattern) -> Pattern:
     distance = (torch.arange(n)[:, None] - torch.arange(n)).clamp(min=0).to(own.device)
     seen = torch.ones(n, n, dtype=torch.bool, device=own.device).tril()
     by_distance = own.new_zeros(n).index_add_(0, distance[seen], own.mean(0)[seen])
-    by_distance = by_distance / seen.sum(0).flip(0).to(own.dtype)  # n - d rows have distance d
+    by_distance = by_distance / seen.sum(0).to(own.dtype)  # n - d rows have distance d
     kernel = by_distance[distance].where(seen, 0)
     return (kernel / kernel.sum(-1, keepdim=True).clamp(min=1e-12)).expand_as(own)
 
