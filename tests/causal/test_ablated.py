@@ -151,7 +151,7 @@ def test_the_mean_loss_is_that_of_the_tokens_from_an_index_on():
     assert torch.allclose(metrics.mean_loss(TOKENS, first=3)(logits), expected)
     with pytest.raises(ValueError, match="it takes no `at`"):
         ablation.ablate(Task(model, TOKENS, metric=metrics.mean_loss(TOKENS), at=-1), "L0H1")
-    with pytest.raises(ValueError, match="of 8 tokens those from 1 on"):
+    with pytest.raises(ValueError, match="`first` must be from 1 to 7, got 8"):
         metrics.mean_loss(TOKENS, first=8)
 
 
