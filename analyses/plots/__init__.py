@@ -1,51 +1,60 @@
-"""Labelled results as pictures. A plot computes nothing but positions and colours.
+"""Plots of results. A plot computes only positions and colours.
 
-Attention and scores keep the limits in `attrs["bounds"]`. Quantities with a sign have a diverging
-map centred on 0. Every function draws into the Axes that it is given, or makes them, and returns
-them.
+A plot takes (result, ax, title), and tokens after the result if it needs them. A result is a
+DataArray; heatmap, bars, histogram, lines, text, terms and arrows also take a plain tensor or
+array. A plot draws into the given Axes, or makes new Axes, and returns them. Attention and scores
+keep the limits in `attrs["bounds"]`. Results with a sign have 0 in the middle of the colours.
 
+- agreement: estimated effects against exact effects.
+- arrows: an attention pattern as arrows from token to token.
 - attention: attention patterns, one panel for each head.
-- heatmap: any result of two dims as a matrix.
-- eigenvalues: the eigenvalues of a circuit in the complex plane.
-- role_legend: a legend of the roles of heads.
-- bars: a score of every head, beside a control.
-- paired_bars: numbers with a sign, beside their controls.
-- lines: scores over a coordinate, one line each.
-- scatter: one score of every head against another.
-- histogram: how many heads have which score.
-- shares: shares with their errors, as a row of dots for each part.
-- composition: composition scores of all pairs of heads.
-- wiring: composition scores as wires between the heads.
-- circuit: a circuit as a graph.
-- agreement: estimated effects against exact ones.
-- roc: how well estimates find a known circuit.
-- sizes: how the effect of a circuit grows with its edges.
-- text: a text coloured token by token.
-- token_table: a table of tokens with their numbers.
-- spelling_grid: the skip-trigrams that pieces of words spell; forced ones are framed.
-- terms: the terms of an expansion with their sizes.
-- formula: lines of formulas and words.
-- steps: the parts of a model from bottom to top.
-- Step: one part of a model in such a picture.
+- bars: a score of every head, with a control.
 - chains: products of matrices, as rectangles in a row.
-- arrows: what attention moves from token to token.
-- heads: a score of every head over training.
-- over_training: a measure over training, a line for each entry.
-- loss_map: a loss over training and over another coordinate.
-- path: how losses move through a plane while a model trains.
-- window: marks the phase change in a panel.
+- circuit: a circuit as a graph.
+- composition: composition scores of all pairs of heads.
+- CONTROL: the colour of models that are not trained.
+- eigenvalues: the eigenvalues of a circuit in the complex plane.
+- formula: lines of formulas and words.
 - grid: a grid of panels.
-- show_token: a token as a label: blanks and line ends are made visible.
-- literal: a text in which dollars are drawn as they are.
-- CONTROL: the colour of what was not trained.
-- TRAINED: the colour of what was trained.
-- WINDOW: the colour of the phase change.
+- head_points: a point for every head, at two scores.
+- heatmap: any result of two dims as a matrix.
+- histogram: the number of heads with each score.
 - LAYERS: the colours of layers.
+- lines: means with their errors over a coordinate, one line for each result.
+- literal: a text with its dollars escaped, so that it is not drawn as a formula.
+- loss_map: a loss over training and over the token index.
+- over_training: a measure over training, a line for each entry.
+- paired_bars: numbers with a sign, beside their controls.
+- roc: how well scores find a known circuit.
+- role_legend: a legend of the roles of heads.
 - ROLE_COLOURS: the colours of the roles of heads.
 - RUNS: the colours of runs.
+- scatter: one score of every head against another score.
+- shares: shares with their errors, as a row of dots for each component.
+- show_token: a token as a label, with visible blanks and line ends.
+- sizes: how the faithfulness of a circuit grows with its number of edges.
+- spelling_grid: the skip-trigrams that pieces of words spell.
+- Step: one component of a model in `steps`.
+- steps: the components of a model from bottom to top.
+- terms: the sizes of the terms of an expansion.
+- text: a text coloured token by token.
+- token_table: a table of tokens with their numbers.
+- TRAINED: the colour of trained models.
+- trajectory: how the losses of tokens move through a plane during training.
+- window: marks the phase change in a panel.
+- WINDOW: the colour of the phase change.
+- wiring: composition scores as wires between the heads.
 """
 
-from analyses.plots.canvas import CONTROL, ROLE_COLOURS, TRAINED, grid, literal, show_token
+from analyses.plots.canvas import (
+    CONTROL,
+    LAYERS,
+    ROLE_COLOURS,
+    TRAINED,
+    grid,
+    literal,
+    show_token,
+)
 from analyses.plots.circuits import agreement, circuit, roc, sizes
 from analyses.plots.composition import composition, wiring
 from analyses.plots.heads import bars, histogram, lines, paired_bars, scatter, shares
@@ -54,54 +63,19 @@ from analyses.plots.schematics import Step, arrows, chains, formula, steps, term
 from analyses.plots.tables import spelling_grid, token_table
 from analyses.plots.text import text
 from analyses.plots.training import (
-    LAYERS,
     RUNS,
     WINDOW,
-    heads,
+    head_points,
     loss_map,
     over_training,
-    path,
+    trajectory,
     window,
 )
 
 __all__ = [
-    "CONTROL",
-    "LAYERS",
-    "ROLE_COLOURS",
-    "RUNS",
-    "TRAINED",
-    "WINDOW",
-    "Step",
-    "agreement",
-    "arrows",
-    "attention",
-    "bars",
-    "chains",
-    "circuit",
-    "composition",
-    "eigenvalues",
-    "formula",
-    "grid",
-    "heads",
-    "heatmap",
-    "histogram",
-    "lines",
-    "literal",
-    "loss_map",
-    "over_training",
-    "paired_bars",
-    "path",
-    "roc",
-    "role_legend",
-    "scatter",
-    "shares",
-    "show_token",
-    "sizes",
-    "spelling_grid",
-    "steps",
-    "terms",
-    "text",
-    "token_table",
-    "window",
-    "wiring",
-]
+    "CONTROL", "LAYERS", "ROLE_COLOURS", "RUNS", "TRAINED", "WINDOW", "Step", "agreement", "arrows",
+    "attention", "bars", "chains", "circuit", "composition", "eigenvalues", "formula", "grid",
+    "head_points", "heatmap", "histogram", "lines", "literal", "loss_map", "over_training",
+    "paired_bars", "roc", "role_legend", "scatter", "shares", "show_token", "sizes",
+    "spelling_grid", "steps", "terms", "text", "token_table", "trajectory", "window", "wiring",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Circuits as graphs, and estimates beside what they estimate."""
+"""Circuits as graphs, and estimated effects against exact effects."""
 
 from collections.abc import Mapping
 
@@ -17,8 +17,8 @@ def circuit(kept: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
     """A circuit (sender, receiver) of `analyses.discovery` as a graph from the embedding at the
     bottom to the logits at the top, a row for the heads of each layer and for each MLP.
 
-    Edges have the colour of what is read through them: queries, keys, values, or the stream. Parts
-    without an edge are pale.
+    An edge has the colour of the input that it leads to: queries, keys, values, or the stream.
+    Components without an edge are pale.
     """
     rows = _rows(kept)
     places = {name: ((i + 0.5) / len(row), y) for y, row in enumerate(rows)
@@ -48,8 +48,8 @@ def circuit(kept: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
 def agreement(
     truth: DataArray, estimate: DataArray, ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """Estimates against what they estimate, a point each, with the line on which they are equal and
-    the correlation r; both of one shape, NaN left out."""
+    """Estimates against true values of the same shape, a point for each, with the line on which
+    they are equal and the correlation r. NaN is left out."""
     ax = axes_of(ax, (3.4, 3.4))
     x, y = truth.values.ravel(), estimate.values.ravel()
     there = np.isfinite(x) & np.isfinite(y)
@@ -63,8 +63,8 @@ def agreement(
 
 
 def sizes(result: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
-    """Faithfulness (method, edges) of `discovery.faithfulness_by_edges`: a line for each way
-    to score."""
+    """Faithfulness (method, edges) of `discovery.faithfulness_by_edges`: a line for each
+    method of scoring."""
     ax = axes_of(ax, (4.6, 3.4))
     for line, colour in zip(result, LINES, strict=False):
         ax.plot(result.edges, line, color=colour, marker="o", ms=3, label=str(line.method.item()))
@@ -78,13 +78,13 @@ def sizes(result: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
 def roc(
     curves: Mapping[str, Dataset], ax: Axes | None = None, title: str = "", *, style: str = "-"
 ) -> Axes:
-    """Recall against the rate of false positives, a line for each `discovery.curve`, with its area
-    in the legend; the diagonal knows nothing."""
+    """Recall against the rate of false positives, a line for each `discovery.curve`. The legend has
+    the areas. Random scores lie on the diagonal."""
     ax = axes_of(ax, (3.8, 3.6))
     ax.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls="--", zorder=0)
     for i, (name, curve) in enumerate(curves.items()):
         label = f"{name}: {curve.attrs['auc']:.2f}"
-        # Lines that lie on each other stay visible, the first the widest.
+        # The first line is the widest, so that lines on the same points are all visible.
         ax.plot(curve.false_positive_rate, curve.recall, style, color=LINES[i % len(LINES)],
                 lw=1.2 + 1.2 * (len(curves) - 1 - i), label=label)  # fmt: skip
     ax.set(xlabel="share of the other edges", ylabel="share of the circuit's edges", title=title,
@@ -94,7 +94,7 @@ def roc(
 
 
 def _rows(kept: DataArray) -> list[list[str]]:
-    """Parts of the model from the embedding up, those of one depth beside each other."""
+    """The components of a model in rows, from the embedding up."""
     rows: dict[str, list[str]] = {}
     for name in kept.sender.values:
         layer = name.partition("H")[0] if name.startswith("L") else name

@@ -12,16 +12,16 @@ from analyses.plots.canvas import axes_of, grid, label_of
 
 VIA_COLOURS = {"Q": "#0072B2", "K": "#D55E00", "V": "#009E73"}
 FEW = 24
-"Up to so many heads are named and their scores written out."
+"Up to this number of heads, heads have names and scores have numbers."
 
 
 def composition(result: DataArray) -> np.ndarray:
-    """Heatmaps of `analyses.composition.scores`, writers by readers, one for each of Q, K and V,
-    all on one scale: a diverging map centred on chance, blank where a head cannot read.
+    """Heatmaps of `analyses.composition.scores`, writers by readers, one for each of Q, K and V, on
+    one scale centred on chance. A cell is blank where a head cannot read.
 
-    Cells that do not exceed attrs["quantile"], which random models reach, are faded and hatched.
-    The scale ends no lower than half the chance level, so that noise stays pale. ValueError for
-    scores that chance was not subtracted from.
+    Random models reach scores up to attrs["quantile"]; cells up to this score are pale and hatched.
+    The scale goes at least to half the chance level, so that noise is pale. ValueError unless
+    chance is subtracted from the scores.
     """
     shown, limit = _readable(result)
     rows, columns = shown.sizes["writer"], shown.sizes["reader"]
@@ -48,13 +48,18 @@ def composition(result: DataArray) -> np.ndarray:
 
 
 def wiring(
-    result: DataArray, ax: Axes | None = None, *, colours: Mapping[str, str] | None = None
+    result: DataArray,
+    ax: Axes | None = None,
+    title: str = "",
+    *,
+    colours: Mapping[str, str] | None = None,
 ) -> Axes:
-    """`analyses.composition.scores` as wires from writers to readers, a column of heads for each
-    layer: the wider, the more above chance; none where random models reach the score.
+    """`analyses.composition.scores` as wires from writers to readers, with a column of heads for
+    each layer. A wire is wider for a score further above chance. Scores that random models reach
+    have no wire.
 
-    Q, K and V have a colour each, and `colours` may give one to heads by their labels.
-    ValueError for scores that chance was not subtracted from.
+    Q, K and V have a colour each. `colours` has the colours of heads by label. ValueError unless
+    chance is subtracted from the scores.
     """
     shown, limit = _readable(result)
     places = {**_places(result, "writer"), **_places(result, "reader")}
@@ -76,13 +81,13 @@ def wiring(
     ax.legend(handles=[*handles, Line2D([], [], color="0.4", lw=6, label=widest)], frameon=False,
               ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8)  # fmt: skip
     xs, ys = zip(*places.values(), strict=True)
-    ax.set(xlim=(min(xs) - 0.25, max(xs) + 0.25), ylim=(max(ys) + 0.6, min(ys) - 0.6))
+    ax.set(xlim=(min(xs) - 0.25, max(xs) + 0.25), ylim=(max(ys) + 0.6, min(ys) - 0.6), title=title)
     ax.axis("off")
     return ax
 
 
 def _readable(result: DataArray) -> tuple[DataArray, float]:
-    """The writers that some head reads and the readers of some, and where the scale ends."""
+    """The scores of heads that write or read, and the limit of the scale."""
     if result.dims != ("via", "writer", "reader") or result.attrs.get("bounds", (-1,))[0] >= 0:
         raise ValueError(
             "wanted composition less chance (via, writer, reader), see composition.scores; got "
@@ -93,7 +98,8 @@ def _readable(result: DataArray) -> tuple[DataArray, float]:
 
 
 def _finding(panel: DataArray) -> np.ndarray:
-    """Which scores exceed what random models reach, or chance where that is not known."""
+    """True for scores that random models do not reach, or, if this is not known, for scores above
+    chance."""
     return panel.values > panel.attrs.get("quantile", 0.0)
 
 
@@ -104,7 +110,7 @@ def _places(result: DataArray, end: str) -> dict[str, tuple[float, float]]:
 
 
 def _head_ticks(ax: Axes, panel: DataArray) -> None:
-    """Names of heads, or of layers where the heads are many."""
+    """Write the names of heads, or of layers if there are many heads."""
     for axis, end in ((ax.xaxis, "reader"), (ax.yaxis, "writer")):
         labels, layers = panel[end].values, panel[f"{end}_layer"].values
         if len(labels) <= FEW:

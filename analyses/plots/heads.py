@@ -9,40 +9,58 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from xarray import DataArray
 
-from analyses.plots.canvas import CONTROL, TRAINED, axes_of, label_of, padded
+from analyses.labelled import head_coords
+from analyses.plots.canvas import (
+    CONTROL,
+    LAYERS,
+    TRAINED,
+    Values,
+    as_result,
+    axes_of,
+    bounds_of,
+    label_of,
+    padded,
+)
 
 
 def histogram(
-    results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = ""
+    results: Values | Sequence[Values],
+    ax: Axes | None = None,
+    title: str = "",
+    *,
+    names: Sequence[str] = (),
 ) -> Axes:
-    """Bounded scores of heads, counted in ten bins from bound to bound; a colour each result."""
+    """The number of heads in each of ten bins from bound to bound, for one result or two; a colour
+    for each result."""
     ax = axes_of(ax)
-    low, high = results[0].attrs["bounds"]
-    bins = np.linspace(low, high, 11)
-    values = [result.values.ravel() for result in results]
-    ax.hist(values, bins=bins.tolist(), label=list(names), color=[TRAINED, CONTROL][: len(values)])
-    ax.set(xlabel=label_of(results[0]), ylabel="heads", title=title)
+    shown = [as_result(one) for one in _several(results)]
+    bins = np.linspace(*bounds_of(shown[0]), 11)
+    values = [result.values.ravel() for result in shown]
+    ax.hist(values, bins=bins.tolist(), label=list(names) or None,
+            color=[TRAINED, CONTROL][: len(values)])  # fmt: skip
+    ax.set(xlabel=label_of(shown[0]), ylabel="heads", title=title)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False)
+    if names:
+        ax.legend(frameon=False)
     return ax
 
 
 def bars(
-    result: DataArray, control: DataArray | None = None, ax: Axes | None = None, title: str = ""
+    result: Values, ax: Axes | None = None, title: str = "", *, control: Values | None = None
 ) -> Axes:
-    """A score per head (layer, head) on its bounds, as bars coloured by layer; the control as rings
-    and, where attrs["chance"] says what it is, chance as a dashed line."""
-    ax = axes_of(ax, (9.0, 3.2))
+    """A score of each head (layer, head) on its bounds, as bars in the colour of the layer. Rings
+    are the control. A dashed line is chance, if attrs["chance"] has it."""
+    ax, result = axes_of(ax, (9.0, 3.2)), as_result(result, "layer", "head")
+    if "label" not in result.coords:
+        result = result.assign_coords(head_coords(*result.shape))
     labels, values = result.label.values.ravel(), result.values.ravel()
     at = np.arange(len(values))
-    palette = ["#56B4E9", "#D55E00", "#009E73", "#CC79A7"]
     for layer in range(result.sizes["layer"]):
         ours = np.repeat(result.layer.values, result.sizes["head"]) == layer
-        ax.bar(at[ours], values[ours], color=palette[layer % 4], label=f"layer {layer}")
+        ax.bar(at[ours], values[ours], color=LAYERS[layer % 4], label=f"layer {layer}")
     if control is not None:
-        ax.plot(
-            at, control.values.ravel(), "o", mfc="white", mec="0.3", ms=5, label="at initialisation"
-        )
+        rings = as_result(control, "layer", "head").values.ravel()
+        ax.plot(at, rings, "o", mfc="white", mec="0.3", ms=5, label="at initialisation")
     if "chance" in result.attrs:
         chance = float(result.attrs["chance"])
         ax.axhline(chance, color="0.3", ls="--", lw=0.8, label=f"chance: {chance:.2g}")
@@ -59,64 +77,72 @@ def bars(
 
 def paired_bars(
     values: Sequence[Float[np.ndarray, " bar"]],
+    ax: Axes | None = None,
+    title: str = "",
+    *,
     labels: Sequence[str],
     names: Sequence[str],
     notes: Sequence[str] = (),
-    ax: Axes | None = None,
 ) -> Axes:
-    """Signed numbers as groups of bars with the numbers on top: ours first, then the control."""
+    """Signed numbers as groups of bars, with the numbers on top: first the result, then its
+    control. Each group has a label and a note below it, each colour has a name."""
     ax = axes_of(ax, (1.6 + 1.5 * len(labels), 3.6))
     at, width = np.arange(len(labels)), 0.8 / len(values)
     for i, (row, name) in enumerate(zip(values, names, strict=True)):
-        colour = [TRAINED, CONTROL][i % 2]
-        drawn = ax.bar(at + (i - (len(values) - 1) / 2) * width, row, width, color=colour,
-                       label=name)  # fmt: skip
+        middle = at + (i - (len(values) - 1) / 2) * width
+        drawn = ax.bar(middle, row, width, color=[TRAINED, CONTROL][i % 2], label=name)
         ax.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
     notes = notes or [""] * len(labels)
     words = [f"{label}\n{note}".strip() for label, note in zip(labels, notes, strict=True)]
     ax.set_xticks(at, words, fontsize=9)
     ax.axhline(0, color="0.3", lw=0.8)
     ax.margins(y=0.15)
+    ax.set_title(title)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return ax
 
 
 def lines(
-    results: Sequence[DataArray], names: Sequence[str], ax: Axes | None = None, title: str = ""
+    results: Values | Sequence[Values],
+    ax: Axes | None = None,
+    title: str = "",
+    *,
+    names: Sequence[str] = (),
 ) -> Axes:
-    """Mean over the first dim against the second, with a band of two standard errors."""
+    """The mean over the first dim against the second dim, with a band of two standard errors; a
+    line for each result."""
     ax = axes_of(ax, (7.0, 3.6))
-    for result, name, colour in zip(results, names, (TRAINED, CONTROL, "#D55E00"), strict=False):
+    for i, one in enumerate(_several(results)[:3]):
+        result, colour = as_result(one, "example", "pos"), (TRAINED, CONTROL, "#D55E00")[i]
         over, along = (str(dim) for dim in result.dims)
         mean, error = result.mean(over), result.std(over) / np.sqrt(result.sizes[over])
-        ax.plot(result[along], mean, color=colour, label=name)
+        ax.plot(result[along], mean, color=colour, label=names[i] if names else None)
         ax.fill_between(
             result[along], mean - 2 * error, mean + 2 * error, color=colour, alpha=0.2, lw=0
         )
         ax.set(xlabel=along, ylabel=label_of(result))
     ax.set(title=title, ylim=(0, None))
-    ax.legend(frameon=False)
+    if names:
+        ax.legend(frameon=False)
     return ax
 
 
 def scatter(
     x: DataArray, y: DataArray, colour: DataArray, ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """One point per head: `x` and `y` scores on their bounds, coloured by a third from 0 to 1, and
-    labelled."""
+    """A point with its label for each head: `x` and `y` are scores on their bounds, and `colour` is
+    a third score, from 0 to 1."""
     ax = axes_of(ax, (5.4, 4.6))
+    across, up, high = x.values.ravel(), y.values.ravel(), x.attrs["bounds"][1]
     points = ax.scatter(
-        x.values.ravel(), y.values.ravel(), c=colour.values.ravel(),
+        across, up, c=colour.values.ravel(),
         cmap="viridis_r", vmin=0.0, vmax=1.0, s=42, edgecolor="0.2", lw=0.6,
     )  # fmt: skip
     placed: list[tuple[float, float]] = []
-    high = x.attrs["bounds"][1]
-    for at, name in zip(
-        zip(x.values.ravel(), y.values.ravel(), strict=True), x.label.values.ravel(), strict=True
-    ):
+    for at, name in zip(zip(across, up, strict=True), x.label.values.ravel(), strict=True):
         close = sum(abs(at[0] - other[0]) + abs(at[1] - other[1]) < 0.1 for other in placed)
-        side = -1 if at[0] > high - 0.2 else 1  # stack the names of points that lie together
+        side = -1 if at[0] > high - 0.2 else 1  # names of points that lie together are stacked
         ax.annotate(
             str(name), at, xytext=(side * 6, 4 - 10 * close), textcoords="offset points",
             fontsize=8, ha="left" if side > 0 else "right",
@@ -133,14 +159,16 @@ def scatter(
 
 def shares(
     share: DataArray,
+    ax: Axes | None = None,
+    title: str = "",
+    *,
     error: DataArray,
     notes: Sequence[str],
     colours: Mapping[str, str],
-    ax: Axes | None = None,
-    title: str = "",
 ) -> Axes:
-    """Shares (component, pattern) with their errors, as dots in a row each on fixed bounds; what
-    lies outside is a triangle at the edge, what is NaN is left out. Notes stand on the right."""
+    """Shares (component, pattern) with their errors on fixed bounds: a row of dots for each
+    component, a colour for each pattern, a note at the right. A share outside of the bounds is a
+    triangle at the edge. NaN is left out."""
     ax = axes_of(ax, (6.4, 1.2 + 0.34 * share.sizes["component"]))
     low, high = share.attrs["bounds"]
     rows = np.arange(share.sizes["component"])
@@ -161,3 +189,7 @@ def shares(
            xlabel=label_of(share))  # fmt: skip
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _several(results: Values | Sequence[Values]) -> list[Values]:
+    return list(results) if isinstance(results, list | tuple) else [results]

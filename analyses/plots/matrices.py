@@ -1,4 +1,4 @@
-"""Matrices: any 2-D result, attention patterns, and eigenvalues in the plane."""
+"""Matrices: any 2-D result, attention patterns, and eigenvalues in the complex plane."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from torch import Tensor
 from xarray import DataArray
 
-from analyses.labelled import to_numpy
 from analyses.plots.canvas import (
     ROLE_COLOURS,
     TRAINED,
+    Values,
+    as_result,
     axes_of,
+    bounds_of,
     grid,
     label_of,
     literal,
@@ -21,18 +22,17 @@ from analyses.plots.canvas import (
 )
 
 PANEL, WIDEST = 1.6, 9.0
-"Inches of a panel of attention, and of a row of panels that grow so that every token has room."
+"The least size of a panel of attention, and the largest width of a row of panels, in inches."
 FRAME, LINE, LETTER = 0.3, 0.095, 0.065
-"Inches around what is drawn in a panel; of a token's label across and, for each letter, along."
+"Inches: the frame of a panel, the height of a token's label, and the width of one letter of it."
 
 
-def heatmap(
-    result: DataArray, ax: Axes | None = None, title: str = "", *, bar: bool = True
-) -> Axes:
-    """A 2-D result as an image: rows are its first dim, columns its second. Where it has no bounds
-    the scale begins at 0, or is centred on it if some values are below."""
-    ax = axes_of(ax)
-    low, high = result.attrs.get("bounds", (min(float(result.min()), 0.0), float(result.max())))
+def heatmap(result: Values, ax: Axes | None = None, title: str = "", *, bar: bool = True) -> Axes:
+    """A 2-D result as an image: its first dim gives the rows, its second the columns. The colours
+    go from 0 to the upper bound; if the lower bound is negative, 0 is in the middle. Without bounds
+    the values give the limits."""
+    ax, result = axes_of(ax), as_result(result, "row", "column")
+    low, high = bounds_of(result)
     signed = low < 0
     limit = max(abs(low), abs(high))
     image = ax.imshow(
@@ -56,20 +56,20 @@ def heatmap(
 
 
 def attention(
-    pattern: Tensor | DataArray,
+    pattern: Values,
     tokens: Sequence[str] | None = None,
     *,
     titles: Sequence[str] | None = None,
     colours: Sequence[str] | None = None,
     columns: int = 8,
 ) -> np.ndarray:
-    """Patterns [head dest src] in [0, 1] as small multiples, one panel per head, all on one scale.
+    """Patterns [head dest src] in [0, 1], one panel for each head, all on one scale.
 
-    The tokens stand along the axes of the first panel of the last row. Panels grow so that all have
-    room; where they cannot, every second, third, ... token is written. ValueError for another shape
-    and for tokens that are not one for each source.
+    The tokens stand along the axes of the first panel of the last row. Panels grow with the number
+    of tokens. If there is still no room, only every second, third, ... token is written. ValueError
+    for another shape, and unless there is one token for each source.
     """
-    values = to_numpy(pattern) if isinstance(pattern, Tensor) else np.asarray(pattern)
+    values = as_result(pattern).values
     if values.ndim != 3:
         raise ValueError(f"wanted a pattern [head dest src], got {list(values.shape)}")
     words = None if tokens is None else [literal(show_token(token)) for token in tokens]
@@ -101,8 +101,8 @@ def attention(
 
 
 def _write_tokens(ax: Axes, words: Sequence[str], every: int) -> None:
-    """Each `every`-th of the words along both axes, in a figure that grows by the longest of them;
-    the last words are the destinations."""
+    """Write each `every`-th word along both axes; the destinations are the last words. The figure
+    grows by the length of the longest word."""
     dests = int(ax.get_ylim()[0] + 0.5)
     shown = slice(None, None, every)
     at = range(len(words))
@@ -116,7 +116,7 @@ def _write_tokens(ax: Axes, words: Sequence[str], every: int) -> None:
 
 
 def role_legend(axes: np.ndarray, roles: DataArray) -> None:
-    """What the colours of frames and titles stand for, below the panels of `attention`."""
+    """A legend of the colours of roles, below the panels of `attention`."""
     seen = sorted({str(role) for role in roles.values.ravel()})
     handles = [
         Line2D([], [], color=ROLE_COLOURS[role], lw=4, label="no role" if role == "-" else role)
@@ -127,18 +127,20 @@ def role_legend(axes: np.ndarray, roles: DataArray) -> None:
 
 
 def eigenvalues(
-    result: DataArray | Tensor, ax: Axes | None = None, title: str = "", colour: str = TRAINED
+    result: Values, ax: Axes | None = None, title: str = "", *, colour: str = TRAINED
 ) -> Axes:
-    """Complex eigenvalues of one matrix in the plane, as a share of the largest; the radius is
-    logarithmic over three decades, so that the many small ones show beside the few large.
+    """The eigenvalues of one matrix in the complex plane. The radius is the logarithm of the size
+    over the largest size, over three decades, so that small eigenvalues are visible too.
 
-    A head of `copying.eigenvalues` names itself, where there is no title. ValueError for those of
-    many matrices.
+    Without a title, an eigenvalue array of `copying.eigenvalues` gives the name of its head.
+    ValueError for the eigenvalues of several matrices.
     """
-    values = to_numpy(result) if isinstance(result, Tensor) else np.asarray(result)
+    values = as_result(result).values
     if values.ndim != 1:
-        raise ValueError(f"wanted the eigenvalues of one matrix, got {list(values.shape)}: draw "
-                         f"each head into its own Axes of plots.grid")  # fmt: skip
+        raise ValueError(
+            f"wanted the eigenvalues of one matrix, got {list(values.shape)}: draw each head into "
+            f"its own Axes of plots.grid"
+        )
     ax = axes_of(ax)
     if not title and isinstance(result, DataArray) and "label" in result.coords:
         title = str(result.label.item())
@@ -155,6 +157,6 @@ def eigenvalues(
 
 
 def _tick(value: object) -> str:
-    """The words of a tick; a token that begins or ends with whitespace shows it."""
+    """The words of a tick. Whitespace at the ends of a token is made visible."""
     words = str(value)
     return literal(words if words == words.strip() else show_token(words))

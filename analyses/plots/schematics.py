@@ -6,19 +6,18 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from xarray import DataArray
 
-from analyses.plots.canvas import TRAINED, axes_of, literal, show_token
+from analyses.plots.canvas import TRAINED, Values, as_result, axes_of, literal, show_token
 from analyses.plots.matrices import heatmap
 
 STREAM = "#8C8C8C"
 FEWEST = 0.02
-"Arrows of less attention than this are left out."
+"Arrows with less attention than this are not drawn."
 
 
 class Step(NamedTuple):
-    """One step of a schematic: what it is, its formula, and the boxes beside the stream; a step
-    without boxes sits on it."""
+    """One step of a schematic: its name, its formula, and the labels of its boxes. The boxes stand
+    beside the stream. A step without boxes is a box on the stream."""
 
     name: str
     formula: str
@@ -26,10 +25,15 @@ class Step(NamedTuple):
 
 
 def steps(
-    sequence: Sequence[Step], ax: Axes | None = None, *, colours: Mapping[str, str] | None = None
+    sequence: Sequence[Step],
+    ax: Axes | None = None,
+    title: str = "",
+    *,
+    colours: Mapping[str, str] | None = None,
 ) -> Axes:
-    """A model as a stream from bottom to top with what reads it and writes to it, the first step
-    at the bottom; the formula of each at its right. `colours` may give one to boxes by label."""
+    """A model as a stream from bottom to top, with the components that read and write it. The first
+    step is at the bottom. Formulas stand at the right. `colours` has the colours of boxes by
+    label."""
     ax = axes_of(ax, (5.4, 1.0 * len(sequence) + 0.4))
     top = len(sequence) - 1
     ax.add_patch(FancyArrowPatch((0, -0.2), (0, top + 0.2), arrowstyle="-", color=STREAM, lw=5,
@@ -42,13 +46,13 @@ def steps(
         ax.text(3.5, y, step.formula, va="center", fontsize=11)
         if step.boxes:
             ax.text(3.5, y - 0.33, step.name, va="center", fontsize=8, color="0.35")
-    ax.set(xlim=(-0.8, 7.6), ylim=(-0.5, top + 0.5))
+    ax.set(xlim=(-0.8, 7.6), ylim=(-0.5, top + 0.5), title=title)
     ax.axis("off")
     return ax
 
 
 def _beside(ax: Axes, step: Step, y: int, colours: Mapping[str, str]) -> None:
-    """Boxes right of the stream, an arrow that reads below and one that writes above."""
+    """Boxes right of the stream, with a reading arrow below and a writing arrow above them."""
     width = 2.5 / len(step.boxes)
     for i, label in enumerate(step.boxes):
         colour = colours.get(label, "0.25")
@@ -77,21 +81,21 @@ def _box(
 
 
 def arrows(
-    pattern: DataArray,
+    pattern: Values,
     tokens: Sequence[str],
     ax: Axes | None = None,
     title: str = "",
     *,
     strongest: tuple[int, int] | None = None,
 ) -> Axes:
-    """An attention pattern (dest, src) in [0, 1] as arrows from source columns (below) to
-    destination columns (above), the wider and darker the more attention; none below 0.02.
+    """An attention pattern (dest, src) in [0, 1] as arrows from sources (below) to destinations
+    (above). An arrow is wider and darker for more attention, and is not drawn below FEWEST.
 
-    Arrows from the first token are thin and grey, the one of the pair (dest, src) in `strongest`
-    orange. ValueError unless the pattern is
-    square with a row for each token.
+    Arrows from the first token are thin and grey. The arrow of the pair (dest, src) in `strongest`
+    is orange. ValueError unless the pattern is square with a row for each token.
     """
-    if pattern.ndim != 2 or pattern.shape != (len(tokens), len(tokens)):
+    pattern = as_result(pattern, "dest", "src")
+    if pattern.shape != (len(tokens), len(tokens)):
         raise ValueError(f"wanted a pattern of {len(tokens)} tokens, got {list(pattern.shape)}")
     ax = axes_of(ax, (0.45 * len(tokens) + 1, 3.4))
     for (dest, src), weight in np.ndenumerate(pattern.values):
@@ -115,8 +119,10 @@ def arrows(
     return ax
 
 
-def formula(lines: Sequence[str], ax: Axes) -> Axes:
-    """Lines of mathtext or words, one below the other, at the left of the Axes."""
+def formula(lines: Sequence[str], ax: Axes | None = None, title: str = "") -> Axes:
+    """Lines of mathtext or words, one below the other."""
+    ax = axes_of(ax)
+    ax.set_title(title)
     for i, line in enumerate(lines):
         size = 12 if "$" in line else 9
         ax.text(0, 1 - (i + 0.5) / len(lines), line, fontsize=size, va="center",
@@ -125,15 +131,14 @@ def formula(lines: Sequence[str], ax: Axes) -> Axes:
     return ax
 
 
-def terms(
-    result: DataArray, tokens: Sequence[str], ax: Axes | None = None, title: str = ""
-) -> Axes:
+def terms(result: Values, tokens: Sequence[str], ax: Axes | None = None, title: str = "") -> Axes:
     """Sizes of terms (term, pos), at least 0, as a heatmap with the tokens below."""
+    result = as_result(result, "term", "pos")
     ax = axes_of(ax, (9.0, 0.3 * result.shape[0] + 1.6))
     heatmap(result, ax)
     ax.set_title(title, pad=10)
-    dim = str(result.dims[0])
-    ax.set_yticks(range(result.sizes[dim]), [str(label) for label in result[dim].values])
+    labels = result[str(result.dims[0])].values
+    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
     words = [literal(show_token(token)) for token in tokens]
     ax.set_xticks(range(len(tokens)), words, rotation=90, fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
@@ -143,31 +148,33 @@ def terms(
 
 def chains(
     rows: Mapping[str, Sequence[str]],
-    shapes: Mapping[str, tuple[float, float]],
-    ax: Axes,
+    ax: Axes | None = None,
+    title: str = "",
     *,
+    shapes: Mapping[str, tuple[float, float]],
     meets: Mapping[tuple[str, str], str],
-    amiss: tuple[str, str],
+    wrong: tuple[str, str],
 ) -> Axes:
-    """Products of matrices, one in each row under its title: rectangles of their (rows, columns),
-    words where two of them meet, in orange at the pair that is `amiss`."""
+    """Products of matrices, one in each row under its name: a rectangle for each matrix, with the
+    (rows, columns) of `shapes`. `meets` has the words between two matrices. The pair `wrong` is
+    orange."""
+    ax = axes_of(ax)
     unit, gap = 0.36, 0.32
-    for number, (title, names) in enumerate(rows.items()):
+    for number, (heading, names) in enumerate(rows.items()):
         x, y = 0.0, -3.7 * number
-        ax.text(0, y + 1.4, title, fontsize=9)
+        ax.text(0, y + 1.4, heading, fontsize=9)
         for name, following in zip(names, [*names[1:], ""], strict=True):
             height, width = (unit * side for side in shapes[name])
             ax.add_patch(FancyBboxPatch((x, y - height / 2), width, height, fc="white", ec="0.25",
                                         lw=1.2, boxstyle="square,pad=0"))  # fmt: skip
             ax.text(x + width / 2, y + height / 2 + 0.16, name, ha="center", fontsize=10)
             if (name, following) in meets:
-                wrong = (name, following) == amiss
-                colour = "#D55E00" if wrong else TRAINED
+                colour = "#D55E00" if (name, following) == wrong else TRAINED
                 at = x + width + gap / 2
                 ax.plot([at, at], [y - 0.5, y + 0.5], color=colour, lw=3)
                 ax.text(at, y - 0.85, meets[name, following], color=colour, ha="center",
                         va="top", fontsize=8)  # fmt: skip
             x += width + gap
-    ax.set(xlim=(-0.3, 5.4), ylim=(-3.7 * (len(rows) - 1) - 1.8, 1.7), aspect="equal")
+    ax.set(xlim=(-0.3, 5.4), ylim=(-3.7 * (len(rows) - 1) - 1.8, 1.7), aspect="equal", title=title)
     ax.axis("off")
     return ax

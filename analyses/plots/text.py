@@ -7,33 +7,31 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
-from xarray import DataArray
 
-from analyses.plots.canvas import axes_of, literal, show_token
+from analyses.plots.canvas import Values, as_result, axes_of, bounds_of, literal, show_token
 
 WIDE = 112
-"Letters in a line."
+"The number of letters in a line."
 
 
 def text(
+    values: Values,
     tokens: Sequence[str],
-    values: DataArray,
     ax: Axes | None = None,
     title: str = "",
     *,
     framed: Sequence[int] = (),
 ) -> Axes:
-    """Tokens as text, each on the colour of its value (token): blue from 0 to the upper bound, or
-    red to blue about 0 where the lower bound is below it. `framed` tokens have a frame.
+    """Tokens as text, each on the colour of its value (token). Colours go from white at 0 to blue
+    at the upper bound; if the lower bound is negative, from red to blue with white at 0. Without
+    bounds the values give the limits. Tokens whose numbers are in `framed` have a frame.
 
-    ValueError unless there is one value for each token, and bounds.
+    ValueError unless there is one value for each token.
     """
-    if len(tokens) != values.size or "bounds" not in values.attrs:
-        raise ValueError(
-            f"wanted a bounded value for each of {len(tokens)} tokens, got {values.size} "
-            f"with attrs {sorted(values.attrs)}"
-        )
-    low, high = values.attrs["bounds"]
+    values = as_result(values, "token")
+    if len(tokens) != values.size:
+        raise ValueError(f"wanted a value for each of {len(tokens)} tokens, got {values.size}")
+    low, high = bounds_of(values)
     colours = colormaps["RdBu" if low < 0 else "Blues"]
     scale = Normalize(-max(-low, high) if low < 0 else 0.0, max(-low, high))
     lines = _lines([show_token(token) for token in tokens])

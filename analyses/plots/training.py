@@ -1,5 +1,5 @@
-"""Training histories: lines over training, the window of the phase change, heatmaps over training
-and token index, paths of token losses, heads as points."""
+"""Plots of training: lines, the window of the phase change, maps of the loss by token index, the
+trajectory of token losses, and heads as points."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,11 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.ticker import NullLocator
 from xarray import DataArray
 
-from analyses.plots.canvas import axes_of, label_of
+from analyses.plots.canvas import LAYERS, axes_of, label_of
 
 WINDOW = "#E69F00"
-LAYERS = ("#56B4E9", "#D55E00", "#009E73", "#CC79A7")
-"A colour for each layer."
 RUNS = ("#D55E00", "#CC79A7", "#009E73", "#0072B2", "#333333", "#56B4E9")
-"A colour for each run, in their order."
+"A colour for each run, in order."
 
 
 def over_training(
@@ -28,9 +26,10 @@ def over_training(
     width: float = 1.2,
 ) -> Axes:
     """A result (step, ...) against the tokens seen, in millions: a line for each entry, in the
-    colours given or that of its layer. Bounded results keep their bounds.
+    given colours or in the colour of its layer. A result with bounds keeps them as limits.
 
-    ValueError for names that are not one for each line; the name of a single line may stand alone.
+    ValueError unless there is one name for each line, or none. One line may have its name as a
+    text.
     """
     values = result.values.reshape(result.sizes["step"], -1)
     names = [names] if isinstance(names, str) else [str(name) for name in np.ravel(names)]
@@ -51,22 +50,22 @@ def over_training(
 
 
 def window(ax: Axes, start: float, end: float) -> Axes:
-    """The phase change as an orange band, from M tokens to M tokens."""
+    """The phase change as an orange band, from `start` to `end` in millions of tokens."""
     ax.axvspan(start, end, color=WINDOW, alpha=0.25, lw=0, zorder=0)
     return ax
 
 
 def loss_map(
     result: DataArray,
-    limits: tuple[float, float],
     ax: Axes | None = None,
     title: str = "",
     *,
+    limits: tuple[float, float],
     bar: bool = True,
 ) -> Axes:
-    """A result (step, index) as colours over tokens seen and the token index, on a log scale;
-    signed ones diverge from 0, others go from limit to limit. What it shows, a caption says; of
-    several maps on one scale, only the last needs its `bar`."""
+    """A result (step, index) as colours over the tokens seen and the token index, on a log scale.
+    The colours go from limit to limit; between limits of both signs, 0 is white. Without `bar`
+    there is no colour bar."""
     ax = axes_of(ax)
     low, high = limits
     signed = low < 0 < high
@@ -85,16 +84,16 @@ def loss_map(
     return ax
 
 
-def path(
+def trajectory(
     points: DataArray,
-    marked: tuple[int, int] | None = None,
     ax: Axes | None = None,
     title: str = "",
     *,
+    marked: tuple[int, int] | None = None,
     colour: str = "0.35",
 ) -> Axes:
-    """A run's way (step, component) through its two principal directions; what lies between the two
-    steps that are `marked` is orange, and they are called A and B."""
+    """The trajectory of a run (step, component) in the plane of its two principal directions. The
+    part between the two `marked` steps is orange, and its ends are called A and B."""
     ax = axes_of(ax)
     x, y = points.values.T
     ax.plot(x, y, color=colour, lw=1.0, marker=".", ms=2.5)
@@ -111,18 +110,19 @@ def path(
     return ax
 
 
-def heads(
+def head_points(
     x: DataArray,
     y: DataArray,
-    colours: Sequence[str],
     ax: Axes | None = None,
+    title: str = "",
     *,
+    colours: Sequence[str],
     labels: Sequence[str] = (),
     hollow: bool = False,
     name: str = "",
 ) -> Axes:
-    """One point per head, each in its colour; hollow ones are a control. `labels` that are empty
-    are left out."""
+    """A point for each head in its colour, at its scores `x` and `y`. The points of a control are
+    `hollow`. Empty labels are not written. `name` stands in the legend."""
     ax = axes_of(ax, (5.2, 4.2))
     across, up = x.values.ravel(), y.values.ravel()
     face = "none" if hollow else list(colours)
@@ -130,8 +130,8 @@ def heads(
                label=name or None, zorder=2)  # fmt: skip
     named = [(at, label) for at, label in zip(zip(across, up, strict=True), labels, strict=False)
              if label]  # fmt: skip
-    for i, (at, label) in enumerate(named):  # in turn above and below: some lie close together
+    for i, (at, label) in enumerate(named):  # labels above and below in turn, so that they fit
         ax.annotate(label, at, xytext=(5, (3, -8)[i % 2]), textcoords="offset points", fontsize=7)
-    ax.set(xlabel=label_of(x), ylabel=label_of(y))
+    ax.set(xlabel=label_of(x), ylabel=label_of(y), title=title)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

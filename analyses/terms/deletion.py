@@ -47,7 +47,7 @@ def deletion(model: GPT, tokens: Int[Tensor, "batch pos"]) -> Dataset:
     depths = torch.tensor([components.depth(model.cfg, name) for name in known])
     rows = []
     for layer in range(model.cfg.n_layers):
-        before = (depths < 2 * layer + 1).tolist()
+        before = (depths < components.depth(model.cfg, f"L{layer}H0")).tolist()
         results = head_results(model, cache, layer)
         ends = _without_each_head(model, tokens, cache, layer) - cache["resid_post", -1]
         for head in range(model.cfg.n_heads):

@@ -1,5 +1,7 @@
 """Plots say what they show: labels that are there, apart from each other, and right."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -42,10 +44,47 @@ def test_tokens_of_fewer_destinations_are_the_last_and_others_are_refused():
 
 def test_bars_say_what_chance_is_and_only_where_it_is_known():
     scores = per_head(torch.tensor([[0.5, -0.2]]), "score", bounds=(-1.0, 1.0), chance=0.25)
-    labels = plots.bars(scores, scores).get_legend_handles_labels()[1]
+    labels = plots.bars(scores, control=scores).get_legend_handles_labels()[1]
     assert labels == ["at initialisation", "chance: 0.25", "layer 0"]
     del scores.attrs["chance"], scores.attrs["bounds"]
     assert plots.bars(scores).get_legend_handles_labels()[1] == ["layer 0"]
+
+
+PLAIN = {
+    "heatmap": (lambda values: plots.heatmap(values), (2, 3)),
+    "bars": (lambda values: plots.bars(values, control=values), (2, 3)),
+    "text": (lambda values: plots.text(values, ["a", "b", "c"]), (3,)),
+    "histogram": (lambda values: plots.histogram([values, values]), (2, 3)),
+    "one histogram": (lambda values: plots.histogram(values), (2, 3)),
+    "lines": (lambda values: plots.lines([values, values], names=["ours", "control"]), (2, 3)),
+    "one line": (lambda values: plots.lines(values), (2, 3)),
+    "terms": (lambda values: plots.terms(values, ["a", "b", "c"]), (2, 3)),
+    "arrows": (lambda values: plots.arrows(values, ["a", "b", "c"]), (3, 3)),
+}
+"Every plot that takes a plain result, and the shape of it."
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_tensors_and_arrays_are_drawn_as_the_same_numbers_with_labels_are(name):
+    draw, shape = PLAIN[name]
+    values = torch.linspace(0.1, 0.9, math.prod(shape)).reshape(shape)
+    named = DataArray(values.numpy(), dims=("layer", "head")[: len(shape)])
+    pictures = []
+    for one in (named, values, values.numpy()):
+        figure = draw(one).figure
+        for ax in figure.axes:
+            ax.set(xlabel="", ylabel="")
+        figure.canvas.draw()
+        pictures.append(np.asarray(figure.canvas.buffer_rgba()))
+    assert all(np.array_equal(pictures[0], one) for one in pictures[1:])
+
+
+def test_results_of_other_dims_are_refused_in_words():
+    for draw in (plots.heatmap, plots.bars, plots.lines):
+        with pytest.raises(ValueError, match=r"wanted a result with the dims .*got shape \[3\]"):
+            draw(torch.ones(3))
+    with pytest.raises(ValueError, match="a value for each of 2 tokens, got 3"):
+        plots.text(torch.ones(3), ["a", "b"])
 
 
 def test_eigenvalues_are_those_of_one_head_and_have_its_name():
@@ -82,7 +121,7 @@ DOLLARS = ["$$", "$x_1$", r"$\frac$", r"\$", "a$"]
 N = len(DOLLARS)
 DRAWN = {
     "attention": lambda: plots.attention(torch.full((1, N, N), 0.2), DOLLARS)[0, 0],
-    "text": lambda: plots.text(DOLLARS, DataArray(np.ones(N), attrs={"bounds": (0.0, 1.0)})),
+    "text": lambda: plots.text(np.ones(N), DOLLARS),
     "arrows": lambda: plots.arrows(DataArray(np.eye(N)), DOLLARS),
     "terms": lambda: plots.terms(DataArray(np.ones((2, N)), dims=("term", "pos"),
                                            coords={"term": ["embed", "L0H0"]}), DOLLARS),

@@ -62,9 +62,8 @@ def losses(run: Run, ax: Axes) -> None:
 
 def loss_map(run: Run, ax: Axes) -> None:
     """Loss by tokens seen and token index: of means over half octaves, which are less noisy."""
-    plots.loss_map(
-        in_context.by_log_index(run.history.loss_by_index), (3.0, 6.0), ax, bar=_last(ax)
-    )
+    losses = in_context.by_log_index(run.history.loss_by_index)
+    plots.loss_map(losses, ax, limits=(3.0, 6.0), bar=_last(ax))
     _edges(run, ax)
 
 
@@ -73,7 +72,8 @@ def slope_map(run: Run, ax: Axes) -> None:
     the training: the text is not equally hard at every index."""
     slope = in_context.slope(in_context.by_log_index(run.history.loss_by_index))
     early = dynamics.around(slope, int(0.02 * run.last))
-    plots.loss_map((slope - early).assign_attrs(slope.attrs), (-0.5, 0.5), ax, bar=_last(ax))
+    rise = (slope - early).assign_attrs(slope.attrs)
+    plots.loss_map(rise, ax, limits=(-0.5, 0.5), bar=_last(ax))
     _edges(run, ax)
 
 

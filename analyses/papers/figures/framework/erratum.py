@@ -37,9 +37,10 @@ def erratum(model: GPT) -> Drawing:
     plots.chains(
         {"meant: from stream to stream": ["$W_V^1$", "$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$"],
          "computed: rotated": ["$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$", "$W_V^1$"]},
-        shapes, axes[0, 0], meets={("$W_O^1$", "$W_K^2$"): "written, read\nas key",
-                                   ("$W_Q^{2\\top}$", "$W_V^1$"): "read as query,\nread as value"},
-        amiss=("$W_Q^{2\\top}$", "$W_V^1$"),
+        axes[0, 0], shapes=shapes,
+        meets={("$W_O^1$", "$W_K^2$"): "written, read\nas key",
+               ("$W_Q^{2\\top}$", "$W_V^1$"): "read as query,\nread as value"},
+        wrong=("$W_Q^{2\\top}$", "$W_V^1$"),
     )  # fmt: skip
     ax = axes[0, 1]
     for (true, rotated), colour, name in ((random, plots.CONTROL, "random factors"),

@@ -64,7 +64,7 @@ def eigenvalues(model: GPT) -> Drawing:
             plots.eigenvalues(trained[layer, head], axes[layer, head], title)
     for head in range(n_heads):
         title = f"L0H{head} at init"
-        plots.eigenvalues(control[0, head], axes[-1, head], title, plots.CONTROL)
+        plots.eigenvalues(control[0, head], axes[-1, head], title, colour=plots.CONTROL)
     count, control_count = _copying_heads(model)
     says = (
         f"paper: most heads of the one-layer model have mostly positive eigenvalues; here "
@@ -84,7 +84,7 @@ def eigenvalues(model: GPT) -> Drawing:
 def copying_histogram(model: GPT) -> Drawing:
     """F16, "Copying heads": how many heads have which sum(eig) / sum(|eig|)."""
     score, control = copying.score(model), copying.score(at_initialisation(model))
-    ax = plots.histogram([score, control], ["trained", "at initialisation"])
+    ax = plots.histogram([score, control], names=["trained", "at initialisation"])
     count, control_count = _copying_heads(model)
     by_layer = ", ".join(
         f"{int((row > 0.5).sum())} of {row.size} in layer {int(row.layer)}" for row in score

@@ -20,8 +20,9 @@ def terms(model: GPT) -> Drawing:
     control = importance.by_order(at_initialisation(model), tokens)
     names = [*ORDERS, *(f"paths of {n} heads" for n in range(3, orders.size))]
     ax = plots.paired_bars(
-        [orders.saved.values, control.saved.values], names, ["trained", "at initialisation"],
-        [f"{n} terms" for n in orders.terms.values],
+        [orders.saved.values, control.saved.values], labels=names,
+        names=["trained", "at initialisation"],
+        notes=[f"{n} terms" for n in orders.terms.values],
     )  # fmt: skip
     ax.set_ylabel("loss saved, given all before it (nats)")
     direct, heads, virtual = (float(x) for x in orders.saved.values[:3])
@@ -53,7 +54,9 @@ def layers(model: GPT) -> Drawing:
     names = [f"layer {layer}: {'alone' if given == 'direct path' else 'given the rest'}"
              for layer in saved.layer.values for given in saved.given.values]  # fmt: skip
     ax = plots.paired_bars(
-        [saved.values.ravel(), control.values.ravel()], names, ["trained", "at initialisation"]
+        [saved.values.ravel(), control.values.ravel()],
+        labels=names,
+        names=["trained", "at initialisation"],
     )
     ax.set_ylabel("loss saved (nats)")
     first, last = saved.values[0], saved.values[-1]

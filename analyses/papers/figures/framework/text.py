@@ -193,7 +193,7 @@ def _strips(read: _Reading, strips: Sequence[Strip]) -> Figure:
     figure, axes = plots.grid(len(strips), 1, (9.4, 1.15))
     for ax, (title, values, bounds, framed) in zip(axes[:, 0], strips, strict=True):
         named = DataArray(to_numpy(values), dims="token", attrs={"bounds": bounds})
-        plots.text(read.words, named, ax, title, framed=framed)
+        plots.text(named, read.words, ax, title, framed=framed)
     return figure
 
 

@@ -92,8 +92,8 @@ def _scatter(trained: Pairs, start: Pairs, ylabel: str) -> Figure:
     for pairs, colour, name in ((start, plots.CONTROL, "at initialisation"),
                                 (trained, plots.TRAINED, "trained")):  # fmt: skip
         for i, (x, y) in enumerate(pairs):
-            plots.heads(x, y, [colour] * x.size, ax, hollow=pairs is start,
-                        name=name if i == 0 else "")  # fmt: skip
+            plots.head_points(x, y, ax, colours=[colour] * x.size, hollow=pairs is start,
+                              name=name if i == 0 else "")  # fmt: skip
     ax.set_ylabel(ylabel)
     if trained:
         ax.legend(frameon=False, fontsize=8)

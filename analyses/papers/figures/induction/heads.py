@@ -122,9 +122,12 @@ def prefix_and_copying(names: Sequence[str]) -> Drawing:
         many = [colour] * int(end.copying.size)
         high = (end.prefix_matching > 0.15).values
         labels = np.where(high, end.label.values, "").ravel().tolist()
-        plots.heads(first.copying, first.prefix_matching, ["0.7"] * len(many), ax, hollow=True,
-                    name="at initialisation" if run is of[0] else "")  # fmt: skip
-        plots.heads(end.copying, end.prefix_matching, many, ax, labels=labels, name=run.name)
+        plots.head_points(
+            first.copying, first.prefix_matching, ax, colours=["0.7"] * len(many), hollow=True,
+            name="at initialisation" if run is of[0] else "",
+        )  # fmt: skip
+        plots.head_points(end.copying, end.prefix_matching, ax, colours=many, labels=labels,
+                          name=run.name)  # fmt: skip
     ax.axhline(PREFIX, color="0.5", ls="--", lw=0.7)
     ax.axvline(COPYING, color="0.5", ls="--", lw=0.7)
     ax.set(xlim=(0, 0.45), ylim=(-0.03, 1), xlabel="copying", ylabel="prefix matching")

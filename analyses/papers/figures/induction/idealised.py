@@ -46,7 +46,8 @@ def recovery(model: GPT) -> Drawing:
     found = {name: _measured(model, tokens, list(rows)) for name, tokens in texts.items()}
     figure, axes = plots.grid(1, len(texts), (6.4, 0.7 + 0.36 * len(rows)))
     for ax, (name, measured) in zip(axes[0], found.items(), strict=True):
-        plots.shares(measured.share, measured.error, _gaps(measured), COLOURS, ax, title=name)
+        plots.shares(measured.share, ax, name, error=measured.error, notes=_gaps(measured),
+                     colours=COLOURS)  # fmt: skip
         labels = [f"{' + '.join(heads)}\n{role}" for heads, role in rows.items()]
         ax.set_yticks(range(len(rows)), labels, fontsize=8)
     handles = axes[0, 0].get_legend_handles_labels()

@@ -24,7 +24,7 @@ def prefix_matching(model: GPT) -> Drawing:
     layer, and no head has it before training."""
     score = attention.prefix_matching(model)
     control = attention.prefix_matching(at_initialisation(model))
-    ax = plots.bars(score, control)
+    ax = plots.bars(score, control=control)
     high = score.label.values[(score > 0.5).values]
     early = int((score.sel(layer=0) > 0.5).sum())
     says = (
@@ -48,7 +48,7 @@ def loss_by_position(model: GPT) -> Drawing:
     read in the first, by nothing else."""
     loss = scores.loss_by_position(model)
     control = scores.loss_by_position(at_initialisation(model))
-    ax = plots.lines([loss, control], ["trained", "at initialisation"])
+    ax = plots.lines([loss, control], names=["trained", "at initialisation"])
     ax.axvline(loss.attrs["repeat"] - 0.5, color="0.3", ls="--", lw=0.8)
     ax.annotate(
         "second copy", (loss.attrs["repeat"], ax.get_ylim()[1] * 0.97), va="top", fontsize=8
@@ -88,8 +88,8 @@ def literal_copying(model: GPT) -> Drawing:
         (axes[1, 0], adds, (-high, high),
          f"What {name} adds to each token's logit (red: lowers, blue: raises, up to {high:.1f})"),
     ):  # fmt: skip
-        plots.text(words, DataArray(to_numpy(values), dims="token", attrs={"bounds": bounds}), ax,
-                   title, framed=(length + 1,))  # fmt: skip
+        shown = DataArray(to_numpy(values), dims="token", attrs={"bounds": bounds})
+        plots.text(shown, words, ax, title, framed=(length + 1,))
     means = [float(values[second].mean()) for values in (looks, adds)]
     first = float(adds[1 : length + 1].mean())
     says = (

@@ -21,7 +21,8 @@ def model_analysis(names: Sequence[str]) -> Drawing:
     ways = paths(of)
     figure, axes = plots.grid(1 + len(panels.ROWS), len(of), (2.45, 1.75))
     for run, column in zip(of, axes.T, strict=True):
-        plots.path(ways[run.name], run.window and run.window[:2], column[0], run.name)
+        marked = run.window and run.window[:2]
+        plots.trajectory(ways[run.name], column[0], run.name, marked=marked)
         for ax, panel in zip(column[1:], panels.ROWS.values(), strict=True):
             panel(run, ax)
             ax.set(xlabel="M tokens seen", xlim=(0, run.millions(run.last)))

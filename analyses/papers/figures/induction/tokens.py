@@ -50,7 +50,7 @@ def trajectories(names: Sequence[str]) -> Drawing:
 
     figure, axes = plots.grid(1, len(of), (max(2.6, 4.6 / len(of)), 2.5))
     for run, ax in zip(of, axes[0], strict=True):
-        plots.path(ways[run.name], run.window and run.window[:2], ax, run.name)
+        plots.trajectory(ways[run.name], ax, run.name, marked=run.window and run.window[:2])
     panels.same_scale(axes[0])
     return Drawing(
         figure,
@@ -111,7 +111,7 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         first = torch.nn.functional.pad(gain[0, : SHOWN - 1], (1, 0))
         bounded = DataArray(to_numpy(first), dims="token", attrs={"bounds": (-5.0, 5.0)})
         title = f"{run.name} against {control.name} (framed: induction is right)"
-        plots.text(words, bounded, ax, title, framed=framed)
+        plots.text(bounded, words, ax, title, framed=framed)
     return Drawing(
         figure,
         "What induction does to the loss of each token",

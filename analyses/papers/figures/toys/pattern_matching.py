@@ -39,7 +39,7 @@ def pattern_matching(seed: int = 0, *, steps: int = 250) -> Drawing:
     ax.axhline(0.25, color="0.3", ls="--", lw=0.8, label="a label at random")
     ax.set(title="labels right", xlabel="step", ylabel="share", ylim=(0, 1.03))
     ax.legend(frameon=False, fontsize=8, loc="upper left")
-    plots.bars(asked, before, axes[0, 1])
+    plots.bars(asked, axes[0, 1], control=before)
     axes[0, 1].legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
     layer, head = np.unravel_index(asked.fillna(-1).values.argmax(), asked.shape)
     best = float(score[layer, head])
