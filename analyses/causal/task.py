@@ -1,4 +1,4 @@
-"""An experiment as one value: a model, clean and corrupted tokens, and the metric of a run.
+"""Task: an experiment as one value: a model, clean and corrupted tokens, and a metric.
 
 Patching, path patching, attribution, ablation, idealised patterns and discovery all take a Task:
 
@@ -100,17 +100,17 @@ class Task:
             raise ValueError("replace='run' takes the values of a corrupted run: give its tokens")
         if self.replace == "run":
             self.check_same_shape()
-        self._kept: dict[Callable, tuple[list, object]] = {}
+        self._kept: dict[str, tuple[list, object]] = {}
 
     @property
     def clean_run(self) -> Run:
         """The run on the clean tokens."""
-        return self.once(_clean_run)
+        return self.once("clean", lambda: _run(self, "clean", self.clean))
 
     @property
     def corrupted_run(self) -> Run:
         """The run on the corrupted tokens."""
-        return self.once(_corrupted_run)
+        return self.once("corrupted", lambda: _run(self, "corrupted", self.corrupted))
 
     @property
     def clean_value(self) -> DataArray:
@@ -140,34 +140,28 @@ class Task:
         other = self.corrupted["embed"] if isinstance(self.corrupted, Cache) else self.corrupted
         clean, corrupted = list(self.clean.shape), list(other.shape[:2])
         if clean != corrupted:
-            raise ValueError(f"clean tokens {clean} and corrupted tokens {corrupted} must have the "
-                             f"same shape: each example is paired with one")  # fmt: skip
+            raise ValueError(
+                f"clean tokens {clean} and corrupted tokens {corrupted} must have the same shape: "
+                f"each example is paired with one"
+            )
 
     def label(self, values: Float[Tensor, " example"]) -> DataArray:
         """A metric of a run on these tokens as a DataArray, (example)."""
         coords = {"example": examples(values, self.clean)}
         return DataArray(to_numpy(values), coords, "example", "metric")
 
-    def once(self, make: Callable[["Task"], Made]) -> Made:
-        """make(task). The result is kept until the model's weights or its hooks change."""
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """The result of `make`, kept under a name until the model's weights or its hooks change."""
         state: list = [
             (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
             for weight in self.model.parameters()
         ]
         state += [hook for point in self.model.hook_dict.values()
-                  for hook in (*point.fwd, *point.bwd) if hook.run is None]  # fmt: skip
-        kept = self._kept.get(make)
+                  for hook in (*point.fwd_hooks, *point.bwd_hooks) if hook.run is None]  # fmt: skip
+        kept = self._kept.get(name)
         if kept is None or kept[0] != state:
-            kept = self._kept[make] = state, make(self)
+            kept = self._kept[name] = state, make()
         return kept[1]  # type: ignore[return-value]
-
-
-def _clean_run(task: Task) -> Run:
-    return _run(task, "clean", task.clean)
-
-
-def _corrupted_run(task: Task) -> Run:
-    return _run(task, "corrupted", task.corrupted)
 
 
 def _run(task: Task, name: str, given: Tokens | Cache) -> Run:
@@ -187,9 +181,9 @@ def induction_task(
     seed: int = 0,
 ) -> Task:
     """The task of completing a repeat. The clean tokens are BOS (see prompts.bos_of) and `length`
-    random tokens said twice, without the last one. The corrupted tokens differ from them in every
-    place. The metric is the logit of the token that comes next in the clean tokens, less the logit
-    of the token that the corrupted tokens would call for."""
+    random tokens, twice, without the last token. The corrupted tokens differ from the clean tokens
+    at every position but BOS. The metric is the logit of the next token of the clean tokens, less
+    the logit of the token that would continue the repeat in the corrupted tokens."""
     check_predicts(model.cfg, "the induction task")
     bos, others = prompts.bos_of(model, bos), model.cfg.d_vocab - 1
     clean = prompts.random_tokens(model, length, times=2, batch=batch, bos=bos, seed=seed)

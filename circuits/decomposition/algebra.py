@@ -101,10 +101,10 @@ def virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
     The first head reads the stream. Each later head reads the output of the head before it.
     ValueError unless the layers increase.
     """
-    each, found = OV(model), components.heads(model.cfg, chain)
+    found = components.heads(model.cfg, chain)
     if not found:
         raise ValueError("a virtual head is made of one head or more, got none")
-    return FactoredMatrix(*(factor for at in found for factor in each[at].factors))
+    return FactoredMatrix(*_carried(model, found))
 
 
 def composed_QK(
@@ -124,10 +124,14 @@ def composed_QK(
     layers increase, up to the reader's layer.
     """
     at = components.head(model.cfg, reader)
-    left, right = (
-        _moved(model, components.heads(model.cfg, (*side, at))[:-1]) for side in (query, key)
+    before, after = (components.heads(model.cfg, (*side, at))[:-1] for side in (query, key))
+    moved = (_embedding(model), *_carried(model, after))
+    return FactoredMatrix(
+        _embedding(model),
+        *_carried(model, before),
+        *QK(model)[at].factors,
+        *(factor.mT for factor in reversed(moved)),
     )
-    return FactoredMatrix(*left, *QK(model)[at].factors, *(factor.mT for factor in reversed(right)))
 
 
 def K_composed_QK(model: GPT, reader_layer: int, writer_layer: int) -> FactoredMatrix:
@@ -162,7 +166,7 @@ def virtual_weights(model: GPT, path: AnyPath) -> FactoredMatrix:
         raise ValueError(
             "shortformer positions never enter the stream: heads alone read them, see positional_QK"
         )
-    carried = (factor for at in path.heads for factor in OV(model)[at].factors)
+    carried = _carried(model, path.heads)
     return FactoredMatrix(_written(model, path.start), *carried, _read(model, path.end))
 
 
@@ -231,10 +235,10 @@ def _score_scale(model: GPT) -> float:
     return model.cfg.attn_scale or math.sqrt(model.cfg.d_head)
 
 
-def _moved(model: GPT, chain: Sequence[Head]) -> tuple[Tensor, ...]:
-    """The factors of W_E W_OV^1 W_OV^2 ..."""
-    each = OV(model)
-    return (_embedding(model), *(factor for at in chain for factor in each[at].factors))
+def _carried(model: GPT, chain: Sequence[Head]) -> tuple[Tensor, ...]:
+    """The factors of W_OV^1 W_OV^2 ..."""
+    each = OV(model) if chain else None
+    return tuple(factor for at in chain for factor in each[at].factors)
 
 
 def _written(model: GPT, name: str) -> Float[Tensor, "written d_model"]:

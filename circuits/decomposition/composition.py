@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.decomposition.algebra import reads, writes
-from circuits.matrices import FactoredMatrix, at_least_single
+from circuits.matrices import at_least_single
 from circuits.model import GPT, GPTConfig
 
 VIA = ("Q", "K", "V")
@@ -96,20 +96,6 @@ def chance(cfg: GPTConfig) -> float:
     or M is rotated at random, so this is the exact root mean square. The mean is a little smaller
     (by 0.0004 for d_model 64)."""
     return cfg.d_model**-0.5
-
-
-def random_scores(cfg: GPTConfig, n: int = 300, *, seed: int = 0) -> Float[Tensor, " n"]:
-    """The scores of n pairs of random heads of this shape, with Gaussian weights."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def product() -> FactoredMatrix:
-        shapes = (cfg.d_model, cfg.d_head), (cfg.d_head, cfg.d_model)
-        return FactoredMatrix(*(torch.randn(shape, generator=generator) for shape in shapes))
-
-    def score(A: FactoredMatrix, M: FactoredMatrix) -> Tensor:
-        return FactoredMatrix(*A.factors, *M.factors).norm() / (A.norm() * M.norm())
-
-    return torch.stack([score(product(), product()) for _ in range(n)])
 
 
 def rotated_scores(model: GPT) -> Pairs:

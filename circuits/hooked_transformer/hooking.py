@@ -70,8 +70,8 @@ class HooksAsBefore(Hooked):
         found = {}
         for name in names:
             point = self.hook_dict[name]
-            hooks = [*(point.fwd if dir != "bwd" else ()), *(point.bwd if dir != "fwd" else ())]
-            found[name] = [hook for hook in hooks if including_permanent or not hook.permanent]
+            hooks = [hook for hooks in point.hook_lists(dir) for hook in hooks]
+            found[name] = [hook for hook in hooks if including_permanent or not hook.is_permanent]
         return {name: hooks for name, hooks in found.items() if hooks}
 
     def run_with_cache(

@@ -275,7 +275,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         become_parts(self, self.cfg)
         self.name_hooks()
         for name, point in self.hook_dict.items():
-            point.fwd, point.bwd, point.ctx = before[name].fwd, before[name].bwd, before[name].ctx
+            old = before[name]
+            point.fwd_hooks, point.bwd_hooks, point.ctx = old.fwd_hooks, old.bwd_hooks, old.ctx
 
     def __getattr__(self, name: str) -> Any:
         if name in INSTEAD:

@@ -137,7 +137,7 @@ class Hooked(nn.Module):
             (self.hook_dict[name], fn) for names, fn in hooks for name in self.hook_names(names)
         ]
         return [
-            (point.fwd if dir == "fwd" else point.bwd, Hook(fn, run=run, level=level))
+            (point.hook_lists(dir)[0], Hook(fn, run=run, context_level=level))
             for point, fn in named
         ]
 
@@ -210,7 +210,7 @@ class Hooked(nn.Module):
 
         with one_run() as run:
             record = Hook(partial(keep, self._has_other_hooks()), run=run)
-            with attach([(point.fwd, record) for point in points]):
+            with attach([(point.fwd_hooks, record) for point in points]):
                 result = self(*args, **kwargs)
         cache = Cache(kept, len(getattr(self, "blocks", ())), rare, asked, self)
         return result, cache.remove_batch_dim() if remove_batch_dim else cache

@@ -24,19 +24,14 @@ _RUN: ContextVar[object | None] = ContextVar("run", default=None)
 
 @dataclass(frozen=True, eq=False)
 class Hook:
-    """An attached function. reset_hooks() keeps a `permanent` hook. A hook with a `run` is active
-    in this run alone. `level` is the number of `with model.hooks(...)` blocks around the hook, or a
-    number that the caller gave."""
+    """An attached function. reset_hooks() keeps a permanent hook. A hook with a `run` is active in
+    this run alone. `context_level` is the number of `with model.hooks(...)` blocks around the hook,
+    or a number that the caller gave."""
 
-    fn: HookFn
-    permanent: bool = False
+    user_hook: HookFn
+    is_permanent: bool = False
     run: object | None = None
-    level: int | None = None
-
-    # TransformerLens has these names.
-    user_hook = property(lambda self: self.fn)
-    is_permanent = property(lambda self: self.permanent)
-    context_level = property(lambda self: self.level)
+    context_level: int | None = None
 
     @property
     def is_active(self) -> bool:
@@ -65,8 +60,8 @@ class HookPoint(nn.Module):
         self.name = ""
         self.pos_dim, self.shared, self.per_head = pos_dim, shared, per_head
         self.cache_name = cache_name
-        self.fwd: list[Hook] = []
-        self.bwd: list[Hook] = []
+        self.fwd_hooks: list[Hook] = []
+        self.bwd_hooks: list[Hook] = []
         self.ctx: dict[str, Any] = {}
 
     @property
@@ -74,23 +69,13 @@ class HookPoint(nn.Module):
         """True if a hook of this point is active in this run, or if torch has a module hook
         here."""
         return bool(
-            (self.fwd and active_hooks(self.fwd))
-            or (self.bwd and active_hooks(self.bwd))
+            (self.fwd_hooks and active_hooks(self.fwd_hooks))
+            or (self.bwd_hooks and active_hooks(self.bwd_hooks))
             or self._forward_hooks
             or self._forward_pre_hooks
             or self._backward_hooks
             or self._backward_pre_hooks
         )
-
-    @property
-    def fwd_hooks(self) -> list[Hook]:
-        """The hooks that see the activation."""
-        return self.fwd
-
-    @property
-    def bwd_hooks(self) -> list[Hook]:
-        """The hooks that see the gradient."""
-        return self.bwd
 
     def __call__(self, activation: Tensor) -> Tensor:
         return super().__call__(activation) if self.has_active_hooks else activation
@@ -98,11 +83,11 @@ class HookPoint(nn.Module):
     def forward(self, activation: Tensor) -> Tensor:
         if self.shared:
             activation = activation.clone()
-        for hook in active_hooks(self.fwd):
-            replaced = hook.fn(activation, hook=self)
+        for hook in active_hooks(self.fwd_hooks):
+            replaced = hook.user_hook(activation, hook=self)
             if replaced is not None:
                 activation = self._check_replacement(replaced, activation, "activation")
-        hooks = active_hooks(self.bwd)
+        hooks = active_hooks(self.bwd_hooks)
         if hooks:
             activation = self._with_gradient_hooks(activation, hooks)
         return activation
@@ -129,7 +114,7 @@ class HookPoint(nn.Module):
             )
         activation = activation.clone()  # a later write in place into a view would drop the hooks
         for hook in hooks:
-            activation.register_hook(partial(self._gradient, hook.fn))
+            activation.register_hook(partial(self._gradient, hook.user_hook))
         return activation
 
     def _gradient(self, fn: HookFn, gradient: Tensor) -> Tensor | None:
@@ -159,8 +144,8 @@ class HookPoint(nn.Module):
         activation, a backward hook its gradient. `remove_hooks` can choose hooks by `level`."""
         if dir not in ("fwd", "bwd"):
             raise ValueError(f"dir must be one of ['fwd', 'bwd'], got {dir!r}")
-        (hooks,) = self._lists(dir)
-        made = Hook(hook, is_permanent, level=level)
+        (hooks,) = self.hook_lists(dir)
+        made = Hook(hook, is_permanent, context_level=level)
         hooks.insert(0 if prepend else len(hooks), made)
         return partial(_detach, hooks, made)
 
@@ -176,8 +161,8 @@ class HookPoint(nn.Module):
     ) -> bool:
         """True if a hook of this direction is attached, and of this level if one is given."""
         return any(
-            (including_permanent or not hook.permanent) and level in (None, hook.level)
-            for hooks in self._lists(dir)
+            (including_permanent or not hook.is_permanent) and level in (None, hook.context_level)
+            for hooks in self.hook_lists(dir)
             for hook in tuple(hooks)
         )
 
@@ -190,19 +175,20 @@ class HookPoint(nn.Module):
         """Detach the hooks of this point, of one direction or both, of one level or all levels.
         With `including_permanent` the hooks of all levels go, also the permanent hooks. `ctx`
         stays. Hooks of a run stay until the run ends."""
-        for hooks in self._lists(dir):
+        for hooks in self.hook_lists(dir):
             for hook in tuple(hooks):
-                if hook.run is None and (
-                    including_permanent or (not hook.permanent and level in (None, hook.level))
-                ):
+                chosen = not hook.is_permanent and level in (None, hook.context_level)
+                if hook.run is None and (including_permanent or chosen):
                     _detach(hooks, hook)
 
     def clear_context(self) -> None:
         """Empty the `ctx` of this point."""
         self.ctx.clear()
 
-    def _lists(self, dir: str) -> list[list[Hook]]:
-        lists = {"fwd": [self.fwd], "bwd": [self.bwd], "both": [self.fwd, self.bwd]}
+    def hook_lists(self, dir: str) -> list[list[Hook]]:
+        """The list of the hooks of one direction, or the two lists of both directions."""
+        fwd, bwd = self.fwd_hooks, self.bwd_hooks
+        lists = {"fwd": [fwd], "bwd": [bwd], "both": [fwd, bwd]}
         if dir not in lists:
             raise ValueError(f"dir must be one of {list(lists)}, got {dir!r}")
         return lists[dir]

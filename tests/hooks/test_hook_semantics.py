@@ -728,10 +728,13 @@ def test_nothing_is_left_behind(scenario):
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     scenario(model, tokens)
     points = model.hook_dict.values()
-    assert all(hook.permanent for point in points for hook in (*point.fwd, *point.bwd))
+    assert all(
+        hook.is_permanent for point in points for hook in (*point.fwd_hooks, *point.bwd_hooks)
+    )
     model.reset_hooks(including_permanent=True)
     assert not any(
-        point.has_active_hooks or point.fwd or point.bwd or point.ctx for point in points
+        point.has_active_hooks or point.fwd_hooks or point.bwd_hooks or point.ctx
+        for point in points
     )
     assert not list(hooks_of_torch(model))
     assert all(weight.equal(weights[name]) for name, weight in model.state_dict().items())

@@ -40,17 +40,17 @@ def value(task: Task, kept: DataArray) -> DataArray:
 
 def cut_value(task: Task) -> DataArray:
     """The metric of the run in which every edge is cut, (example)."""
-    return task.once(_cut_value)
+    return task.once("cut", lambda: value(task, edges(task.model) & False))
 
 
 def clean_writes(task: Task) -> Writes:
     """The value that each sender writes in the clean run, without biases."""
-    return task.once(_clean_writes)
+    return task.once("writes", lambda: writes_of(task.model, task.clean_run.cache))
 
 
 def replacing_writes(task: Task) -> Writes:
     """The value that a cut edge carries instead of the sender's value (see Task.replace)."""
-    return task.once(_replacing_writes)
+    return task.once("replacing", lambda: _replacing_writes(task))
 
 
 def writes_of(model: GPT, cache: Cache) -> Writes:
@@ -62,14 +62,6 @@ def writes_of(model: GPT, cache: Cache) -> Writes:
             if not model.cfg.attn_only:
                 rows.append(_unbiased(model, layer, cache["mlp_out", layer]))
         return torch.stack(rows)
-
-
-def _cut_value(task: Task) -> DataArray:
-    return value(task, edges(task.model) & False)
-
-
-def _clean_writes(task: Task) -> Writes:
-    return writes_of(task.model, task.clean_run.cache)
 
 
 def _replacing_writes(task: Task) -> Writes:
