@@ -1,14 +1,15 @@
-"""analyses: what a model does. Each room is a folder; each analysis is a module in it.
+"""analyses: measures and pictures of the behaviour of a model. Each folder has modules on one
+topic.
 
 from analyses import attention, induction, patching, plots
 attention.taxonomy(model)
 
-- prompts: what analyses read: random tokens in known orders, passages of ours.
-- heads: what single heads do: attention, induction, copying, composition, skip-trigrams.
-- terms: how the residual stream is used, and which terms of the path expansion matter.
-- causal: what causes what: patching, ablation, attribution, circuit discovery.
-- history: what a model was while it was trained, and what it is over a corpus.
-- plots: labelled results as pictures and tables.
+- prompts: inputs for analyses: random tokens in known orders, and short passages.
+- heads: the behaviour of single heads: attention, induction, copying, composition, skip-trigrams.
+- terms: the use of the residual stream, and the terms of the path expansion.
+- causal: the causes of a behaviour: patching, ablation, attribution, circuit discovery.
+- history: measures of a model during training and over a corpus.
+- plots: results as pictures and tables.
 - explorer: all heads on one interactive page.
 - papers: the figures of papers, the toys they need, and the report.
 - cli: the command line.
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from analyses.prompts import passages
     from analyses.terms import bandwidth, deletion, expansion, importance
 
-ROOMS = {
+FOLDERS = {
     "prompts": ["passages"],
     "heads": ["masks", "attention", "patterns", "long_context", "induction", "copying", "detectors",
               "logit_effects", "skip_trigrams", "composition"],
@@ -67,10 +68,10 @@ ROOMS = {
     "papers": ["figures", "toys", "report"],
     "cli": ["corpus", "runs"],
 }  # fmt: skip
-"Which modules each room has for others."
+"The modules of each folder that users import."
 
-_PATHS = {name: f"analyses.{room}.{name}" for room, names in ROOMS.items() for name in names}
-_PATHS |= {room: f"analyses.{room}" for room in ROOMS} | {"labelled": "analyses.labelled"}
+_PATHS = {name: f"analyses.{folder}.{name}" for folder, names in FOLDERS.items() for name in names}
+_PATHS |= {folder: f"analyses.{folder}" for folder in FOLDERS} | {"labelled": "analyses.labelled"}
 
 _OBJECTS = {"Task": "analyses.causal.task", "induction_task": "analyses.causal.task"}
 

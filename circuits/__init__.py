@@ -1,4 +1,4 @@
-"""circuits: a hookable minimal GPT, and how it comes apart.
+"""circuits: a small GPT with hooks, and the parts of its computation as exact sums.
 
 from circuits import load
 model = load("attn-only-2l")

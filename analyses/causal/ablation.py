@@ -21,9 +21,9 @@ from torch import Tensor
 from xarray import DataArray, concat
 
 from analyses.causal import path_patching
-from analyses.causal.patching import sweep_cells
+from analyses.causal.patching import label_run, sweep_cells
 from analyses.causal.task import Task
-from analyses.labelled import per_head, to_numpy
+from analyses.labelled import per_head
 from analyses.losses import of_stream
 from circuits.hooks import CacheKey
 from circuits.interventions import (
@@ -41,9 +41,9 @@ from circuits.model import GPT, Writer, check_predicts, checked_tokens, componen
 KINDS = ("full", "pattern-preserving")
 "The two kinds of ablation."
 TOGETHER = 32
-"The number of experiments whose edits are held in memory at a time."
+"The number of experiments whose edits are in memory at a time."
 PATTERNS = 2**21
-"The number of entries of one layer's patterns that are held in memory at a time."
+"The number of entries of one layer's patterns that are in memory at a time."
 Rows = Int[Tensor, "batch pos"]
 Names = str | Sequence[str | Sequence[str]]
 "Components, each ablated on its own; the components of an inner sequence are ablated together."
@@ -77,22 +77,12 @@ def ablate(
             for one in experiments[start : start + TOGETHER]
         ]
         rows.append(sweep_cells(task, base, cells, "components ablated", memory, progress))
-    run = task.label(base.value)
-    return DataArray(
-        to_numpy(torch.cat(rows)),
-        dims=("component", "example"),
-        coords={
-            "component": [one.label for one in experiments],
-            "example": run.example,
-            "base": ("example", run.values),
-        },
-        name="ablated",
-        attrs={
-            "long_name": f"metric with {task.replace} for a component",
-            "replace": task.replace,
-            "kind": kind,
-        },
+    labels, words = (
+        [one.label for one in experiments],
+        f"metric with {task.replace} for a component",
     )
+    found = label_run(torch.cat(rows), base, {"component": labels}, "ablated", words)
+    return found.assign_attrs(replace=task.replace, kind=kind)
 
 
 def by_kind(
@@ -106,7 +96,7 @@ def by_kind(
     progress: bool = False,
 ) -> DataArray:
     """`ablate` in full and with patterns preserved, (component, ablation, example). Its mean over
-    examples is a table: a component that only full ablation harms works through the attention of
+    examples is a table. A component that only full ablation harms works through the attention of
     later heads. The arguments are the same as in `ablate`."""
     both = [
         ablate(task, names, kind=kind, by_position=by_position, pos=pos, seed=seed, memory=memory,
@@ -119,8 +109,8 @@ def by_kind(
 def of_heads(model: GPT, tokens: Rows) -> DataArray:
     """The rise of the mean loss in nats when a head writes zero, (layer, head, ablation).
 
-    attrs["loss"] is the loss of the whole model. A head whose full ablation costs much and whose
-    pattern-preserving ablation costs nothing works through the attention of later heads.
+    attrs["loss"] is the loss of the whole model. If full ablation of a head costs much and
+    pattern-preserving ablation costs nothing, the head works through the attention of later heads.
     """
     tokens = checked_tokens(tokens, model.cfg)
     places = torch.ones_like(tokens[:, 1:], device="cpu").nonzero()

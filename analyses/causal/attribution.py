@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.causal.patching import Activation, Place, label_patched
+from analyses.causal.patching import Activation, Place, label_run
 from analyses.causal.task import Into, Run, Task
 from analyses.labelled import head_coords
 from circuits.interventions import slopes
@@ -81,6 +81,5 @@ def _estimated(
     """The metric of the base run plus its estimated change."""
     if len(base.value) < len(base.tokens):  # one metric for the batch, which all examples change
         change = change.sum(-1, keepdim=True)
-    return label_patched(
-        base.value + change, base, source, coords, "attributed", f"estimate of the {words}"
-    )
+    words = f"estimate of the {words}"
+    return label_run(base.value + change, base, coords, "attributed", words, source)

@@ -73,8 +73,9 @@ def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
 
 
 def in_context_score(tokens: Int[Tensor, "batch pos"]) -> Metric:
-    """The loss late in the context less the loss early in it, in nats, of logits of all positions:
-    see analyses.in_context.score, which says where it looks. Pass at=None to a Task."""
+    """The loss late in the context less the loss early in it, in nats (see
+    analyses.in_context.score for the positions). It needs the logits of all positions, so give the
+    Task at=None."""
     early, late = early_and_late(tokens.shape[1] - 1)
     targets = tokens[:, 1:].long()
 

@@ -27,6 +27,7 @@ from circuits.interventions import MEMORY, Cell, edit, sweep
 
 Place = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"]
 Activation = Literal["z", "q", "k", "v", "pattern"]
+DIMS = ("component", "sender", "layer", "head", "pos", "neuron")
 
 
 def positions(
@@ -47,7 +48,7 @@ def positions(
     coords = {"layer": list(layers), "pos": list(range(n))}
     words = f"metric with {place} patched"
     values = sweep_cells(task, base, cells, words, memory, progress)
-    return label_patched(values, base, source, coords, "patched", words)
+    return label_run(values, base, coords, "patched", words, source)
 
 
 def heads(
@@ -75,7 +76,7 @@ def heads(
     ]
     words = f"metric with a head's {part} patched"
     values = sweep_cells(task, base, cells, words, memory, progress)
-    return label_patched(values, base, source, coords, "patched", words)
+    return label_run(values, base, coords, "patched", words, source)
 
 
 def recovery(result: DataArray) -> DataArray:
@@ -120,19 +121,20 @@ def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Da
     return Dataset(values, attrs={"examples": n})
 
 
-def label_patched(
+def label_run(
     values: Float[Tensor, "*cell example"],
     base: Run,
-    source: Run,
     coords: Mapping[str, Any],
     name: str,
     words: str,
+    source: Run | None = None,
 ) -> DataArray:
-    """The metric of patched runs as a DataArray over some of layer, head, pos and neuron, (...,
-    example). The metrics of the two runs are the coordinates `base` and `source`."""
-    dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
-    ends = {run: ("example", to_numpy(side.value)) for run, side in
-            (("base", base), ("source", source))}  # fmt: skip
+    """The metric of edited runs as a DataArray with some of DIMS, (..., example). The metrics of
+    the run that is edited, and of the run that the values come from, are the coordinates `base` and
+    `source`."""
+    dims = [dim for dim in DIMS if dim in coords]
+    runs = {"base": base, **({"source": source} if source else {})}
+    ends = {name: ("example", to_numpy(run.value)) for name, run in runs.items()}
     return DataArray(
         to_numpy(values.reshape(*(len(coords[dim]) for dim in dims), -1)),
         dims=(*dims, "example"),

@@ -11,7 +11,7 @@ Wang et al. 2022 define the edge from a sender to a receiver by two runs on the 
    result is the metric of this run.
 
 Senders are embed, pos, heads and MLPs. Receivers are a head's L1H2.Q, .K and .V, an MLP such as
-MLP1, and logits, whose input is the change of the final stream.
+MLP1, and logits. The input of logits is the final stream.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.causal.patching import sweep_cells
+from analyses.causal.patching import label_run, sweep_cells
 from analyses.causal.task import Into, Run, Task
-from analyses.labelled import to_numpy
 from circuits.decomposition import stream
 from circuits.hooks import Cache
 from circuits.interventions import MEMORY, Cell, Edit, edit, run_cells, start
@@ -42,7 +41,7 @@ def path_patching(
 ) -> DataArray:
     """The metric when each sender reaches the receivers with its value of the other run, (sender,
     example). The coordinate `base` is the metric of the run that is patched, by default the clean
-    one. `memory` and `progress` are as in patching.positions.
+    run. `memory` and `progress` are as in patching.positions.
 
     ValueError for names that cannot send or receive, and for a sender that comes before none of the
     receivers.
@@ -54,18 +53,7 @@ def path_patching(
     cells = second_runs(model, base, first, receivers, memory)
     words = f"metric with paths to {', '.join(receivers)} patched"
     values = sweep_cells(task, base, cells, words, memory, progress)
-    start_value = task.label(base.value)
-    return DataArray(
-        to_numpy(values),
-        dims=("sender", "example"),
-        coords={
-            "sender": list(senders),
-            "example": start_value.example,
-            "base": ("example", start_value.values),
-        },
-        name="path_patched",
-        attrs={"long_name": words},
-    )
+    return label_run(values, base, {"sender": list(senders)}, "path_patched", words)
 
 
 def frozen_edits(
@@ -111,11 +99,8 @@ def second_runs(
     points = [one.read_point for one in read]
     seen = run_cells(model, base.tokens, first_runs, points, memory=memory)
     parts = {name: seen[name].chunk(len(first_runs)) for name in seen}
-    return [
-        [_reading(model, base.cache, {name: parts[name][number] for name in parts}, one)
-         for one in read]
-        for number in range(len(first_runs))
-    ]  # fmt: skip
+    runs = [{name: parts[name][number] for name in parts} for number in range(len(first_runs))]
+    return [[_reading(model, base.cache, run, one) for one in read] for run in runs]
 
 
 def check_order(model: GPT, senders: Sequence[str], receivers: Sequence[str]) -> None:

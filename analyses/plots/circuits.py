@@ -63,11 +63,11 @@ def agreement(
 
 
 def sizes(result: DataArray, ax: Axes | None = None, title: str = "") -> Axes:
-    """Faithfulness (method, edges) of `discovery.faithfulness_by_edges`: a line for each
+    """Faithfulness (score, edges) of `discovery.faithfulness_by_edges`: a line for each
     method of scoring."""
     ax = axes_of(ax, (4.6, 3.4))
     for line, colour in zip(result, LINES, strict=False):
-        ax.plot(result.edges, line, color=colour, marker="o", ms=3, label=str(line.method.item()))
+        ax.plot(result.edges, line, color=colour, marker="o", ms=3, label=str(line.score.item()))
     for level in (0.0, 1.0):
         ax.axhline(level, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="edges in the circuit", ylabel=label_of(result), title=title)

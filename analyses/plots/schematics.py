@@ -110,8 +110,7 @@ def arrows(
     for x, token in enumerate(tokens):
         ax.plot([x, x], [-0.02, 1.02], color=STREAM, lw=4, alpha=0.25, zorder=0)
         for y, side in ((-0.08, "top"), (1.08, "bottom")):
-            said = literal(show_token(token))
-            ax.text(x, y, said, rotation=90, ha="center", va=side, fontsize=8)
+            ax.text(x, y, literal(show_token(token)), rotation=90, ha="center", va=side, fontsize=8)
     ax.set(xlim=(-0.7, len(tokens) - 0.3), ylim=(-0.5, 1.45), title=title, xticks=[], yticks=[])
     for y, words in ((0.0, "reads from"), (1.0, "writes to")):
         ax.text(-0.75, y, words, ha="right", va="center", fontsize=8, color="0.35")

@@ -1,7 +1,7 @@
-"""Heads that delete: their output points against a term that is already in the residual stream.
+"""Heads that delete: they write the negative of a term that is already in the residual stream.
 
 The framework paper suspects that some heads and neurons manage memory: they read a term of the
-stream and write its negative. Two measures tell such heads: the projection of a head's output on
+stream and write its negative. Two measures find such heads: the projection of a head's output on
 the term, and the change of the term's share in the final stream without the head. (Elhage et al.
 2021, "Subspaces and residual stream bandwidth"; the projections as in Janiak et al. 2023, "An
 adversarial example for direct logit attribution: memory management in gelu-4l",
@@ -22,18 +22,18 @@ from circuits.interventions import edit, run_cells, zeros
 from circuits.model import GPT, components
 
 LEAST = 0.2
-"A head deletes a term if its output takes away at least this share of it."
+"A head deletes a term if its output removes at least this share of it, ..."
 LEFT = 0.1
-"And if the term's share of the final stream is larger by at least this much without the head."
+"... and if the share of the term in the final stream is larger by at least this without the head."
 
 
 def deletion(model: GPT, tokens: Int[Tensor, "batch pos"]) -> Dataset:
-    """For each head and each term that was written before it, over (head, term):
+    """Measures of each head and each term that is written before it, over (head, term).
 
-    `projection`: the head's output projected on the term, as a share of the term, with `low` and
-    `high`, a 95% interval over examples; -1 would delete the term. `left`: how much larger the
-    term's share of the final stream is when the head writes zero; 1 would be the whole term.
-    `deletes`: the projection and its interval are below -LEAST and 0, and `left` is above LEFT.
+    `projection` is the head's output projected on the term, as a share of the term; -1 would delete
+    the term. `low` and `high` are its 95% interval over examples. `left` is the rise of the term's
+    share in the final stream when the head writes zero; 1 would be the whole term. `deletes` is
+    True if the projection is below -LEAST, its interval is below 0, and `left` is above LEFT.
 
     Terms are the embedding, positions, and heads and MLPs of earlier layers. NaN where a term does
     not come before the head.
@@ -64,7 +64,7 @@ def deletion(model: GPT, tokens: Int[Tensor, "batch pos"]) -> Dataset:
 
 
 def deleting_heads(found: Dataset) -> list[str]:
-    """The names of the heads that delete some term, by `deletion`."""
+    """The names of the heads that delete a term. `found` is from `deletion`."""
     any_term: DataArray = found.deletes.any("term")
     return [str(name) for name in found["head"].values[any_term.values]]
 

@@ -3,7 +3,7 @@
 (Elhage et al. 2021, "The path expansion trick",
 https://transformer-circuits.pub/2021/framework/index.html)
 
-Patterns and scales of norms are those of the run. Sizes of logits are root mean squares over the
+Patterns and scales of norms come from the run. Sizes of logits are root mean squares over the
 vocabulary of the logits less their mean, because the softmax ignores the mean. attrs["error"] is
 the largest entry of the whole less the sum of all terms.
 """
@@ -87,11 +87,13 @@ def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
 def prefix_matching_by_term(
     model: GPT, head: AnyHead, tokens: Int[Tensor, "batch pos"] | None = None
 ) -> DataArray:
-    """The prefix matching that each group of terms of a head's scores gives, (term, use), in [0,
-    1]: "alone", from the softmax of the group's scores alone, and "without", from the scores of all
-    other groups. The term 'order 0 x order 1' has queries straight from the tokens and keys through
-    one earlier head: the paper's K-composition term. attrs["whole"] is that of all terms. Without
-    tokens, on the prompt of attention.prefix_matching.
+    """The prefix matching of each group of terms of a head's scores, (term, use), in [0, 1]:
+    "alone" uses the softmax of the scores of the group alone, "without" the scores of all other
+    groups.
+
+    The term 'order 0 x order 1' has queries from the tokens and keys through one earlier head. It
+    is the paper's K-composition term. attrs["whole"] is the prefix matching of all terms together.
+    By default the tokens are the prompt of attention.prefix_matching.
     """
     tokens = prompts.repeated_often(model) if tokens is None else tokens
     mask = masks.to_successors(tokens)

@@ -77,9 +77,9 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
 
 
 def without_order(model: GPT, tokens: Tokens) -> DataArray:
-    """The rise of the loss in nats when the terms of one order are left out, (order); patterns and
-    norms are frozen. `by_order` adds orders one by one and rescales the norms in each run, so that
-    an order it adds first can look large even if the model does not need it."""
+    """The rise of the loss in nats without the terms of one order, (order). Patterns and norms are
+    frozen. `by_order` adds orders one by one and rescales the norms in each run, so an early order
+    can look large there even if the model does not need it."""
     _require_attention_only(model)
     tokens = _next_tokens(model, tokens)
     with torch.no_grad():
@@ -93,8 +93,8 @@ def without_order(model: GPT, tokens: Tokens) -> DataArray:
 
 
 def without_embedding(model: GPT, tokens: Tokens) -> float:
-    """The rise of the loss in nats when the embedding is taken out of the final residual stream,
-    and the final norm takes its scale anew. A value near 0 means that the direct path is dead."""
+    """The rise of the loss in nats without the embedding in the final residual stream. The final
+    norm computes its scale again. A value near 0 means that the direct path has no effect."""
     tokens = _next_tokens(model, tokens)
     with torch.no_grad():
         final, cache = model.run_with_cache(

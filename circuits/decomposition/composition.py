@@ -1,4 +1,4 @@
-"""How much a later head reads, through Q, K or V, of what an earlier head writes.
+"""Composition: how much a later head reads, through Q, K or V, of the output of an earlier head.
 
 The score of a writer's W_OV and the matrix M that a reader reads it with (W_QK for Q, W_QK^T for K,
 its own W_OV for V) is ||W_OV M|| / (||W_OV|| ||M||), in Frobenius norms. It is 1 if the reader

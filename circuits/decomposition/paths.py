@@ -69,7 +69,8 @@ def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Pa
     them without a list.
     """
     _check_end(model, end)
-    layers = range(components.depth(model.cfg, end) // 2)  # the layers whose heads come before
+    last = components.depth(model.cfg, end)
+    layers = [n for n in range(model.cfg.n_layers) if components.depth(model.cfg, f"L{n}H0") < last]
     orders = range(len(layers) + 1) if order is None else [order]
     if order is not None and not 0 <= order <= len(layers):
         raise ValueError(f"paths to {end} pass 0 to {len(layers)} heads, got order={order}")
@@ -89,7 +90,7 @@ def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Pa
 
 
 def value(model: GPT, cache: Cache, given: AnyPath) -> Read:
-    """The term that one path adds at its end. Patterns and scales are those of the run."""
+    """The term that one path adds at its end. Patterns and scales come from the run."""
     found = path(model, given)
     start, heads, end = found.start, found.heads, found.end
     if start in constant_starts(model, end):

@@ -25,7 +25,7 @@ _HOOK_NAMES = {kept: own for own, kept in CACHE_NAMES.items()}
 
 
 def act_name(name: str, layer: int | str | None = None, part: str | None = None) -> str:
-    """The full hook name for a short name. The short names are those of TransformerLens.
+    """The full hook name for a short name. TransformerLens uses the same short names.
 
     ("pattern", 3) and "pattern3" mean blocks.3.attn.hook_pattern. ("scale", 0, "ln1") and
     "scale0ln1" mean blocks.0.ln1.hook_scale. "scale" alone means ln_final.hook_scale, and "embed"

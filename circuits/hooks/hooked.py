@@ -83,7 +83,7 @@ class Hooked(nn.Module):
         including_permanent: bool = False,
         level: int | None = None,
     ) -> None:
-        """Detach the hooks of all points (see HookPoint.remove_hooks), whoever attached them. With
+        """Detach the hooks of all points (see HookPoint.remove_hooks). With
         `clear_contexts` also empty the `ctx` of every point. Hooks of a run stay until it ends."""
         for point in self.hook_dict.values():
             point.remove_hooks(direction, including_permanent, level)

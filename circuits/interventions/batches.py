@@ -78,7 +78,7 @@ class Sizes:
         names: Iterable[str] = (),
     ) -> None:
         """`every` says that logits are made at all positions and not at one. `names` are the hook
-        points that will get hooks; those with hooks today are counted too."""
+        points that will get hooks. Points with active hooks are counted too."""
         hooked = {name for name, point in model.hook_dict.items() if point.has_active_hooks}
         per_head = (name for name in hooked | set(names) if name.endswith(PER_HEAD))
         layers = Counter(name.split(".")[1] for name in per_head)

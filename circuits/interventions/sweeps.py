@@ -20,7 +20,7 @@ from circuits.model import GPT, checked_tokens
 
 Metric = Callable[[Float[Tensor, "batch ..."]], Float[Tensor, "*batch"]]
 """A function of logits that gives one number for each example, or one number for the batch. The
-logits are those of all positions [batch pos d_vocab], or of the position `at` [batch d_vocab]."""
+logits are of all positions [batch pos d_vocab], or of the position `at` [batch d_vocab]."""
 MEMORY = 2**30
 "The bytes of activations that a sweep may hold, by default."
 
@@ -169,5 +169,5 @@ def _logits(
 
 
 def _comes_after(begin: Start, where: Int[Tensor, " batch"] | None) -> bool:
-    """True if an experiment changes only positions after those that the metric gets."""
+    """True if an experiment changes only positions after the position that the metric gets."""
     return where is not None and bool((where < begin.pos).all())

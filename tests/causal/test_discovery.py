@@ -146,10 +146,10 @@ def test_faithfulness_goes_from_none_of_the_task_to_all_of_it_with_the_edges():
     found = discovery.faithfulness_by_edges(
         task, scores, [0, 5, int(discovery.edges(task.model).sum())]
     )
-    assert found.dims == ("method", "edges") and found.method.values.tolist() == ["exact", "EAP"]
+    assert found.dims == ("score", "edges") and found.score.values.tolist() == ["exact", "EAP"]
     np.testing.assert_allclose(found[:, [0, 2]], [[0, 1], [0, 1]], atol=1e-12)
     best = discovery.top(scores["EAP"], 5)
-    assert found.sel(method="EAP", edges=5) == discovery.faithfulness(task, best)
+    assert found.sel(score="EAP", edges=5) == discovery.faithfulness(task, best)
     assert best.sum() == 5 and not np.isclose(found[1, 1], found[1, [0, 2]]).any()
 
 

@@ -36,10 +36,10 @@ def faithfulness(task: Task, kept: DataArray) -> float:
 def faithfulness_by_edges(
     task: Task, scores: Mapping[str, DataArray], numbers: Sequence[int]
 ) -> DataArray:
-    """The faithfulness of the circuits of the best-scored edges, (method,
+    """The faithfulness of the circuits of the best-scored edges, (score,
     edges), for each method of scoring and each number of edges. Errors are the same as in `top`."""
     found = [[faithfulness(task, top(one, n)) for n in numbers] for one in scores.values()]
-    where = {"method": list(scores), "edges": list(numbers)}
+    where = {"score": list(scores), "edges": list(numbers)}
     return DataArray(found, where, tuple(where), "faithfulness", {"long_name": "faithfulness"})
 
 

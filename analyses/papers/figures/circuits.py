@@ -81,7 +81,7 @@ def few_edges(model: GPT) -> Drawing:
     plots.circuit(third, axes[0, 1], f"the {total // 3} edges of largest effect")
     clean = float(task.clean_value.mean())
     half = found.sel(edges=edges[len(edges) // 2])
-    by = {str(line.method.item()): float(line) for line in half}
+    by = {str(line.score.item()): float(line) for line in half}
     says = (
         f"paper: few edges do the task, and EAP-IG finds more faithful circuits than EAP; here the "
         f"{int(half.edges)} best of {total} edges have {by['exact']:.2f} of the task by their "
