@@ -18,10 +18,9 @@ from torch import Tensor
 from xarray import DataArray, Dataset
 
 from analyses.causal import ablation
-from analyses.causal.patching import sweep_cells
+from analyses.causal.patching import label_run, sweep_cells
 from analyses.causal.task import Task
 from analyses.heads import attention
-from analyses.labelled import to_numpy
 from circuits.interventions import MEMORY, Cell, edit
 from circuits.model import GPT, components
 
@@ -53,8 +52,8 @@ def induction(tokens: Tokens, n: int = 1) -> Pattern:
 
 
 def positional(own: Pattern) -> Pattern:
-    """A head's own mean attention by distance, in each row spread over the sources that exist: the
-    pattern of a head that sees positions and no tokens."""
+    """The mean attention of a head by distance, scaled in each row so that the sources that exist
+    sum to 1. It is the pattern of a head that uses positions and no tokens."""
     n = own.shape[-1]
     distance = (torch.arange(n)[:, None] - torch.arange(n)).clamp(min=0).to(own.device)
     seen = torch.ones(n, n, dtype=torch.bool, device=own.device).tril()
@@ -65,7 +64,7 @@ def positional(own: Pattern) -> Pattern:
 
 
 def own_on_matches(own: Pattern, tokens: Tokens) -> Pattern:
-    """A head's own attention on the tokens that followed earlier copies of this token; the rest of
+    """The attention of a head to the tokens that followed earlier copies of this token. The rest of
     its attention goes to the first token."""
     kept = own * attention.to_successors(tokens).to(own.device)
     kept[..., 0] += 1 - kept.sum(-1)
@@ -109,18 +108,12 @@ def substitute(
     without = ablation.ablate(task, names)
     cells = [_cell(model, tokens, one, pattern) for one in sets for pattern in patterns.values()]
     values = sweep_cells(task, task.clean_run, cells, "patterns replaced", memory, progress)
-    return DataArray(
-        to_numpy(values.unflatten(0, (len(sets), len(patterns)))),
-        dims=("component", "pattern", "example"),
-        coords={
-            "component": without.component.values,
-            "pattern": list(patterns),
-            "example": without.example.values,
-            "source": ("example", without.base.values),
-            "base": (("component", "example"), without.values),
-        },
-        name="substituted",
-        attrs={"long_name": "metric with idealised patterns", "replace": task.replace},
+    coords = {"component": without.component.values, "pattern": list(patterns)}
+    words = "metric with idealised patterns"
+    found = label_run(values, task.clean_run, coords, "substituted", words)
+    ends = {"source": without.base, "base": without}
+    return found.assign_coords({name: one.variable for name, one in ends.items()}).assign_attrs(
+        replace=task.replace
     )
 
 

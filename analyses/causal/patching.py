@@ -27,7 +27,7 @@ from circuits.interventions import MEMORY, Cell, edit, sweep
 
 Place = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"]
 Activation = Literal["z", "q", "k", "v", "pattern"]
-DIMS = ("component", "sender", "layer", "head", "pos", "neuron")
+DIMS = ("component", "pattern", "sender", "layer", "head", "pos", "neuron")
 
 
 def positions(
