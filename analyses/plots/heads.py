@@ -191,5 +191,5 @@ def shares(
     return ax
 
 
-def _several(results: Values | Sequence[Values]) -> list[Values]:
-    return list(results) if isinstance(results, list | tuple) else [results]
+def _several(results: Values | Sequence[Values]) -> Sequence[Values]:
+    return results if isinstance(results, list | tuple) else [results]

@@ -237,8 +237,7 @@ def _score_scale(model: GPT) -> float:
 
 def _carried(model: GPT, chain: Sequence[Head]) -> tuple[Tensor, ...]:
     """The factors of W_OV^1 W_OV^2 ..."""
-    each = OV(model) if chain else None
-    return tuple(factor for at in chain for factor in each[at].factors)
+    return tuple(factor for at in chain for factor in OV(model)[at].factors)
 
 
 def _written(model: GPT, name: str) -> Float[Tensor, "written d_model"]:

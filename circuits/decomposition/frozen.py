@@ -89,7 +89,8 @@ def constant_before_smearing(model: GPT, cache: Cache, start: str, end: str) -> 
     weights = end_weights(model, end)
     if start == "pos":
         return check_run(model, cache)["pos_embed"] @ weights.W
-    bias = norm_bias(model, weights.layer, mid=weights.mid) @ weights.W + weights.b
+    bias = norm_bias(model, weights.layer, mid=weights.mid) @ weights.W
+    bias = bias if weights.b is None else bias + weights.b
     return bias.expand(*check_run(model, cache)["embed"].shape[:2], -1)
 
 

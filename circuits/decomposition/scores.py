@@ -116,7 +116,7 @@ def _through_heads(
     model: GPT, cache: Cache, layer: int, depends: Float[Tensor, "batch dest d_model e"]
 ) -> Float[Tensor, "batch src d_model e"]:
     """The dependence on the stream before a layer's heads that goes through these heads, given the
-    dependence on the stream behind them."""
+    dependence on the stream after these heads."""
     attn, sigma = model.blocks[layer].attn, _sigma(model, cache, layer)
     W_V = fold_norm(model.blocks[layer].ln1, attn.W_V)
     written = einsum(depends, attn.W_O, "b dest d e, head f d -> b head dest f e")

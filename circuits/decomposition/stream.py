@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from circuits.hooks import Cache
@@ -95,17 +95,18 @@ def logits_at(
     outside of the stream."""
     if at is None:
         return model.unembed(model.ln_final(resid))
-    where = check_positions(at, *resid.shape[:2], resid.device)
+    where = check_positions(at, resid[..., 0])
     rows = resid[torch.arange(len(resid), device=resid.device), where]
     return model.unembed(model.ln_final(rows[:, None]))[:, 0]
 
 
 def check_positions(
-    at: int | Int[Tensor, " batch"], batch: int, n: int, device: torch.device
+    at: int | Int[Tensor, " batch"], of: Shaped[Tensor, "batch pos"]
 ) -> Int[Tensor, " batch"]:
-    """The position `at` of each example, from 0. Negative positions count from the end. ValueError
-    for a position outside of the n positions."""
-    where = torch.as_tensor(at, device=device).expand(batch)
+    """The position `at` of each example of a run, from 0. Negative positions count from the end.
+    ValueError for a position outside of the run."""
+    batch, n = of.shape
+    where = torch.as_tensor(at, device=of.device).expand(batch)
     if not ((where >= -n) & (where < n)).all():
         raise ValueError(f"at={at} is outside of {n} positions")
     return where % n

@@ -69,7 +69,7 @@ def sweep(
     experiment runs at all positions.
     """
     tokens = checked_tokens(tokens, model.cfg).to(model.W_E.device)
-    where = None if at is None else check_positions(at, *tokens.shape, tokens.device)
+    where = None if at is None else check_positions(at, tokens)
     check_values(model, cells, tokens)
     starts = [start(model, cell) for cell in cells]
     if not model.cfg.causal or any(point.has_active_hooks for point in model.hook_dict.values()):
