@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 from xarray import DataArray
 
 from analyses.labelled import head_coords
@@ -192,4 +193,4 @@ def shares(
 
 
 def _several(results: Values | Sequence[Values]) -> Sequence[Values]:
-    return results if isinstance(results, list | tuple) else [results]
+    return [results] if isinstance(results, DataArray | Tensor | np.ndarray) else results

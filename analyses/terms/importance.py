@@ -26,7 +26,8 @@ from circuits.model import GPT, AnyPath, check_predicts, checked_tokens, compone
 
 Tokens = Int[Tensor, "*batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
-Metric = Callable[[Logits, Tokens], Float[Tensor, ""]]
+TokenMetric = Callable[[Logits, Tokens], Float[Tensor, ""]]
+"A function of the logits and of the tokens, such as `loss`."
 Written = Mapping[str, Float[Tensor, "batch pos d_model"]]
 "The output of the heads of each layer, by hook name."
 
@@ -36,7 +37,9 @@ def loss(logits: Logits, tokens: Tokens) -> Float[Tensor, ""]:
     return token_loss(logits, tokens).mean()
 
 
-def _next_tokens(model: GPT, tokens: Tokens, metric: Metric = loss) -> Int[Tensor, "batch pos"]:
+def _next_tokens(
+    model: GPT, tokens: Tokens, metric: TokenMetric = loss
+) -> Int[Tensor, "batch pos"]:
     if metric is loss:
         check_predicts(model.cfg, "the next-token loss")
     return checked_tokens(tokens, model.cfg)
@@ -133,7 +136,7 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
 
 
 def of_paths(
-    model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: Metric = loss
+    model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: TokenMetric = loss
 ) -> DataArray:
     """The metric without a path less the metric of the model, (path): by default the nats that the
     path saves. Patterns and norms are frozen. The model may have MLPs."""
@@ -154,7 +157,7 @@ def of_paths(
     )  # fmt: skip
 
 
-def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataArray:
+def of_virtual_heads(model: GPT, tokens: Tokens, metric: TokenMetric = loss) -> DataArray:
     """The metric without a virtual head less the metric of the model, (writer, reader): without all
     paths that pass exactly these two heads. NaN where the writer's layer is not before the reader's
     layer. Patterns and norms are frozen. The model may have MLPs."""

@@ -65,8 +65,7 @@ def path(model: GPT, given: AnyPath) -> Path:
 def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Path]:
     """Every path to `end`, or every path through `order` heads; direct paths come first.
 
-    The number of paths grows as (heads + 1)^layers. `groups` sums
-    them without a list.
+    The number of paths grows as (heads + 1)^layers. `groups` sums them without a list.
     """
     _check_end(model, end)
     last = components.depth(model.cfg, end)

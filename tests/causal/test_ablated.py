@@ -1,4 +1,4 @@
-"""Any component ablated by name: what is left is what the weights, or algebra, say."""
+"""Any component ablated by name: the rest agrees with the weights and the algebra."""
 
 import copy
 
@@ -22,7 +22,7 @@ def ablated(model: GPT, names, *, corrupted=None, replace=None, **how):
 
 
 def without_weights(model: GPT, heads=(), neurons=()) -> GPT:
-    """The model in which these write nothing, whatever they do."""
+    """The model in which these components write zero."""
     changed = copy.deepcopy(model)
     with torch.no_grad():
         for layer, head in heads:

@@ -1,4 +1,4 @@
-"""Without a head: what it moved is gone, and what later heads saw of it too, or not."""
+"""The loss without each head, with and without the reaction of later heads."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ TOKENS = tiny_tokens(batch=5, pos=9)
 
 
 def by_hand(model: GPT, head: Head, patterns: bool) -> torch.Tensor:
-    """The loss of each token with a head's result zeroed, all patterns forced or none."""
+    """The loss of each token with a head's result zeroed, and with all patterns forced or none."""
     _, cache = model.run_with_cache(TOKENS)
 
     def silence(z: torch.Tensor, hook: object) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Attribution patching: the slope of patching, exact where that is a straight line."""
+"""Attribution patching: the slope of patching. It is exact where patching is linear."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ WITH_MLPS = {"normalization_type": "LN", "d_mlp": 7, "act_fn": "gelu", "smeared_
 
 
 def near(model: GPT, share: float) -> Cache:
-    """A run that is a share of the way from the one on TOKENS to the one on OTHER."""
+    """A run between the run on TOKENS and the run on OTHER, at this share of the way."""
     with torch.no_grad():
         here, there = (model.run_with_cache(tokens)[1] for tokens in (TOKENS, OTHER))
     moves = [name for name in here if not name.endswith(("tokens", "attn_scores"))]

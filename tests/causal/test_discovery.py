@@ -24,7 +24,7 @@ def task_of(model: GPT, replace="run", metric=METRIC, **how) -> Task:
 
 
 def linear_model() -> GPT:
-    """Uniform attention whatever it reads, no norm and no MLP: the logits are linear in tokens."""
+    """Attention is always uniform, without norm and MLP, so the logits are linear in the tokens."""
     model = tiny(**{**SMALL, "normalization_type": None, "n_layers": 3})
     with torch.no_grad():
         for block in model.blocks:

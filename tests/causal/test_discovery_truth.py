@@ -1,4 +1,4 @@
-"""Circuits that are known are found, by every method; where there is none, none is reported."""
+"""Every method finds the known circuits, and reports none where there is none."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def on_repeats(model: GPT) -> Task:
 
 
 def on_threes(model: GPT) -> Task:
-    """A B C A B against tokens one on: the virtual head says the token two back."""
+    """A B C A B against the next tokens: the virtual head predicts the token two positions back."""
     clean = prompts.random_tokens(model, 3, times=2, batch=6)[:, :-1]
     other = (clean + 1) % model.cfg.d_vocab
     return Task(model, clean, other, metrics.logit_difference(clean[:, 3], other[:, 3]))
@@ -179,7 +179,7 @@ def test_the_area_under_the_curve_is_how_often_a_true_edge_is_ahead():
     assert np.isclose(last.precision, known.sum() / (~np.isnan(size)).sum())
 
 
-def test_what_cannot_be_judged_is_refused_in_words():
+def test_bad_scores_and_circuits_are_refused_in_words():
     task = random_task(0)
     whole, effect = discovery.edges(task.model), discovery.eap(task)
     with pytest.raises(ValueError, match="nothing to tell apart"):

@@ -1,4 +1,4 @@
-"""Patterns that one can write down: what they are, and how much of a head they are."""
+"""Idealised patterns: their definition, and the share of a head that they recover."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SAID = torch.tensor([[0, 1, 2, 3, 1, 2, 5, 2, 2, 1, 2]])  # BOS a b c a b e b b 
 
 
 def sources(pattern: torch.Tensor) -> list[list[int]]:
-    """Where each destination of the first row attends to."""
+    """The source that each destination of the first row attends to."""
     return [row.nonzero()[:, 0].tolist() for row in pattern[0]]
 
 
@@ -71,7 +71,7 @@ def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others
 
 
 def test_two_token_matches_recover_what_single_ones_leave_ambiguous():
-    """Where A is followed by B once and by C twice, only what stands before A tells them apart."""
+    """A is followed by B once and by C twice. Only the token before A distinguishes them."""
     rows = [[0, a, 1, 5, b, 1, 6, a, 1, 5, b, 1, 6] for a, b in [(2, 3), (3, 4), (4, 2)]]
     seen = [sources(idealised.induction(torch.tensor(rows), n)) for n in (1, 2)]
     assert seen[0][8] == [3, 6] and seen[1][8] == [3]

@@ -1,4 +1,4 @@
-"""Patching: what is put in, where, and what comes of it; on circuits whose answer is known."""
+"""Patching: the values, the places and the effects, on circuits with a known answer."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
 
 
 def induction_task() -> Task:
-    """R said twice up to its last token but one, and the same with another first copy."""
+    """Random tokens twice, without the last token; and the same with another first copy."""
     model = ground_truth.induction()
     clean = prompts.repeated(model, 8, batch=6)[:, :-1]
     right = prompts.repeated(model, 8, batch=6)[:, -1]
@@ -144,7 +144,7 @@ def test_a_long_sweep_shows_how_far_it_is_and_gives_the_same(capsys):
 
 
 def test_on_an_untrained_model_no_patch_recovers_what_means_anything():
-    """Patches of random heads change a probability by next to nothing, either way."""
+    """Patches of random heads change a probability very little, in both directions."""
     model = GPT(tiny(d_model=15).cfg)
     seen = patching.heads(Task(model, OTHER, TOKENS, metrics.probability(RIGHT)))
     assert abs(patching.summary(seen).change).max() < 1e-3

@@ -1,5 +1,5 @@
-"""Path patching: the edges together are the node, one alone is what algebra says, and the circuit
-that was built is found edge by edge."""
+"""Path patching: all edges of a node together are the node, one edge agrees with the algebra, and
+built circuits are found edge by edge."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Circuits from weights: each is the dense product it is said to be, and what a run does."""
+"""Circuits from weights: each is its dense product, and agrees with a run."""
 
 import pytest
 import torch
@@ -12,12 +12,12 @@ MLPS = {"d_mlp": 7, "act_fn": "relu"}
 
 @pytest.fixture
 def model():
-    """Gains, centring and biases that matter, positions in the stream."""
+    """A model with gains, centring, biases, and positions in the stream."""
     return tiny(**MLPS, positional_embedding_type="standard").requires_grad_(False)
 
 
 def seen_by(norm, x, W):
-    """norm(x) W less what the norm's bias adds, times sigma: the oracle of folding."""
+    """norm(x) W less the share of the norm's bias, times sigma: the oracle of folding."""
     centred = x - x.mean(-1, keepdim=True)
     sigma = (centred.pow(2).mean(-1, keepdim=True) + norm.eps).sqrt()
     return (norm(x[None])[0] - norm.b) @ W * sigma
@@ -44,7 +44,8 @@ def test_circuits_are_what_the_norms_and_weights_of_a_head_make_of_the_embedding
 
 @pytest.mark.parametrize("norm", [None, "LN"])
 def test_biased_circuits_are_the_scores_of_a_layer_that_sees_tokens_alone(norm):
-    """With a norm, on an embedding whose rows it leaves as they are: mean 0, variance 1."""
+    """With a norm the rows of the embedding have mean 0 and variance 1, so it does not change
+    them."""
     model = tiny(n_layers=1, positional_embedding_type="none", normalization_type=norm, eps=1e-12)
     tokens = tiny_tokens()
     with torch.no_grad():
@@ -61,7 +62,7 @@ def test_biased_circuits_are_the_scores_of_a_layer_that_sees_tokens_alone(norm):
 
 @pytest.mark.parametrize("kind", ["standard", "shortformer", "sinusoidal"])
 def test_positional_circuits_are_the_scores_that_positions_alone_give(kind):
-    """On a model whose embedding is zero: then positions are all there is."""
+    """The embedding of the model is zero, so its stream has only positions."""
     model = tiny(bias=False, positional_embedding_type=kind, normalization_type=None)
     with torch.no_grad():
         model.embed.W_E.zero_()
@@ -139,7 +140,7 @@ def dense_scores(model):
 @pytest.mark.parametrize("norm", [None, "LN", "RMS"])
 @pytest.mark.parametrize("strip", [96, 5, 1])
 def test_composition_of_every_pair_is_that_of_the_dense_products(norm, strip, monkeypatch):
-    """Whatever strips the Gram matrices are made in."""
+    """The number of rows of a strip does not change the scores."""
     monkeypatch.setattr(composition, "STRIP", strip)
     model = tiny(n_layers=4, normalization_type=norm, n_heads=3).requires_grad_(False)
     scores = composition.scores(model)
@@ -149,7 +150,7 @@ def test_composition_of_every_pair_is_that_of_the_dense_products(norm, strip, mo
 
 @pytest.mark.parametrize("size", [1e-5, 1e5])
 def test_composition_does_not_depend_on_the_size_of_heads(size):
-    """Also where float32 squares of them would under- or overflow."""
+    """Also where squares of the weights would under- or overflow in float32."""
     model = tiny(normalization_type=None).float().requires_grad_(False)
     before = composition.scores(model)
     for block in model.blocks:
@@ -174,7 +175,7 @@ def test_composition_can_be_differentiated():
 
 
 def test_composition_agrees_with_transformer_lens():
-    """Its FactoredMatrix and its definition, where no norm is folded."""
+    """The FactoredMatrix and the definition of TransformerLens, without norms."""
     lens = pytest.importorskip("transformer_lens")
     model = tiny(normalization_type=None).requires_grad_(False)
     scores = composition.scores(model)
@@ -208,7 +209,7 @@ def test_chance_is_what_random_matrices_give_and_does_not_depend_on_the_head_siz
 
 
 def test_a_rotated_product_has_the_same_trace_and_another_norm():
-    """papers.md 1.5, the bug of the published diagram: it is offered under its own name only."""
+    """papers.md 1.5, the mistake of the published diagram."""
     model = tiny(normalization_type=None).requires_grad_(False)
     rotated, true = composition.rotated_scores(model), composition.scores(model)
     V, W_O, Q, K = model.W_V[0, 1], model.W_O[0, 1], model.W_Q[1, 2], model.W_K[1, 2]
@@ -236,7 +237,7 @@ def test_heads_have_one_name_in_three_forms():
 
 
 def every_score(model):
-    """All that is said about circuits, as numbers."""
+    """All statements about circuits, as numbers."""
     with torch.no_grad():
         QK, OV = algebra.full_QK(model), algebra.full_OV(model)
         K_comp = algebra.K_composed_QK(model, 1, 0)

@@ -1,4 +1,5 @@
-"""Paths sum to what is read, scores to the scores, and each path is what it is said to be."""
+"""Paths sum to the input of their end, terms of scores sum to the scores, and each path is
+right."""
 
 import math
 from functools import partial
@@ -15,7 +16,7 @@ from tests.conftest import tiny, tiny_tokens
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
 def run(request, variant_of_any_depth):
-    """A model of each architecture, its logits, the run, and how exact sums must be."""
+    """A model of each architecture, its logits, its run, and the precision of sums."""
     model = variant_of_any_depth.to(request.param)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tiny_tokens())
@@ -143,8 +144,7 @@ def test_frozen_paths_are_linear_in_what_enters():
 
 
 def test_chosen_heads_leave_out_every_path_through_the_others():
-    """The remainder is what silencing the others takes away, with patterns kept: an oracle that
-    runs the model."""
+    """The oracle runs the model with patterns kept and the other heads zeroed."""
     model = tiny(n_layers=3, normalization_type=None)
     tokens = tiny_tokens()
     logits, cache = model.run_with_cache(tokens)
@@ -178,7 +178,7 @@ def test_score_terms_sum_to_the_scores(run, by):
 
 
 def test_a_hook_on_the_scores_shows_in_the_remainder():
-    """The whole is what the head really used, not what paths make of it."""
+    """The whole is the head's score in the run, and not the sum of the paths."""
     model = tiny()
     halve = [("blocks.1.attn.hook_attn_scores", lambda scores, hook: scores / 2)]
     with model.hooks(halve):

@@ -1,4 +1,4 @@
-"""What the algebra and analyses refuse, and that it says what came, was wanted and exists."""
+"""Errors of the algebra and the analyses: each says what was given, wanted, and what exists."""
 
 import copy
 import math

@@ -70,8 +70,9 @@ def test_head_and_neuron_results_are_the_hooks_and_sum_to_what_the_layer_writes(
 
 
 def test_parts_pass_every_norm_with_the_scale_of_the_place_where_they_are_read(run):
-    """Their sum through the norm, and its bias, is what the heads, the MLP and the unembedding of
-    that very place read: not another layer's scale, TransformerLens issue 1076."""
+    """Their sum behind the norm, and its bias, is the input of the heads, the MLP and the
+    unembedding at this place. The scale is of this place and of no other layer: TransformerLens
+    issue 1076."""
     model, cache, logits, dtype = run
     for layer, block in enumerate(model.blocks):
         parts = residual.components(model, cache, layer)
@@ -103,7 +104,7 @@ def test_attributions_sum_to_the_logit_the_difference_and_the_projection(run):
 
 
 def test_an_attribution_is_what_the_logit_loses_without_the_component():
-    """With the final scale frozen, an oracle that runs the model."""
+    """The oracle runs the model with the final scale frozen."""
     model = tiny(normalization_type=None)
     logits, cache = model.run_with_cache(tiny_tokens())
     parts = residual.logit_attribution(model, cache, 7)
@@ -138,7 +139,7 @@ def test_the_logit_lens_ends_at_the_model_and_starts_at_the_direct_path(run):
 
 
 def test_they_agree_with_transformer_lens_on_our_model():
-    """Its ActivationCache decomposes a run of ours, peers.md 1.6: an independent oracle."""
+    """The ActivationCache of TransformerLens decomposes our run: an independent oracle."""
     lens = pytest.importorskip("transformer_lens")
     model = tiny(d_mlp=6, act_fn="gelu", positional_embedding_type="standard", bias=False)
     _, cache = model.run_with_cache(tiny_tokens())

@@ -74,7 +74,7 @@ def test_every_name_that_get_act_name_knows_finds_what_it_names():
 
 
 def test_shortformer_positions_are_aside_from_what_sums_to_the_stream():
-    """TransformerLens takes whatever is named hook_pos_embed for a part of it."""
+    """TransformerLens takes every activation with the name hook_pos_embed for a part of it."""
     model = tiny(positional_embedding_type="shortformer")
     _, cache = model.run_with_cache(tiny_tokens())
     _, named = model.run_with_cache(tiny_tokens(), names_filter="hook_pos_embed")

@@ -1,4 +1,4 @@
-"""What hooks do, row by row, and that no row leaves anything behind.
+"""The behaviour of hooks, row by row. No row leaves a hook or a context behind.
 
 Each row of the table is a small scenario. After it the model must have no hook left but permanent
 ones, no hook of torch's, and the weights and logits that it had. The rows in `COMMON` use only what
@@ -34,7 +34,7 @@ class Broken(Exception):
 
 
 def note(calls, word):
-    """A hook that only says that it was called."""
+    """A hook that only notes that it was called."""
     return lambda activation, hook: calls.append(word)
 
 
@@ -416,8 +416,8 @@ def a_backward_hook_where_no_gradient_flows_is_refused(model, tokens):
 
 @row
 def a_backward_hook_sees_the_gradient_before_a_later_write_in_place(model, tokens):
-    """resid_post of block 0 and resid_pre of block 1 are one tensor: writing into the second must
-    not be overheard by the first."""
+    """resid_post of block 0 and resid_pre of block 1 are one tensor. Writing into the second must
+    not change the first."""
     grads = {}
     for kind, edit in (("returned", times(2.0)), ("written", lambda x, hook: x.mul_(2.0))):
         keep = [("blocks.0.hook_resid_post", lambda g, hook, kind=kind: grads.update({kind: g}))]
@@ -508,7 +508,7 @@ def an_exception_in_a_backward_hook_comes_through_and_spoils_no_later_gradient(m
 
 @row
 def writing_in_place_under_grad_gives_the_right_gradient_or_none(model, tokens):
-    """Torch refuses to differentiate what was overwritten; it must never come out wrong."""
+    """Torch refuses to differentiate an overwritten tensor. The gradient must never be wrong."""
 
     def gradient(name, edit):
         model.zero_grad()
@@ -534,8 +534,8 @@ def writing_in_place_under_grad_gives_the_right_gradient_or_none(model, tokens):
 
 @row
 def inputs_that_others_read_too_are_written_to_in_a_copy(model, tokens):
-    """Zeroing what Q reads leaves K and V alone, what the MLP reads leaves the stream alone, and
-    positions and tokens stay those of the model and of the caller."""
+    """Zeroing the input of Q does not change K and V. Zeroing the input of the MLP does not change
+    the stream. The positions of the model and the tokens of the caller do not change."""
     given, clean = tokens.clone(), model.run_with_cache(tokens)[1]
     untouched = {"blocks.0.hook_q_input": ["blocks.0.attn.hook_k", "blocks.0.attn.hook_v"],
                  "blocks.0.hook_mlp_in": ["blocks.0.hook_resid_mid"],
@@ -584,7 +584,7 @@ def hooks_of_torch_on_a_point_are_listening_too(model, tokens):
 
 
 def holding(model, calls, word):
-    """Holds a context open between its steps."""
+    """A context that stays open between its steps."""
     with model.hooks([(EMBED, note(calls, word))]):
         yield model
         yield model
@@ -656,7 +656,7 @@ def a_run_inside_of_a_generator_that_holds_hooks_hears_them(model, tokens):
 
 @row
 def runs_of_two_threads_at_once_do_not_hear_each_other(model, tokens):
-    """Each waits in the middle of its run until the other is in the middle of its own."""
+    """Each run waits in its middle until the other run is in its middle."""
     others, name = tiny_tokens(seed=5), "blocks.0.attn.hook_z"
     alone = [model.run_with_hooks(tokens, fwd_hooks=[(name, times(0.5))]),
              model.run_with_hooks(others, fwd_hooks=[(name, times(3.0))])]  # fmt: skip
@@ -686,7 +686,7 @@ def runs_of_two_threads_at_once_do_not_hear_each_other(model, tokens):
 
 @row
 def a_run_of_another_thread_hears_hooks_of_the_model(model, tokens):
-    """The limit: `hooks` and `add_hook` are the model's, so other threads see what they do."""
+    """The limit: `hooks` and `add_hook` belong to the model, so they act in other threads too."""
     calls = []
     with ThreadPoolExecutor(1) as pool, model.hooks([(EMBED, note(calls, "context"))]):
         pool.submit(model, tokens).result()

@@ -1,4 +1,4 @@
-"""The hook sweep, and what never happens: leaks, writes into other people's tensors, silence."""
+"""Every hook point works, and hooks never leak, write into other tensors, or fail silently."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.oracles.formula import formula
 
 @pytest.fixture(params=[*VARIANTS, *OTHER_TASKS], ids=variant_name)
 def variant(request):
-    """A tiny model of each architecture, those that look ahead or answer something else too."""
+    """A tiny model of each architecture, also of bidirectional models and of other outputs."""
     return tiny(**request.param)
 
 
@@ -22,7 +22,7 @@ def no_hooks_left(model):
     return not any(point.has_active_hooks for point in model.hook_dict.values())
 
 
-def test_listening_to_any_one_point_leaves_the_logits_alone(variant):
+def test_a_hook_on_any_one_point_leaves_the_logits_alone(variant):
     tokens = tiny_tokens()
     logits = variant(tokens)
     for name in variant.hook_dict:
@@ -30,7 +30,7 @@ def test_listening_to_any_one_point_leaves_the_logits_alone(variant):
         assert same(heard, logits), name
 
 
-def test_listening_to_all_points_leaves_the_logits_alone(variant):
+def test_hooks_on_all_points_leave_the_logits_alone(variant):
     tokens = tiny_tokens()
     heard, cache = variant.run_with_cache(tokens, names_filter="*")
     assert same(heard, variant(tokens))
@@ -49,8 +49,8 @@ def test_what_is_seen_is_what_the_unfused_formula_gives(variant):
 
 
 def test_a_replaced_value_changes_what_the_formula_says_depends_on_it(variant):
-    """Every point in turn is replaced; logits and all later points must be those of the formula
-    with the same replacement."""
+    """Every point is replaced in turn. The logits and all later points must equal the formula with
+    the same replacement."""
     tokens = tiny_tokens()
     for name in variant.hook_dict:
         if name == "hook_tokens":
@@ -157,7 +157,7 @@ def test_backward_hooks_see_the_gradient_that_autograd_gives():
     (2, slice(2, 3)), (-1, slice(-1, None)), (slice(1, 4), slice(1, 4)), ((1, 4), slice(1, 4)),
     ([0, 5], [0, 5]), (torch.tensor([0, 5]), [0, 5])])  # fmt: skip
 def test_a_position_slice_keeps_those_positions_of_the_full_cache(pos_slice, kept):
-    """One position leaves a dim of size 1, and a tuple is a slice, as in TransformerLens."""
+    """One position keeps a dim of size 1, and a tuple is a slice, as in TransformerLens."""
     model, tokens = tiny(), tiny_tokens()
     _, full = model.run_with_cache(tokens)
     _, sliced = model.run_with_cache(tokens, pos_slice=pos_slice)
@@ -165,7 +165,7 @@ def test_a_position_slice_keeps_those_positions_of_the_full_cache(pos_slice, kep
     assert same(sliced["pattern", 1], full["pattern", 1][:, :, kept])
 
 
-def test_an_unlistened_point_hands_on_the_very_tensor():
+def test_a_point_without_hooks_returns_the_same_tensor():
     x = torch.zeros(2)
     assert HookPoint()(x) is x
 
@@ -185,8 +185,8 @@ def test_layer_and_ctx_are_there_for_hooks():
 
 @pytest.mark.parametrize("what", ["W_Q", "W_K"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_a_broken_head_shows_whoever_listens(what, dtype):
-    """NaN in Q or K is NaN in the logits, fused or not, at any length of a vector of the CPU."""
+def test_a_broken_head_shows_with_any_hooks(what, dtype):
+    """NaN in Q or K gives NaN in the logits, with and without the fused kernel, on any CPU."""
     model = tiny(dtype=dtype, n_ctx=40)
     getattr(model.blocks[1].attn, what).data[0] = torch.nan
     for pos in (1, 2, 7, 8, 11, 15, 16, 17, 20, 33):
@@ -196,7 +196,7 @@ def test_a_broken_head_shows_whoever_listens(what, dtype):
 
 
 def test_a_softmax_that_a_tool_puts_in_place_of_torchs_is_that_of_the_heads(monkeypatch):
-    """gim-explain does: the fused kernel would pass it over."""
+    """gim-explain does this. The fused kernel would not call it."""
     model, plain = tiny(), torch.softmax
 
     def halved(scores, dim):

@@ -1,4 +1,4 @@
-"""Many experiments together give the numbers of one run each, and do what their names say."""
+"""Many experiments together give the same numbers as one run for each."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +15,7 @@ TOKENS, OTHER = tiny_tokens(batch=4, pos=9), tiny_tokens(batch=4, pos=9, seed=5)
 
 
 def metric(logits: torch.Tensor) -> torch.Tensor:
-    """The largest logit less that of token 3, at the last position it is shown."""
+    """The largest logit less the logit of token 3, at the last position."""
     last = logits if logits.ndim == 2 else logits[:, -1]
     return last.amax(-1) - last[:, 3]
 
@@ -32,7 +32,7 @@ def one_by_one(model: GPT, cells) -> torch.Tensor:
 
 
 def every_kind_of_cell(model: GPT, source):
-    """One edit in each hook point that has a value in the cache, and some of several."""
+    """One edit of each hook point in the cache, and some cells of several edits."""
     names = [name for name in source if name != "hook_tokens"]
     cells = [[edit(model, name, source)] for name in names]
     by_pos = ("hook_z", "hook_k", "hook_pattern", "resid_pre", "embed", "mlp_out", "normalized")
@@ -58,7 +58,7 @@ def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant):
 
 
 def few(model: GPT, runs: int = 2) -> int:
-    """Bytes for so many runs at a time, with logits at all positions."""
+    """The bytes for this number of runs at a time, with logits at all positions."""
     sizes = Sizes(model, TOKENS, every=True, by_position=True)
     return sizes.kept() + runs * sizes.run()
 
@@ -187,7 +187,7 @@ def test_hooks_that_are_attached_stay_in_force_at_their_positions():
     {"n_heads": 4, "d_mlp": 256, "act_fn": "solu_ln"}])  # fmt: skip
 @pytest.mark.parametrize("points", ["hook_?_input", "attn.hook_result", "mlp.hook_post"])
 def test_a_sweep_holds_no_more_than_its_bound(fields, points):
-    """Also where edits sit at inputs and results of single heads, which nobody makes otherwise."""
+    """Also with edits of inputs and results of single heads, which only hooks compute."""
     model = tiny(dtype=torch.float32, **{"d_model": 64, "d_head": 8, "n_ctx": 32, **fields})
     if "mlp" in points and model.cfg.attn_only:
         return
@@ -243,7 +243,7 @@ def test_places_that_do_not_exist_are_refused():
         sweep(model, TOKENS, [[]], metric, at=9)
 
 
-def test_a_sweep_hears_a_hook_on_positions_from_whichever_layer_it_starts():
+def test_a_hook_on_positions_is_active_in_a_sweep_from_every_layer():
     model = tiny(positional_embedding_type="shortformer")
     source, _ = caches(model)
     cells = [[edit(model, ("z", layer), source, pos=3, head=1)] for layer in (0, 1)]

@@ -1,4 +1,4 @@
-"""Plots say what they show: labels that are there, apart from each other, and right."""
+"""Plots have labels that are right and do not overlap."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is written to the stream and read from it, against formulas written out independently."""
+"""The outputs to the stream and the inputs from it, against independent formulas."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Terms of the expansions sum to the truth, at every depth, and their sizes are those of terms."""
+"""The terms of the expansions sum to the whole at every depth, and have the right sizes."""
 
 from collections.abc import Iterator
 

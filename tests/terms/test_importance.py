@@ -31,7 +31,7 @@ def test_orders_telescope_to_the_loss_of_the_model(deep):
 @pytest.mark.parametrize("n_layers", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("kind", POSITIONS)
 def test_the_papers_runs_are_the_path_expansion_where_nothing_is_rescaled(n_layers, kind):
-    """Two independent routes to the same orders: forced reruns, and paths summed by weights."""
+    """Two independent ways to the same orders: forced runs, and sums over paths."""
     model = tiny(n_layers=n_layers, normalization_type=None, bias=False, n_heads=2,
                  positional_embedding_type=kind)  # fmt: skip
     tokens = tiny_tokens()
@@ -78,7 +78,7 @@ def test_a_layers_share_is_the_loss_with_its_heads_alone_and_without_them():
 
 
 def test_two_ways_around_the_square_of_two_layers_agree():
-    """F24: a layer alone and the other given it make the same total, whichever comes first."""
+    """F24: a layer alone, and then the other layer, save the same total in both orders."""
     saved = importance.by_layer(tiny(), tiny_tokens())
     first = saved.sel(layer=0, given="direct path") + saved.sel(layer=1, given="other layers")
     second = saved.sel(layer=1, given="direct path") + saved.sel(layer=0, given="other layers")
