@@ -8,6 +8,7 @@
 - check_words: refuses a vocabulary with tokens that the model does not know.
 - checked_text: a text, once it is checked that it can be written in UTF-8.
 - checked_tokens: tokens as a batch, once it is checked that the model can read them.
+- d_mlp: the number of neurons of each MLP; refuses attention-only models.
 - depth: how far up the model a part stands, from the embedding (0) to the logits.
 - every_head: all heads of a model, layer after layer.
 - GPT: the model.
@@ -31,12 +32,11 @@
 - Resid: the type of the residual stream, [batch pos d_model].
 - Seen: the type of a mask: which tokens see which.
 - Sources: the type of keys and values: [batch src head d_head].
-- Speaks: what a GPT does with text: tokens, strings, generation.
-- Stacked: the weights of all layers as one tensor each, such as W_Q and W_OV.
 - token_loss: the next-token loss at each position.
 - triangle: the causal mask.
 - unwrapped: weights without the prefixes of torch.compile and DistributedDataParallel.
 - Vocabulary: a tokenizer: text to tokens and back.
+- vocabulary_of: the tokenizer of a model; refuses models without one.
 - Writer: where a component writes: a hook point, and its head or neuron there.
 """
 
@@ -44,10 +44,11 @@ from circuits.model.attention import Attention, Seen, masked_scores, triangle
 from circuits.model.components import AnyHead, Head, Writer, depth, every_head, head, heads, mlp
 from circuits.model.config import GPTConfig, check_causal, check_predicts
 from circuits.model.folding import process_weights
-from circuits.model.generation import Speaks, likeliest
-from circuits.model.gpt import GPT, mean_loss, token_loss
+from circuits.model.generation import likeliest, vocabulary_of
+from circuits.model.gpt import GPT
 from circuits.model.kv_cache import KeyValueCache, LayerPast, Sources
 from circuits.model.layers import HeadsOrResid, Norm, Resid
+from circuits.model.loss import mean_loss, token_loss
 from circuits.model.vocabulary import (
     BOS,
     Ids,
@@ -57,7 +58,7 @@ from circuits.model.vocabulary import (
     checked_tokens,
     is_text,
 )
-from circuits.model.weights import Stacked, is_bias, misfit, unwrapped
+from circuits.model.weights import d_mlp, is_bias, misfit, unwrapped
 
 __all__ = [
     "BOS",
@@ -74,8 +75,6 @@ __all__ = [
     "Resid",
     "Seen",
     "Sources",
-    "Speaks",
-    "Stacked",
     "Vocabulary",
     "Writer",
     "check_causal",
@@ -83,6 +82,7 @@ __all__ = [
     "check_words",
     "checked_text",
     "checked_tokens",
+    "d_mlp",
     "depth",
     "every_head",
     "head",
@@ -98,4 +98,5 @@ __all__ = [
     "token_loss",
     "triangle",
     "unwrapped",
+    "vocabulary_of",
 ]  # fmt: skip

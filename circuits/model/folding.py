@@ -122,7 +122,7 @@ def _fold(norm: nn.Module, reader: nn.Module, W: str, b: str) -> None:
 def _copy(model: GPT, **fields: Any) -> GPT:
     """The model with some fields of its config changed, and all weights that still have a place."""
     new = GPT(replace(model.cfg, **fields), model.tokenizer).to(model.W_E).train(model.training)
-    new._bos, new._trained_ctx = model._bos, model._trained_ctx
+    new.bos, new.trained_ctx = model.bos, model.trained_ctx
     weights = dict(model.state_dict())
     if model.cfg.positional_embedding_type != "none":
         weights["pos_embed.W_pos"] = model.W_pos  # a parameter or sinusoids

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -214,6 +214,15 @@ def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
         raise ValueError(
             f"the tokenizer has {vocabulary.size} tokens, and the model reads d_vocab={cfg.d_vocab}"
         )
+
+
+def checked_stream(stream: Any, cfg: Any) -> Float[Tensor, "batch pos d_model"]:
+    """A copy of a residual stream, into which hooks may write; ValueError if it is none."""
+    if not isinstance(stream, Tensor) or stream.ndim != 3 or stream.shape[2] != cfg.d_model:
+        got = list(stream.shape) if isinstance(stream, Tensor) else type(stream).__name__
+        raise ValueError(f"start_at_layer wants a stream [batch pos {cfg.d_model}], got {got}")
+    check_length(stream.shape[1], cfg)
+    return stream.clone()
 
 
 def check_length(length: int, cfg: Any) -> None:
