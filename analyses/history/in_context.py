@@ -14,8 +14,20 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import losses
-from analyses.history.recording import early_and_late
 from analyses.labelled import Model, interval, to_numpy
+
+EARLY, LATE, NEAR = 50 / 512, 500 / 512, 1 / 64
+"""The two token indices of the in-context score, as shares of the context (paper: 50 and 500 of
+512), and how far to either side of them it is averaged."""
+
+
+def early_and_late(n: int) -> tuple[slice, slice]:
+    """The early and the late part of the losses of n tokens, the first of index 1, for the
+    in-context score."""
+    near = round(n * NEAR)
+    middles = (max(1, round(share * n)) for share in (EARLY, LATE))
+    early, late = (slice(max(0, at - near - 1), at + near) for at in middles)
+    return early, late
 
 
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:

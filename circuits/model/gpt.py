@@ -22,10 +22,10 @@ from circuits.matrices import FactoredMatrix
 from circuits.model import generation, weights
 from circuits.model.attention import Seen, visible
 from circuits.model.block import Block, Places
-from circuits.model.config import GPTConfig, check_predicts
+from circuits.model.config import GPTConfig
 from circuits.model.kv_cache import KeyValueCache, LayerPast
 from circuits.model.layers import Embed, PosEmbed, Resid, Unembed, norm
-from circuits.model.loss import mean_loss, token_loss
+from circuits.model.loss import check_return, mean_loss, token_loss
 from circuits.model.vocabulary import (
     Ids,
     Vocabulary,
@@ -56,6 +56,10 @@ class Entry(NamedTuple):
 
 class GPT(Hooked):
     """embed -> blocks -> norm -> unembed, with TransformerLens's parameter and hook names."""
+
+    blocks: Any  # Blocks: nn.ModuleList forgets of which class its modules are
+    ln_final: Any  # a Norm or the identity
+    unembed: Any  # an Unembed, with or without b_U
 
     def __init__(self, cfg: GPTConfig, tokenizer: Vocabulary | None = None) -> None:
         super().__init__()
@@ -98,7 +102,7 @@ class GPT(Hooked):
         no BOS then, positions go on, hooks and results are of the new tokens, and the sources are
         old and new tokens.
         """
-        _check_asked(self.cfg, return_type, loss_per_token, stop_at_layer)
+        check_return(self.cfg, return_type, loss_per_token, stop_at_layer)
         first = self._layer(start_at_layer, 0)
         stop = self._layer(stop_at_layer, self.cfg.n_layers)
         if first > stop:
@@ -249,12 +253,35 @@ class GPT(Hooked):
         """Unembedding to logits."""
         return self.unembed.W_U
 
-    W_Q = weights.stack("attn", "W_Q", "Query weights, [layer head d_model d_head].")
-    W_K = weights.stack("attn", "W_K", "Key weights, [layer head d_model d_head].")
-    W_V = weights.stack("attn", "W_V", "Value weights, [layer head d_model d_head].")
-    W_O = weights.stack("attn", "W_O", "Output weights, [layer head d_head d_model].")
-    W_in = weights.stack("mlp", "W_in", "MLP input weights, [layer d_model d_mlp].")
-    W_out = weights.stack("mlp", "W_out", "MLP output weights, [layer d_mlp d_model].")
+    @property
+    def W_Q(self) -> LayerHead:
+        """Query weights."""
+        return weights.stack(self, "attn", "W_Q")
+
+    @property
+    def W_K(self) -> LayerHead:
+        """Key weights."""
+        return weights.stack(self, "attn", "W_K")
+
+    @property
+    def W_V(self) -> LayerHead:
+        """Value weights."""
+        return weights.stack(self, "attn", "W_V")
+
+    @property
+    def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:
+        """Output weights."""
+        return weights.stack(self, "attn", "W_O")
+
+    @property
+    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:
+        """MLP input weights; ValueError for an attention-only model."""
+        return weights.stack(self, "mlp", "W_in")
+
+    @property
+    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:
+        """MLP output weights; ValueError for an attention-only model."""
+        return weights.stack(self, "mlp", "W_out")
 
     @property
     def QK(self) -> FactoredMatrix:
@@ -267,15 +294,3 @@ class GPT(Hooked):
         return FactoredMatrix(self.W_V, self.W_O)
 
     accumulated_bias = weights.accumulated_bias
-
-
-def _check_asked(
-    cfg: GPTConfig, return_type: str | None, per_token: bool, stop_at_layer: int | None
-) -> None:
-    if return_type not in ("logits", "loss", "both", None):
-        raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
-    wants_loss = return_type in ("loss", "both")
-    if (wants_loss and stop_at_layer is not None) or (per_token and not wants_loss):
-        raise ValueError("a loss wants return_type='loss' or 'both', and no stop_at_layer")
-    if wants_loss:
-        check_predicts(cfg, "the next-token loss")

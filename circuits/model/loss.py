@@ -4,6 +4,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.matrices import at_least_single
+from circuits.model.config import GPTConfig, check_predicts
 
 
 def token_loss(
@@ -28,3 +29,16 @@ def mean_loss(
         raise ValueError("attention_mask leaves no token that follows a token: there is no loss")
     loss = loss.where(both, 0)
     return loss if per_token else loss.sum() / both.sum()
+
+
+def check_return(
+    cfg: GPTConfig, return_type: str | None, per_token: bool, stop_at_layer: int | None
+) -> None:
+    """ValueError unless a run can return what is asked for: logits, loss, both or None."""
+    if return_type not in ("logits", "loss", "both", None):
+        raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
+    wants_loss = return_type in ("loss", "both")
+    if (wants_loss and stop_at_layer is not None) or (per_token and not wants_loss):
+        raise ValueError("a loss wants return_type='loss' or 'both', and no stop_at_layer")
+    if wants_loss:
+        check_predicts(cfg, "the next-token loss")

@@ -2,7 +2,7 @@
 are not those of a model."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,18 +20,14 @@ _SHAPES = {
 }
 
 
-def stack(part: str, name: str, words: str) -> property:
-    """A property of a GPT: the weight `name` of every block's `part`, stacked by layer. It raises
-    ValueError for the MLPs of an attention-only model."""
-
-    def stacked(model: Any) -> Tensor:
-        if part == "mlp":
-            d_mlp(model.cfg)
-        weights = [getattr(getattr(block, part), name) for block in model.blocks]
-        shape = [getattr(model.cfg, size) for size in _SHAPES[name]]
-        return torch.stack(weights) if weights else model.W_U.new_empty(0, *shape)
-
-    return property(stacked, doc=words)
+def stack(model: Any, part: Literal["attn", "mlp"], name: str) -> Float[Tensor, "layer ..."]:
+    """The weight `name` of every block's `part`, stacked by layer. ValueError for the MLPs of an
+    attention-only model."""
+    if part == "mlp":
+        d_mlp(model.cfg)
+    weights = [getattr(getattr(block, part), name) for block in model.blocks]
+    shape = [getattr(model.cfg, size) for size in _SHAPES[name]]
+    return torch.stack(weights) if weights else model.W_U.new_empty(0, *shape)
 
 
 def d_mlp(cfg: GPTConfig) -> int:

@@ -34,10 +34,10 @@ class Muon(torch.optim.Optimizer):
                 nesterov = param.grad.lerp(buffer, group["momentum"])
                 if group["decay"]:
                     param.mul_(1 - group["lr"] * group["decay"])
-                param.sub_(orthogonalised(nesterov), alpha=group["lr"])
+                param.sub_(orthogonalise(nesterov), alpha=group["lr"])
 
 
-def orthogonalised(
+def orthogonalise(
     matrix: Float[Tensor, "*lead rows columns"],
 ) -> Float[Tensor, "*lead rows columns"]:
     """U V^T of the SVD U S V^T, roughly (singular values within 0.7 to 1.2), by five steps of

@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields
 
+_MAY_BE_ZERO = {"muon_lr", "muon_decay", "warmup", "final"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -25,6 +27,7 @@ class Recipe:
     clip: float = 1.0
     "Largest norm of the gradient of all parameters together."
     evaluate_every: int = 500
+    "Steps between two records."
     accumulate: int = 1
     "Micro-batches that a step's rows are cut into, where they do not fit into memory at once."
     bf16: bool = False
@@ -74,6 +77,3 @@ class Recipe:
         if missing := sorted({"steps", "batch_size"} - given.keys()):
             raise ValueError(f"a recipe needs {missing}")
         return cls(**given)
-
-
-_MAY_BE_ZERO = {"muon_lr", "muon_decay", "warmup", "final"}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from analyses import dynamics, recording
 from analyses.cli import main as cli
 from analyses.cli.corpus import Corpus
-from analyses.cli.run_folder import FINISHED, INNER, TOKENS, entered, recorded
+from analyses.cli.run_folder import FINISHED, INNER, TOKENS, enter, read_record
 from circuits import GPT, GPTConfig, load, save
 from circuits.data import train_tokenizer
 from circuits.files import LOCK, alone
@@ -38,7 +38,7 @@ OURS = ("history/step-00000001.npz", "snapshots/step-00000001.safetensors",
 
 def test_a_run_takes_its_own_files_away_and_no_other(tmp_path):
     filled(tmp_path, *MINE)
-    with entered(tmp_path) as folder:
+    with enter(tmp_path) as folder:
         folder.begin({"examples": 8}, ["examples"])
         filled(tmp_path, *OURS, "snapshots/weights-00000001.safetensors")
         folder.finish()
@@ -50,13 +50,13 @@ def test_a_run_takes_its_own_files_away_and_no_other(tmp_path):
                                   "history/step-00000007.npz", "config.json"])  # fmt: skip
 def test_a_folder_with_a_file_that_a_run_would_write_over_is_refused(tmp_path, name):
     filled(tmp_path, name, *MINE)
-    with pytest.raises(ValueError, match="choose another folder"), entered(tmp_path):
+    with pytest.raises(ValueError, match="choose another folder"), enter(tmp_path):
         raise AssertionError
     assert everything(tmp_path) == sorted([name, *MINE])
 
 
 def test_a_start_that_fails_leaves_nothing_and_one_that_was_killed_is_gone_on_with(tmp_path):
-    with pytest.raises(ZeroDivisionError), entered(tmp_path) as folder:
+    with pytest.raises(ZeroDivisionError), enter(tmp_path) as folder:
         folder.begin({}, [])
         filled(tmp_path, "tokenizer.json")
         raise ZeroDivisionError
@@ -64,11 +64,11 @@ def test_a_start_that_fails_leaves_nothing_and_one_that_was_killed_is_gone_on_wi
     with alone(tmp_path) as here:  # as if killed
         here.note("begun")
         filled(tmp_path, "tokenizer.json", "run.json", OURS[0])
-    with entered(tmp_path) as folder:
-        assert not folder.begun() and not folder.finished
+    with enter(tmp_path) as folder:
+        assert not folder.has_snapshot() and not folder.finished
         folder.begin({"vocab": 3}, ["vocab"])
-        assert recorded(tmp_path) == {"vocab": 3} and not (tmp_path / OURS[0]).exists()
-        with pytest.raises(ValueError, match="another process is at work"), entered(tmp_path):
+        assert read_record(tmp_path) == {"vocab": 3} and not (tmp_path / OURS[0]).exists()
+        with pytest.raises(ValueError, match="another process is at work"), enter(tmp_path):
             raise AssertionError
 
 
@@ -76,13 +76,13 @@ def test_a_run_killed_while_it_tidies_up_is_finished(tmp_path):
     filled(tmp_path, "config.json", *OURS)
     with alone(tmp_path) as here:
         here.note(FINISHED)
-    with entered(tmp_path) as folder:
+    with enter(tmp_path) as folder:
         assert folder.finished
     assert everything(tmp_path) == ["config.json"] and not (tmp_path / LOCK).exists()
 
 
 def test_what_a_run_is_measured_on_may_not_change_and_a_damaged_record_of_it_is_said(tmp_path):
-    with entered(tmp_path) as folder:
+    with enter(tmp_path) as folder:
         folder.begin({"examples": 8}, ["examples"])
         filled(tmp_path, OURS[1])
         with pytest.raises(ValueError, match="examples was 8 and is 9 now"):
@@ -91,7 +91,7 @@ def test_what_a_run_is_measured_on_may_not_change_and_a_damaged_record_of_it_is_
         for text in ("[1]", "{", "\xff"):
             (tmp_path / "run.json").write_text(text, encoding="latin-1")
             with pytest.raises(ValueError, match=r"run\.json"):
-                recorded(tmp_path)
+                read_record(tmp_path)
             with pytest.warns(UserWarning, match="it is written anew"):
                 folder.begin({"examples": 8}, ["examples"])
             assert json.loads((tmp_path / "run.json").read_text()) == {"examples": 8}
@@ -184,7 +184,7 @@ def test_a_step_that_cannot_be_read_is_left_out_and_moves_no_other(history, harm
 def test_what_is_left_out_is_named(history, harm, named):
     harmed(history, harm)
     with pytest.warns(UserWarning, match=named):
-        recording.stacked(history / "history")
+        recording.stack_steps(history / "history")
 
 
 def test_a_damaged_history_is_an_error_with_its_file(history):

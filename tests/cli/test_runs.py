@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from analyses import dynamics, recording, runs
+from analyses import dynamics, losses, runs
 from analyses.cli.corpus import EVERY, Corpus
 from analyses.cli.main import app
 from circuits import GPTConfig, load
@@ -49,7 +49,7 @@ def whole(tmp_path_factory, text):
 def test_a_finished_run_leaves_a_model_its_recipe_its_log_and_its_history(whole):
     assert sorted(path.name for path in whole.iterdir()) == [
         "config.json", "history.npz", "log.jsonl", "model.safetensors", "recipe.json", "run.json",
-        "tokenizer.json",
+        "run.toml", "tokenizer.json",
     ]  # fmt: skip
     assert load(whole).cfg.n_layers == 2 and dynamics.last_record(whole)["step"] == 6
     assert dynamics.history(whole).step.values.tolist() == list(range(7))
@@ -112,7 +112,7 @@ def test_a_finished_run_is_measured_anew_from_the_weights_it_kept(tmp_path, text
     assert np.allclose(after.prefix_matching, before.prefix_matching, atol=2e-3)  # half precision
     assert after.token_loss.sizes["token"] == 6 * 16 and before.token_loss.sizes["token"] == 8 * 16
     rows = Corpus(data=[text], held_out=[text]).evaluation(load(out).tokenizer, 16, 6)
-    assert np.isclose(after.held_out[-1], recording.losses(load(out), rows).mean(), atol=1e-3)
+    assert np.isclose(after.held_out[-1], losses.of_tokens(load(out), rows).mean(), atol=1e-3)
     assert not list(out.glob(".part*"))
     done = CliRunner().invoke(app, ["measure", str(whole), "--held-out", str(text)])
     assert "kept no weights of its training" in str(done.exception)

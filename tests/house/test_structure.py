@@ -43,7 +43,7 @@ FLOORS = {
     "analyses/causal": ["metrics", "patching", "path_patching", "attribution", "ablation",
                         "idealised", "discovery"],
     "analyses/causal/discovery": ["graph", "task", "effects", "search", "evaluation"],
-    "analyses/history": ["recording", "in_context", "dynamics", "evaluation"],
+    "analyses/history": ["in_context", "recording", "dynamics", "evaluation"],
     "analyses/papers": ["toys", "figures", "report"],
     "analyses/papers/toys": ["descent", "bietti", "edelman", "nichani", "pattern_matching"],
     "analyses/papers/figures": ["drawing", "runs", "panels", "circuits", "framework", "toys",
@@ -55,8 +55,8 @@ FLOORS = {
                                           "evaluators", "idealised", "ablation", "table"],
     "analyses/papers/figures/toys": ["bietti", "edelman", "nichani", "pattern_matching"],
     "analyses/papers/report": ["entries", "words", "workers", "arguments", "page", "folder"],
-    "analyses/cli": ["corpus", "run_folder", "runs", "train", "measure", "figures", "explore",
-                     "main", "__main__"],
+    "analyses/cli": ["corpus", "run_folder", "options", "plans", "runs", "train", "measure",
+                     "figures", "explore", "main", "__main__"],
 }  # fmt: skip
 "What lies in each folder, from the ground up: a file imports only from files below it."
 MODULES = [

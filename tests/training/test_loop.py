@@ -6,7 +6,7 @@ import torch
 from analyses import induction
 from circuits import GPT, GPTConfig
 from circuits.data import RepeatedTokens
-from circuits.training import Muon, Recipe, loss, next_token_loss, optimizers, orthogonalised, train
+from circuits.training import Muon, Recipe, loss, next_token_loss, optimizers, orthogonalise, train
 from tests.conftest import TINY, tiny
 
 DATA = RepeatedTokens(29, shortest=5, longest=7)
@@ -58,11 +58,11 @@ def test_logits_in_pieces_are_not_kept_and_give_the_loss_of_autocast_too(monkeyp
 def test_an_orthogonalised_matrix_keeps_its_directions_and_levels_their_sizes():
     matrix = torch.randn(3, 20, 6, generator=torch.Generator().manual_seed(0))
     U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
-    levelled = U.mT @ orthogonalised(matrix) @ Vh.mT
+    levelled = U.mT @ orthogonalise(matrix) @ Vh.mT
     sizes = levelled.diagonal(dim1=-2, dim2=-1)
     assert sizes.min() > 0.6 and sizes.max() < 1.3
     assert (levelled - torch.diag_embed(sizes)).abs().max() < 1e-4
-    assert orthogonalised(matrix.mT).allclose(orthogonalised(matrix).mT, atol=1e-5)
+    assert orthogonalise(matrix.mT).allclose(orthogonalise(matrix).mT, atol=1e-5)
 
 
 def test_muon_takes_each_head_apart():
