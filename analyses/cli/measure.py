@@ -84,7 +84,7 @@ def _print(seen: "Dataset", model: str) -> None:
     title = (
         f"{escape(model)} on {seen.attrs['windows']:,} windows of text: loss "
         f"{float(seen.held_out):.3f} +- {error:.3f} nats, in-context score {context:+.2f}; mean "
-        f"attention on"
+        f"attention, each column over positions of its own, on"
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("head", *seen.behaviour.values):

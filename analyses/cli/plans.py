@@ -6,10 +6,10 @@ of the sinusoids are chosen so that previous-token heads form in layer 0 of so s
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -17,8 +17,7 @@ from analyses.cli.corpus import Corpus
 from analyses.cli.options import RECORDED, Options
 from analyses.cli.run_folder import read_record
 from circuits.files import read_text
-from circuits.io import folder_of
-from circuits.model import GPTConfig
+from circuits.io import folder_of, saved_config
 from circuits.training import Recipe
 
 POSITIONS = {
@@ -26,7 +25,6 @@ POSITIONS = {
     "sinusoid_base": 100.0,
     "sinusoid_scale": 3.0,
 }
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +105,12 @@ def _as_recorded(folder: Path, repeats: float) -> tuple[dict[str, Any], Recipe, 
     if not (folder / "recipe.json").is_file():
         raise ValueError(f"{folder} holds no recipe.json")
     repeats = read_record(folder).get("repeats", repeats)
-    recipe = _read(Recipe.from_json, folder / "recipe.json")
-    return asdict(_read(GPTConfig.from_json, folder / "config.json")), recipe, repeats
-
-
-def _read(make: Callable[[str], Made], file: Path) -> Made:
-    """The object that `make` makes of a file's text; ValueError names the file."""
-    text = read_text(file, 2**20)
+    text = read_text(folder / "recipe.json", 2**20)
     try:
-        return make(text)
+        recipe = Recipe.from_json(text)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise ValueError(f"{folder / 'recipe.json'}: {error}") from None
+    return asdict(saved_config(folder)), recipe, repeats
 
 
 def usual_device(named: str) -> str:

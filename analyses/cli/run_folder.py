@@ -38,7 +38,7 @@ class RunFolder:
 
     def __init__(self, out: Path, here: Alone | None) -> None:
         self.out, self._here = out, here
-        self.finished = here is not None and here.noted() == FINISHED
+        self.finished = here is not None and here.last_note() == FINISHED
         "True if only tidying up is left: the run had ended when it was killed."
 
     def has_snapshot(self) -> bool:
@@ -116,7 +116,7 @@ def enter(out: Path) -> Iterator[RunFolder]:
             folder.tidy()
             yield folder
             return
-        if here.noted() != BEGUN:
+        if here.last_note() != BEGUN:
             _refuse_foreign(out)
         for place in (out, *(out / name for name in INNER)):
             sweep(place)

@@ -21,7 +21,7 @@ import numpy as np
 
 from circuits.data.text import text_files
 from circuits.data.windows import encoded
-from circuits.files import flushed, in_words, sweep, workshop
+from circuits.files import flush, in_words, sweep, workshop
 from circuits.model import Vocabulary
 
 VERSION = 2
@@ -170,4 +170,4 @@ def _write(
     index["hash"] = _hash(index)
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
     for file in folder.iterdir():
-        flushed(file)
+        flush(file)

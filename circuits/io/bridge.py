@@ -15,9 +15,9 @@ from circuits.io.checkpoints import config_of
 from circuits.io.hugging_face import (
     Weights,
     check_equal,
+    convert,
     from_hub,
     from_hugging_face,
-    made,
     read_config,
 )
 from circuits.model import BOS, GPT, GPTConfig, Vocabulary
@@ -40,7 +40,7 @@ def from_transformer_lens(model: Any) -> GPT:
     else:
         cfg, weights = config_of(vars(model.cfg)), model.state_dict()
     wrapped = getattr(getattr(model, "original_model", None), "config", None)
-    gpt = made(cfg, weights, model.tokenizer, getattr(wrapped, "bos_token_id", None))
+    gpt = convert(cfg, weights, model.tokenizer, getattr(wrapped, "bos_token_id", None))
     check_equal(gpt, model, model)
     return gpt.train(model.training)
 

@@ -332,7 +332,8 @@ FROM_PTH = [
 
 
 def refusal_of(door, write):
-    """The error of a door on a spoilt folder, or the tokens of a text; and the megabytes it took."""
+    """The error of a door on a spoilt folder, or the tokens of a text; and the megabytes it
+    took."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(shutil.copytree(saved(), made, dirs_exist_ok=True))
         write(folder)
@@ -341,6 +342,8 @@ def refusal_of(door, write):
             said = str(door(folder).to_tokens("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!").tolist())
         except REFUSED as error:
             said = str(error)
+        except BaseException as error:  # tokenizers panics, outside of Exception
+            said = f"{type(error).__name__}: {error}"
         return said, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

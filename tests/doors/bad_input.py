@@ -221,7 +221,8 @@ def test_weights_that_a_model_lacks_are_refused():
 def test_hook_names_that_match_nothing_are_refused_with_the_nearest():
     with refused(
         KeyError,
-        "no hook point matches 'blocks.0.attn.hook_paterm'; the nearest are ['blocks.0.attn.hook_pat",
+        "no hook point matches 'blocks.0.attn.hook_paterm'; the nearest are "
+        "['blocks.0.attn.hook_pat",
     ):
         model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.attn.hook_paterm", print)])
     with refused(KeyError, "matches 'blocks.9.*'"):
