@@ -21,61 +21,46 @@ import typer
 class Options:
     """A training run. None means that nothing is said."""
 
-    out: Annotated[
-        Path | None, typer.Option(help="the model's folder; a run that was cut off there goes on")
-    ] = None
-    data: Annotated[
-        list[Path] | None, typer.Option(help="text file, folder or glob; repeat for several")
-    ] = None
-    dataset: Annotated[str | None, typer.Option(help="or a Hugging Face dataset, streamed")] = None
-    documents: Annotated[int | None, typer.Option(help="the largest number of documents")] = None
-    held_out: Annotated[
-        list[Path] | None, typer.Option(help="text to measure on; else every 50th document")
-    ] = None
-    repeated_tokens: Annotated[
-        bool, typer.Option(help="train on BOS + R + R instead of on text")
-    ] = False
+    out: Annotated[Path | None, "the model's folder; a run that was cut off there goes on"] = None
+    data: Annotated[list[Path] | None, "text file, folder or glob; repeat for several"] = None
+    dataset: Annotated[str | None, "or a Hugging Face dataset, streamed"] = None
+    documents: Annotated[int | None, "the largest number of documents"] = None
+    held_out: Annotated[list[Path] | None, "text to measure on; else every 50th document"] = None
+    repeated_tokens: Annotated[bool, "train on BOS + R + R instead of on text"] = False
     recipe: Annotated[
-        str | None,
-        typer.Option(help="train as this model was trained: its config, recipe and tokenizer"),
+        str | None, "train as this model was trained: its config, recipe and tokenizer"
     ] = None
     layers: int = 2
     heads: int = 8
     d_head: int = 32
-    width: Annotated[int, typer.Option(help="d_model; 0: heads * d-head")] = 0
-    mlp: Annotated[int, typer.Option(help="neurons of each MLP; 0: attention-only")] = 0
-    context: Annotated[int, typer.Option(help="tokens per window, n_ctx")] = 256
-    vocab: Annotated[int, typer.Option(help="size of the byte-pair vocabulary")] = 2048
-    tokenizer: Annotated[str | None, typer.Option(help="a model whose tokenizer is used")] = None
+    width: Annotated[int, "d_model; 0: heads * d-head"] = 0
+    mlp: Annotated[int, "neurons of each MLP; 0: attention-only"] = 0
+    context: Annotated[int, "tokens per window, n_ctx"] = 256
+    vocab: Annotated[int, "size of the byte-pair vocabulary"] = 2048
+    tokenizer: Annotated[str | None, "a model whose tokenizer is used"] = None
     steps: int = 4000
-    batch_size: Annotated[int, typer.Option(help="rows per step, of all processes")] = 16
+    batch_size: Annotated[int, "rows per step, of all processes"] = 16
     lr: float = 2e-3
     muon_lr: float = 0.01
-    muon_decay: Annotated[float, typer.Option(help="weight decay of Muon's matrices")] = 0.0
+    muon_decay: Annotated[float, "weight decay of Muon's matrices"] = 0.0
     embed_init: Annotated[
-        float,
-        typer.Option(help="standard deviation of W_E at first; 0: the deviation of all weights"),
+        float, "standard deviation of W_E at first; 0: the deviation of all weights"
     ] = 0.0
-    warmup: Annotated[int, typer.Option(help="steps")] = 100
-    accumulate: Annotated[int, typer.Option(help="micro-batches per step")] = 1
-    bf16: Annotated[bool, typer.Option(help="bfloat16, for a GPU")] = False
-    compile: Annotated[bool, typer.Option(help="torch.compile, for long runs")] = False
-    repeats: Annotated[float, typer.Option(help="share of windows that repeat a passage")] = 0.0
-    every: Annotated[int, typer.Option(help="steps between records, and between snapshots")] = 250
-    until: Annotated[int | None, typer.Option(help="stop after this step, to go on later")] = None
+    warmup: Annotated[int, "steps"] = 100
+    accumulate: Annotated[int, "micro-batches per step"] = 1
+    bf16: Annotated[bool, "bfloat16, for a GPU"] = False
+    compile: Annotated[bool, "torch.compile, for long runs"] = False
+    repeats: Annotated[float, "share of windows that repeat a passage"] = 0.0
+    every: Annotated[int, "steps between records, and between snapshots"] = 250
+    until: Annotated[int | None, "stop after this step, to go on later"] = None
     examples: Annotated[
-        int,
-        typer.Option(help="rows that the history is measured on, which takes time; 0: no history"),
+        int, "rows that the history is measured on, which takes time; 0: no history"
     ] = 128
-    keep_weights: Annotated[
-        bool, typer.Option(help="keep the weights of every step of the history")
-    ] = False
-    cache: Annotated[Path | None, typer.Option(help="keep tokenised text here")] = None
-    device: Annotated[str | None, typer.Option(help="cpu, cuda; else a GPU if there is one")] = None
-    shard: Annotated[bool, typer.Option(help="share out the weights (FSDP2), under torchrun")] = (
-        False
-    )
-    smeared_keys: Annotated[bool, typer.Option(help="mix each key with the key before it")] = False
+    keep_weights: Annotated[bool, "keep the weights of every step of the history"] = False
+    cache: Annotated[Path | None, "keep tokenised text here"] = None
+    device: Annotated[str | None, "cpu, cuda; else a GPU if there is one"] = None
+    shard: Annotated[bool, "share out the weights (FSDP2), under torchrun"] = False
+    smeared_keys: Annotated[bool, "mix each key with the key before it"] = False
     seed: int = 0
 
 
@@ -135,8 +120,9 @@ def command(train: Callable[..., None]) -> Callable[..., None]:
     parameters = [Parameter("file", Parameter.POSITIONAL_OR_KEYWORD, annotation=argument,
                             default=None)]  # fmt: skip
     for one in fields(Options):
-        kind, option = _parts(one.type)
-        option.show_default = str(one.default) if one.default else False
+        kind, help = _parts(one.type)
+        shown = str(one.default) if one.default else False
+        option = typer.Option(help=help, show_default=shown)
         kind = kind if isinstance(kind, UnionType) else kind | None
         parameters.append(Parameter(one.name, Parameter.KEYWORD_ONLY, default=None,
                                     annotation=Annotated[kind, option]))  # fmt: skip
@@ -154,8 +140,8 @@ def together(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Opti
 
 
 def _parts(kind: Any) -> tuple[Any, Any]:
-    """The type of a field, and its option of typer."""
-    return get_args(kind)[:2] if get_origin(kind) is Annotated else (kind, typer.Option())
+    """The type of a field, and its help if there is one."""
+    return get_args(kind)[:2] if get_origin(kind) is Annotated else (kind, None)
 
 
 def _dashed(name: str) -> str:

@@ -15,19 +15,7 @@ from xarray import DataArray
 
 from analyses import losses
 from analyses.labelled import Model, interval, to_numpy
-
-EARLY, LATE, NEAR = 50 / 512, 500 / 512, 1 / 64
-"""The two token indices of the in-context score, as shares of the context (paper: 50 and 500 of
-512), and how far to either side of them it is averaged."""
-
-
-def early_and_late(n: int) -> tuple[slice, slice]:
-    """The early and the late part of the losses of n tokens, the first of index 1, for the
-    in-context score."""
-    near = round(n * NEAR)
-    middles = (max(1, round(share * n)) for share in (EARLY, LATE))
-    early, late = (slice(max(0, at - near - 1), at + near) for at in middles)
-    return early, late
+from analyses.losses import early_and_late
 
 
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
@@ -49,7 +37,7 @@ def score(loss: DataArray) -> DataArray:
 
     At tokens 500 and 50 of 512, or the same shares of another context; for the paper's 10,000
     examples we have some hundred, and average over a 64th of the context to either side. Of losses
-    with a dim `example` it is the mean, with `low` and `high`, a bootstrap over examples.
+    with a dim `example` it is the mean, with `low` and `high`, the ends of its 95% interval.
     """
     early, late = (loss.isel(index=part) for part in early_and_late(loss.sizes["index"]))
     first, last = (part.index.values[[0, -1]] for part in (early, late))

@@ -23,9 +23,8 @@ from xarray import DataArray
 
 from analyses.causal import ablation
 from analyses.heads import attention, induction
-from analyses.history.in_context import early_and_late
 from analyses.labelled import to_numpy
-from analyses.losses import of_tokens
+from analyses.losses import early_and_late, of_tokens
 from circuits import distributed
 from circuits.files import alone, replacing
 from circuits.io import load, load_weights, read_weights

@@ -210,3 +210,14 @@ def test_a_corpus_of_two_kinds_is_refused(text):
         with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
             Corpus(data=[text], documents=documents)
     assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg
+
+
+def test_a_run_is_given_again_by_the_file_in_its_folder(tmp_path, whole):
+    out, file = tmp_path / "again", whole / "run.toml"
+    for more in (["--until", 3], []):
+        done = circuits(file, "--out", out, *more)
+        assert done.exit_code == 0, done.exception or done.output
+        file = out / "run.toml"
+    assert "going on from step 3" in done.output and "nan" not in done.output
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert log(out) == log(whole)

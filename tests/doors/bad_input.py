@@ -14,12 +14,14 @@ import torch
 from tokenizers import Tokenizer
 
 from analyses import (
+    Task,
     attention,
     composition,
     copying,
     discovery,
     dynamics,
     figures,
+    patching,
     plots,
     prompts,
     recording,
@@ -475,10 +477,12 @@ def test_a_report_wants_figures_that_exist_and_a_folder_of_its_own(folder):
         report.write(folder / "r", jobs=0)
 
 
-def test_a_task_of_circuit_discovery_refuses_unknown_choices():
-    with refused(ValueError, "by='noise'; choose run, mean or zero"):
-        discovery.Task(model, tokens, tokens, first, by="noise")
-    with refused(ValueError, "must have one shape"):
-        discovery.Task(talker, tokens, tokens[:, 1:], first)
+def test_a_task_refuses_unknown_choices():
+    with refused(ValueError, "replace='noise'; choose one of ['run', 'mean', 'zero', 'resample']"):
+        Task(model, tokens, tokens, first, replace="noise")
+    with refused(ValueError, "into='dirty'; choose one of ['clean', 'corrupted']"):
+        patching.heads(Task(talker, tokens, tokens, first), into="dirty")
+    with refused(ValueError, "must have the same shape"):
+        Task(talker, tokens, tokens[:, 1:], first)
     with refused(ValueError, "along='edges'; choose inputs or activations"):
-        discovery.eap_ig(discovery.Task(talker, tokens, tokens, first), along="edges")
+        discovery.eap_ig(Task(talker, tokens, tokens, first), along="edges")

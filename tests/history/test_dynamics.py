@@ -136,7 +136,7 @@ def test_what_ablation_adds_is_recorded_and_attributed_to_a_change(whole):
     example, index = torch.ones(8, n).nonzero().unbind(-1)
     whole_loss, without = ablation.losses(gpt, ROWS, example, index)
     added = without - whole_loss
-    early, late = (np.s_[part] for part in in_context.early_and_late(n))
+    early, late = (np.s_[part] for part in losses.early_and_late(n))
     by_index = added.reshape(*rise.shape, 8, n).mean(-2)
     score = by_index[..., late].mean(-1) - by_index[..., early].mean(-1)
     assert np.allclose(seen.ablated_in_context[-1], score, atol=1e-3)

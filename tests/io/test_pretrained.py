@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
 from circuits import GPT, GPTConfig, load, save
 from circuits.data import train_tokenizer
+from circuits.io import saved_config
 from tests.conftest import TINY, tiny, tiny_tokens
 
 
@@ -42,3 +45,19 @@ def test_nothing_is_overwritten_without_being_asked(tmp_path):
     save(tiny(seed=1), tmp_path, overwrite=True)
     assert (tmp_path / "model.safetensors").read_bytes() != before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_token_that_begins_a_prompt_and_the_trained_length_travel_with_the_model(tmp_path):
+    model = tiny()
+    save(model, tmp_path)
+    assert (tmp_path / "config.json").read_text() == model.cfg.to_json()
+    model.bos, model.trained_ctx = 5, 9
+    save(model, tmp_path, overwrite=True)
+    again = load(tmp_path)
+    assert (again.bos, again.trained_ctx, again.cfg) == (5, 9, model.cfg)
+    assert saved_config(tmp_path) == model.cfg
+    for field, value in (("bos", 99), ("trained_ctx", 0), ("bos", "x")):
+        fields = {**json.loads(model.cfg.to_json()), field: value}
+        (tmp_path / "config.json").write_text(json.dumps(fields))
+        with pytest.raises(ValueError, match=r"config\.json: "):
+            load(tmp_path)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from circuits import GPT, GPTConfig, save
 from circuits.data import RepeatedTokens, repeated_tokens
+from circuits.files import LOCK
 from circuits.training import Recipe, Snapshots, train
 
 SHAPE = {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31}
@@ -277,3 +278,20 @@ def test_who_asks_for_no_gradients_trains_all_the_same():
         list(train(models[1], DATA, recipe))
         assert not torch.is_grad_enabled()
     assert same_weights(*models)
+
+
+def test_a_folder_of_snapshots_is_locked_while_a_run_goes_on(tmp_path):
+    snapshots = Snapshots(folder=tmp_path)
+    begun = train(model(), DATA, RECIPE, snapshots=snapshots)
+    next(begun)
+    with pytest.raises(ValueError, match="another process is at work"):
+        next(train(model(), DATA, RECIPE, snapshots=snapshots))
+    begun.close()
+    assert not (tmp_path / LOCK).exists()
+    assert list(train(model(), DATA, RECIPE, snapshots=snapshots))[-1]["step"] == RECIPE.steps
+
+
+def test_a_snapshot_is_written_at_each_record_unless_another_number_is_given(tmp_path):
+    list(train(model(), DATA, RECIPE, snapshots=Snapshots(folder=tmp_path, keep=9)))
+    steps = [int(file.stem[-8:]) for file in Snapshots(folder=tmp_path).files()]
+    assert steps == [0, 7, 14, 21, 26]
