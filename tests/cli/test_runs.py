@@ -1,7 +1,6 @@
 """`circuits train` on text of ours: what a folder holds, and that a run cut off is a run whole."""
 
 import json
-import random
 import re
 
 import numpy as np
@@ -9,24 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from analyses import dynamics, losses, runs
-from analyses.cli.corpus import EVERY, Corpus
+from analyses.cli.corpus import Corpus
 from analyses.cli.main import app
-from circuits import GPTConfig, load
-from circuits.io import folder_of, models
-from circuits.training import Recipe
+from circuits import load
+from circuits.io import folder_of
 
 SHAPE = ["--heads", "2", "--d-head", "8", "--context", "16", "--vocab", "290"]
 HOW = ["--steps", "6", "--batch-size", "4", "--every", "2", "--examples", "8"]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(60)]
-    docs = [" ".join(draw.choices(words, k=40)) for _ in range(2 * EVERY + 10)]
-    (folder / "ours.txt").write_text("\n<|endoftext|>\n".join(docs))
-    return folder / "ours.txt"
 
 
 def circuits(*options):
@@ -142,74 +130,10 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, text, wh
     assert "already holds a model" in str(done.exception)
 
 
-def test_every_model_that_ships_is_listed_and_has_a_recipe_that_can_be_read():
-    listed = CliRunner().invoke(app, ["models"]).output
-    for name in models():
-        held_out = dynamics.last_record(name)["held_out"]
-        lines = [line for line in listed.splitlines() if line.split()[:1] == [name]]
-        assert f"{held_out:.2f}" in lines[0]
-        assert len(lines) == 1 + (folder_of(name) / dynamics.FILE).is_file()  # when heads formed
-        assert Recipe.from_json((folder_of(name) / "recipe.json").read_text()).steps > 0
-
-
-def test_held_out_documents_are_never_trained_on(text):
-    corpus = Corpus(data=[text])
-    kept, unseen = list(corpus.texts()), list(corpus.unseen())
-    assert len(unseen) == 3 and not set(kept) & set(unseen)
-    assert len(kept) + len(unseen) == 2 * EVERY + 10
-    assert list(Corpus(data=[text], held_out=[text]).texts()) == sorted(kept + unseen, key=(
-        text.read_text().index
-    ))  # fmt: skip
-
-
-@pytest.mark.parametrize("many", [None, 1])
-def test_of_a_document_that_is_alone_the_end_is_held_out(tmp_path, many, whole):
-    said = " ".join(f"word{i}" for i in range(200)) + "\n"
-    file = tmp_path / "one.txt"
-    file.write_text(said if many is None else f"{said}<|endoftext|>\nmore")
-    corpus = Corpus(data=[file], documents=many)
-    (kept,), (unseen,) = corpus.texts(), corpus.unseen()
-    assert kept + unseen == (said if many is None else said[:-1])
-    assert unseen.startswith(" word") and 0.05 < len(unseen) / len(said) <= 0.1
-    assert list(Corpus(data=[file], held_out=[file], documents=many).texts()) == [kept + unseen]
-    words = load(whole).tokenizer
-    assert words.to_string(corpus.evaluation(words, 8, 1)[0]).startswith("<|endoftext|> word")
-    assert len(corpus.windows(words, 8, tmp_path, seed=0).docs) == 1
-    file.write_text("s")
-    with pytest.raises(ValueError, match=r"the only document, 's', is too short"):
-        list(Corpus(data=[file]).texts())
-
-
-def test_tokenised_text_is_kept_for_other_runs_where_asked(tmp_path, text, monkeypatch, whole):
-    corpus = Corpus(data=[text])
-    words = load(whole).tokenizer
-    first = corpus.windows(words, 16, tmp_path, seed=0).batch(0, 4)
-    monkeypatch.setattr(Corpus, "texts", lambda self: iter(["something else"]))
-    assert corpus.windows(words, 16, tmp_path, seed=0).batch(0, 4).equal(first)
-
-
 def test_the_record_to_compare_with_is_the_first_losses_where_there_are_any(whole):
     losses = runs._recorded_losses(whole, count=4)
     assert losses.dtype == np.float32 and len(losses) == 4
     assert len(runs._recorded_losses(folder_of("repeats-2l"))) == 0
-
-
-def test_a_dataset_is_read_by_name_up_to_so_many_documents(monkeypatch):
-    monkeypatch.setattr(
-        "analyses.cli.corpus.hub_documents", lambda name: (f"{name} {i}" for i in "123")
-    )
-    corpus = Corpus(dataset="some/set", documents=2)
-    assert (list(corpus.unseen()), list(corpus.texts())) == (["some/set 1"], ["some/set 2"])
-    assert corpus.about()["dataset"] == "some/set"
-
-
-def test_a_corpus_of_two_kinds_is_refused(text):
-    with pytest.raises(ValueError, match="either text files or the name of a dataset"):
-        Corpus(data=[text], dataset="some/set")
-    for documents in (0, -1):
-        with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
-            Corpus(data=[text], documents=documents)
-    assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg
 
 
 def test_a_run_is_given_again_by_the_file_in_its_folder(tmp_path, whole):

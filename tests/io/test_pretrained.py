@@ -61,3 +61,39 @@ def test_the_token_that_begins_a_prompt_and_the_trained_length_travel_with_the_m
         (tmp_path / "config.json").write_text(json.dumps(fields))
         with pytest.raises(ValueError, match=r"config\.json: "):
             load(tmp_path)
+
+
+def test_save_writes_nothing_that_load_would_refuse_and_keeps_the_good_model(tmp_path):
+    good, loud = tiny(dtype=torch.float32), tiny(dtype=torch.float32)
+    save(good, tmp_path)
+    with torch.no_grad():
+        loud.W_E[0, 0] = 1e6
+    words = train_tokenizer(["the cat sat on the mat"], 265)
+    loose = tiny()
+    loose.tokenizer = words
+    for model, dtype, message in [(loud, torch.float16, "W_E .* holds a number that is not finite"),
+                                  (good, torch.int32, "wanted plain floating-point numbers"),
+                                  (loose, torch.float32, "265 tokens, .* d_vocab=29")]:  # fmt: skip
+        with pytest.raises(ValueError, match=f"nothing was saved .*{message}"):
+            save(model, tmp_path, overwrite=True, dtype=dtype)
+        assert load(tmp_path).W_E.equal(good.W_E)
+    with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
+        GPT(GPTConfig(**TINY), words)
+
+
+def test_a_tokenizer_goes_with_its_model_and_is_a_regular_file(tmp_path):
+    words = train_tokenizer(["the cat sat on the mat"], 265)
+    save(GPT(GPTConfig(**{**TINY, "d_vocab": 265}), words), tmp_path)
+    (tmp_path / "tokenizer.json").rename(tmp_path / "kept.json")
+    save(tiny(), tmp_path, overwrite=True)
+    assert load(tmp_path).tokenizer is None
+    save(GPT(GPTConfig(**{**TINY, "d_vocab": 265}), words), tmp_path, overwrite=True)
+    save(tiny(), tmp_path, overwrite=True)
+    assert not (tmp_path / "tokenizer.json").exists()
+    (tmp_path / "kept.json").rename(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
+        load(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="no regular file"):
+        load(tmp_path)
