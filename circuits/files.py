@@ -44,8 +44,8 @@ def in_words(file: Path | str) -> Iterator[None]:
 def replacing(file: Path) -> Iterator[Path]:
     """A temporary path beside `file` to write to, moved onto `file` when the block ends well.
 
-    If it does not (a full disk, say) the temporary file goes, `file` is what it was, and an OSError
-    says so.
+    If the block fails (on a full disk, for example) the temporary file is removed, `file` stays as
+    it was, and an OSError says so.
     """
     part = _part(file)
     with in_words(file):
@@ -86,7 +86,7 @@ def workshop(place: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove unfinished files of killed processes from a folder; those of living processes stay."""
+    """Remove unfinished files of killed processes from a folder; files of living processes stay."""
     for left in folder.glob(f"{PART}*"):
         if not _OURS.fullmatch(left.name) or (kept := _locked(left)) is None:
             continue

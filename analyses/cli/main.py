@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAPERS = {
     "framework": "A Mathematical Framework for Transformer Circuits",
-    "induction": "In-context Learning and Induction Heads, and what followed it",
+    "induction": "In-context Learning and Induction Heads, and later papers",
     "circuits": "automated circuit discovery",
 }
 app = typer.Typer(
@@ -40,7 +40,7 @@ app.command()(explore)
 
 @app.command()
 def models() -> None:
-    """The models that ship: their shape, what training made of them, and when heads formed."""
+    """The models that ship: their shape, their scores after training, and when heads formed."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

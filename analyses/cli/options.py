@@ -171,7 +171,7 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _quoted(value: Any) -> str:
-    """A value as TOML writes it: its texts, numbers and lists are those of JSON."""
+    """A value as TOML writes it; texts, numbers and truth values look the same in JSON."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_quoted, value)) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=True)

@@ -133,7 +133,7 @@ class _Shown:
 
     def __call__(self, model: GPT, progress: Progress) -> None:
         now = (progress.tokens, progress.seconds)
-        if self.begun is None:  # the speed is not that of an earlier piece of the run
+        if self.begun is None:  # do not count an earlier piece of the run
             self.begun = now
             self.bar.reset(self.task, completed=progress.step)
             if progress.step:

@@ -10,8 +10,8 @@ from analyses.cli.options import command, read, together
 def train(file: Path | None, **given: Any) -> None:
     """Train a model on your own text, or on repeated random tokens; also under torchrun.
 
-    The options may stand in a TOML file; those of the command line override it. A run writes its
-    options to run.toml in its folder.
+    The options may stand in a TOML file; options of the command line override the file. A run
+    writes its options to run.toml in its folder.
     """
     import typer
 

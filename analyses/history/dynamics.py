@@ -41,7 +41,8 @@ LEAST_FALL, LONGEST = 0.15, 1 / 3
 
 
 class PhaseChange(NamedTuple):
-    """Between which two recorded steps the in-context score fell, and from what to what (nats)."""
+    """The two recorded steps between which the in-context score fell, and its values there
+    (nats)."""
 
     start: int
     end: int

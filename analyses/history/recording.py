@@ -35,12 +35,12 @@ FILE = "history.npz"
 VECTOR = 2048
 "The number of single tokens whose losses are kept at each step."
 AGAIN = ".again"
-"The folder in that of a run where `remeasure` puts the steps until it has them all."
+"The folder, inside the folder of a run, where `remeasure` puts steps until all are there."
 
 
 def history_steps(total: int, count: int = 150) -> list[int]:
     """About `count` steps from 0 to `total`: each a tenth after the one before, until the gap is
-    that of two thirds of them evenly spaced."""
+    the gap of two thirds of them evenly spaced."""
     steps, widest = [0], max(1, round(1.5 * total / count))
     while steps[-1] < total:
         steps.append(min(total, steps[-1] + min(max(1, round(steps[-1] / 10)), widest)))

@@ -1,13 +1,13 @@
-"""What a model is trained on: text, windows of its tokens, and synthetic processes.
+"""The data for training: text, windows of its tokens, and synthetic processes.
 
-- Batches: what a training loop reads: rows of tokens for each step.
+- Batches: the type of training data: rows of tokens for each step.
 - BigramTriggers: the task of Bietti et al. 2023: bigrams, some of them fixed by the context.
 - CategoryLines: the pattern-matching task of Olsson et al. 2022.
 - CausalGraph: the task of Nichani et al. 2024: each token depends on an earlier one.
 - chain_parents: a graph in which each position depends on the one before it.
 - documents: the documents of text files.
 - encoded: the tokens of documents, one document after the other.
-- file_marks: what identifies text files, so that a change is noticed.
+- file_marks: a hash of each text file, so that a change is noticed.
 - hub_documents: the documents of a dataset on the Hugging Face Hub.
 - MarkovChains: the task of Edelman et al. 2024: a new Markov chain for each row.
 - pair_parents: a graph of pairs: each second position depends on the first.

@@ -20,7 +20,7 @@ __all__ = ["Batches", "RepeatedTokens", "Windows", "documents", "encoded", "hub_
 
 @runtime_checkable
 class Batches(Protocol):
-    """What a training loop reads: step -> tokens, the same ones for the same step."""
+    """Training data: step -> tokens, the same tokens for the same step."""
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
         """`size` rows for this step."""
@@ -53,7 +53,7 @@ def tokenized(texts: Iterable[str], vocabulary: Vocabulary) -> list[np.ndarray]:
 
 
 def encoded(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
-    """What `tokenized` lists, as it is asked for: for more text than memory holds."""
+    """The arrays of `tokenized`, one after the other, for more text than memory holds."""
     kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
     left = iter(texts)
     while some := list(islice(left, 256)):

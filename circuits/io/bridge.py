@@ -1,6 +1,6 @@
 """The door to TransformerLens and Hugging Face: their models into a GPT, and a GPT into theirs.
 
-This file alone imports transformer_lens, and only when called; hugging_face.py does what concerns
+This file alone imports transformer_lens, and only when called; hugging_face.py imports
 transformers. Nothing is taken on trust: after a conversion both models read the same tokens, and
 logits that differ are an error.
 """
@@ -83,7 +83,7 @@ def to_transformer_lens(gpt: GPT) -> Any:
     if cfg.positional_embedding_type != "none":
         weights["pos_embed.W_pos"] = gpt.W_pos
     with torch.no_grad():
-        for name, weight in _parameters(bridge).items():  # views of what it computes with
+        for name, weight in _parameters(bridge).items():  # views of its own weights
             weight.copy_(weights[name]) if name in weights else weight.zero_()
     check_equal(gpt, bridge, bridge)
     return bridge.train(gpt.training)

@@ -40,7 +40,7 @@ _ALWAYS = {
 }  # fmt: skip
 "Fields with the value that every GPT has: any other value is refused."
 _SILENT = (
-    # where, from what and under which name
+    # device, source and name
     "device", "n_devices", "dtype", "model_name", "original_architecture", "architecture",
     "from_checkpoint", "checkpoint_index", "checkpoint_label_type", "checkpoint_value", "n_params",
     "trust_remote_code", "attn_implementation", "tie_word_embeddings", "uses_rms_norm",
@@ -80,9 +80,9 @@ def from_state_dict(
     mapping, or a .safetensors or .pth file); in eval mode, on CPU.
 
     Prefixes of torch.compile and DistributedDataParallel are taken off its names. With
-    `zero_biases` a bias that is not there is 0, as that of attention is in models whose MLPs alone
-    have biases. A pickle is read as weights only and runs nothing. ValueError for a field that
-    cannot be expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
+    `zero_biases` a missing bias is 0, for models in which only MLPs have biases. A pickle is read
+    as weights only and runs nothing. ValueError for a field that cannot be expressed, and for a
+    tensor that is missing, unknown, of another shape, or not finite.
     """
     cfg = cfg if isinstance(cfg, GPTConfig) else config_of(cfg)
     weights = Path(weights) if isinstance(weights, str) else weights
@@ -117,7 +117,7 @@ def build(
 
 
 def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None) -> None:
-    """ValueError where the sizes that a config names are not those of the weights and the words."""
+    """ValueError where the sizes of a config differ from the sizes of weights and vocabulary."""
     check_words(tokenizer, cfg)
     layers = sum(name.endswith(".attn.W_Q") for name in weights)
     if layers != cfg.n_layers:
@@ -228,7 +228,7 @@ def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
 def read_tokenizer(file: Path) -> Vocabulary:
     """The vocabulary of a tokenizer.json, which takes in texts whole: it neither cuts nor pads.
 
-    ValueError for a file that is none, or that would make texts too long by what it replaces.
+    ValueError for a file that is no tokenizer, or whose replacements would make texts too long.
     """
     try:
         fields = json.loads(read_text(file))

@@ -20,7 +20,7 @@ Weights = dict[str, Tensor]
 
 def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
     """A GPT2LMHeadModel or GPTNeoForCausalLM of transformers as a GPT with equal logits, weights
-    copied; `tokenizer` is its fast tokenizer. Without one, `bos` is that of the model's config.
+    copied; `tokenizer` is its fast tokenizer. Without one, `bos` is the bos of the model's config.
 
     GPT-Neo only where every head sees the whole context. ValueError names the field to blame.
     """

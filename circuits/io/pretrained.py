@@ -69,9 +69,9 @@ def load(
     """A model that ships, by name, one from a folder that `save` wrote, or a GPT-2 by its name in
     `HUB`, which alone is downloaded; in eval mode, on CPU.
 
-    As it was trained, unless flags ask for plainer weights with the same log-probabilities: they
-    are those of `folding.process_weights`, where TransformerLens has all of them on. ValueError
-    for one that this model does not allow, with the reason.
+    As it was trained, unless flags ask for plainer weights with the same log-probabilities, see
+    `folding.process_weights`; TransformerLens has all of them on. ValueError for a flag that this
+    model does not allow, with the reason.
 
     KeyError for an unknown name; ValueError for a checkpoint that does not fit its config, naming
     the tensor and both shapes, or that holds a number that is not finite, and for a model that a
@@ -124,8 +124,8 @@ def save(
     also holds `bos` and `trained_ctx` where they were set.
 
     ValueError if the folder holds a model and `overwrite` is False, and for a model that `load`
-    would refuse (a weight that is not finite in `dtype`, say): what is there stays. Each file is
-    written under a temporary name and moved, so that none is ever half there.
+    would refuse (a weight that is not finite in `dtype`, for example): the old files stay. Each
+    file is written under a temporary name and moved, so that none is ever half there.
     """
     folder = Path(folder)
     if (folder / "config.json").exists() and not overwrite:
@@ -155,7 +155,7 @@ def _config_json(model: GPT) -> str:
 
 
 def _check_loads(model: GPT, weights: dict[str, Tensor], staging: Path, folder: Path) -> None:
-    """ValueError for what `load` would refuse, before anything of the folder is touched."""
+    """ValueError for a model that `load` would refuse, before the folder is touched."""
     try:
         cfg = saved_config(staging)
         text = staging / "tokenizer.json"

@@ -4,7 +4,7 @@
 - AnyPath: a path as a Path or as text.
 - Attention: the heads of one layer.
 - BOS: the text of the token that every prompt begins with.
-- check_causal: refuses a model in which tokens see what comes after them.
+- check_causal: refuses a model in which tokens see later tokens.
 - check_predicts: refuses a model whose logits are not of the next token.
 - check_words: refuses a vocabulary with tokens that the model does not know.
 - checked_text: a text, once it is checked that it can be written in UTF-8.
@@ -21,7 +21,7 @@
 - Ids: the type of tokens as they come: a tensor, an array or lists.
 - is_bias: whether a weight of this name is a bias.
 - is_text: whether something is a text, or a list of texts.
-- KeyValueCache: the keys and values of what a model has read, so that it can read on.
+- KeyValueCache: the keys and values of the tokens that a model has read, so that it can read on.
 - LayerPast: the keys and values that one layer holds.
 - likeliest: logits without the tokens that top_k or top_p leave out.
 - masked_scores: the attention scores q k / scale, -inf where a token is not seen.

@@ -11,7 +11,7 @@ from circuits.model.kv_cache import LayerPast
 from circuits.model.layers import MLP, HeadsOrResid, Resid, norm
 
 Places = Float[Tensor, "... pos d_model"] | None
-"What shortformer positions add to the inputs of W_Q and W_K; per batch when somebody listens."
+"Shortformer positions, added to the inputs of W_Q and W_K; per batch when somebody listens."
 
 
 class Block(nn.Module):
@@ -66,7 +66,7 @@ class Block(nn.Module):
         )
 
     def _read(self, point: HookPoint, resid_pre: Resid, pos: Places, shared: Resid) -> HeadsOrResid:
-        """What all heads read, or an input for each where somebody listens."""
+        """The input that all heads share, or an input for each head when somebody listens."""
         if not point.listening:
             return shared
         per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)

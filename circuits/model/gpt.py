@@ -40,7 +40,7 @@ LayerHead = Float[Tensor, "layer head d_model d_head"]
 
 
 class Entry(NamedTuple):
-    """What the blocks read."""
+    """The input of the blocks."""
 
     resid: Resid
     pos: Places

@@ -1,9 +1,9 @@
 """KeyValueCache: the keys and values of the tokens that a model has read, so that it can read on.
 
-A token never changes what stands before it, so keys and values of earlier positions stay as they
-are. Each layer holds them as its heads used them: after hooks, and smeared where keys are. Where
-they are smeared it holds the keys from before as well, for the next key is mixed with the last one
-as it was *before* that was mixed with its own.
+A token never changes earlier positions, so their keys and values stay the same. Each layer holds
+them as its heads used them: after hooks, and smeared where keys are. Where they are smeared it
+holds the keys from before as well, for the next key is mixed with the last one as it was *before*
+that was mixed with its own.
 """
 
 import torch

@@ -34,7 +34,7 @@ def mean_loss(
 def check_return(
     cfg: GPTConfig, return_type: str | None, per_token: bool, stop_at_layer: int | None
 ) -> None:
-    """ValueError unless a run can return what is asked for: logits, loss, both or None."""
+    """ValueError unless a run can return `return_type`: logits, loss, both or None."""
     if return_type not in ("logits", "loss", "both", None):
         raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
     wants_loss = return_type in ("loss", "both")

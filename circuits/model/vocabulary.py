@@ -52,7 +52,7 @@ class Vocabulary:
         prepend_bos: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
-        False at what was filled up: give both to the model. ValueError if a text comes out empty.
+        False at the filling: give both to the model. ValueError if a text comes out empty.
         """
         return self.filled(self.rows(text, prepend_bos), padding_side)
 
@@ -226,7 +226,7 @@ def checked_stream(stream: Any, cfg: Any) -> Float[Tensor, "batch pos d_model"]:
 
 
 def check_length(length: int, cfg: Any) -> None:
-    """ValueError if so many positions do not fit into the context."""
+    """ValueError if the context has fewer positions than `length`."""
     if length > cfg.n_ctx:
         raise ValueError(
             f"{length} tokens are {length - cfg.n_ctx} more than the context of n_ctx={cfg.n_ctx}"

@@ -1,5 +1,5 @@
-"""The weights of all blocks stacked by layer, their first values, and why the names in a checkpoint
-are not those of a model."""
+"""The weights of all blocks stacked by layer, their first values, and the reasons why the names in
+a checkpoint differ from the names of a model."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -78,8 +78,8 @@ def is_bias(name: str) -> bool:
 
 
 def misfit(cfg: GPTConfig, own: Iterable[str], given: Iterable[str]) -> str:
-    """What a checkpoint with the names `given` lacks of a model's `own`, what it has beside, the
-    likely reason, and what to do; "" where all names are the same."""
+    """A sentence for a checkpoint with the names `given`: the names of the model's `own` that it
+    lacks, the names that the model lacks, the likely reason, and a remedy; "" if all are equal."""
     own, given = set(own), set(given)
     lacking, beside = own - given, given - own
     parts = [f"it lacks {sorted(lacking)}"] if lacking else []

@@ -1,14 +1,14 @@
 """One training loop: recipe, optimizers, loss, snapshots.
 
 - gather_model: a model whose weights are shared among processes, gathered in the first one.
-- identity: what makes a run this run: its recipe, config and data.
+- identity: the recipe, config and data that distinguish a run from others.
 - Muon: an optimizer that makes each step of a matrix orthogonal.
 - next_token_loss: the mean next-token loss of a batch, in little memory.
 - optimizers: Muon for the matrices of the blocks, AdamW for the rest.
 - orthogonalise: a matrix with all its singular values near 1.
 - Progress: how far a run has come.
 - Recipe: how a model is trained.
-- Record: what is measured at one step.
+- Record: the type of the measurements of one step.
 - Snapshots: where and how often a run is saved, so that it can go on.
 - state: all that a run needs to go on: weights, optimizers, generators.
 - train: trains a model.

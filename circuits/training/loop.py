@@ -6,7 +6,7 @@ and its data give the same model on the same machine again, in one piece or in m
 
 Inside of a process group (circuits.distributed.group) each process takes its share of the rows,
 gradients are averaged by torch's DistributedDataParallel (or FSDP2), and rank 0 alone evaluates and
-writes. The batch is that of the recipe however many processes share it.
+writes. The batch is the batch of the recipe, whatever the number of processes that share it.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ FUSED = hasattr(F, "linear_cross_entropy")
 def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
     check_predicts(model.cfg, "the next-token loss")
-    rows = rows.long()  # what the losses of torch want of their targets
+    rows = rows.long()  # torch's losses want targets of this type
     resid = model.ln_final(model(rows[:, :-1], stop_at_layer=model.cfg.n_layers))
     # Under autocast linear_cross_entropy would stay in float32.
     if not FUSED or torch.is_autocast_enabled(rows.device.type):

@@ -19,7 +19,7 @@ class Muon(torch.optim.Optimizer):
     Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). torch.optim.Muon takes only 2-D
     parameters and works in bfloat16, which a processor without it does 200 times slower (2.1 s a
     step at d_model 256 against 10 ms); here each head's [d_model d_head] matrix is a matrix of its
-    own, and the arithmetic is that of the parameters.
+    own, and the arithmetic has the precision of the parameters.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:

@@ -1,7 +1,8 @@
 """Snapshots of a run, from which it goes on bit for bit, in files that are whole or absent.
 
 One safetensors file holds the weights, the state of the optimizers, the random number generators,
-the losses so far, and as JSON the step, the records and what the run is (recipe, config, data).
+the losses so far, and as JSON the step, the records and the identity of the run (recipe, config,
+data).
 Batches are a function of the step, so the step is the position of the sampler.
 """
 
