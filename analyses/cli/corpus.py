@@ -17,7 +17,7 @@ from circuits.data import (
     hub_documents,
     shards,
     text_files,
-    tokenized,
+    tokenize,
     train_tokenizer,
 )
 from circuits.files import write
@@ -93,7 +93,7 @@ class Corpus:
     def everything(self, vocabulary: Vocabulary, n_ctx: int, cache: Path | None = None) -> Windows:
         """Windows of all documents, also of those to measure on; in memory without a cache."""
         if cache is None:
-            return Windows(tokenized(self._read(), vocabulary), n_ctx, vocabulary.bos)
+            return Windows(tokenize(self._read(), vocabulary), n_ctx, vocabulary.bos)
         marks = [*self._marks(), "everything"]
         return Windows(
             shards(self._read(), vocabulary, cache, sources=marks), n_ctx, vocabulary.bos
@@ -103,7 +103,7 @@ class Corpus:
         self, vocabulary: Vocabulary, n_ctx: int, examples: int
     ) -> Int[Tensor, "batch pos"]:
         """Windows of held-out text, [examples n_ctx+1], always the same."""
-        return Windows(tokenized(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
+        return Windows(tokenize(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
             0, examples
         )
 

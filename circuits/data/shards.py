@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from circuits.data.text import text_files
-from circuits.data.windows import encoded
+from circuits.data.windows import encode
 from circuits.files import flush, in_words, sweep, workshop
 from circuits.model import Vocabulary
 
@@ -148,7 +148,7 @@ def _write(
     files: list[Path] = []
     opened, tokens = None, 0
     try:
-        for row in encoded(texts, vocabulary):
+        for row in encode(texts, vocabulary):
             if opened is None or tokens >= shard_tokens:
                 if opened is not None:
                     opened.close()

@@ -145,7 +145,7 @@ class SpeaksAsBefore(GPT):
         rows = vocabulary_of(self).rows(input, self.begins(prepend_bos))
         rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
         side = checked_side(padding_side or self.default_padding_side)
-        return vocabulary_of(self).filled(rows, side)
+        return vocabulary_of(self).pad(rows, side)
 
     def mask_of(
         self,

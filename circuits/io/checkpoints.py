@@ -19,7 +19,7 @@ from torch import Tensor
 
 from circuits.files import read_text
 from circuits.io.weight_files import read_weights
-from circuits.model import GPT, GPTConfig, Vocabulary, check_words, is_bias, misfit, unwrapped
+from circuits.model import GPT, GPTConfig, Vocabulary, check_words, is_bias, misfit, unwrap_names
 
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
@@ -106,7 +106,7 @@ def build(
             return build(cfg, named, tokenizer, dtype, zero_biases)
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
-    weights = unwrapped(weights)
+    weights = unwrap_names(weights)
     check_fits(cfg, weights, tokenizer)
     model = GPT(cfg, tokenizer).to(dtype)
     if zero_biases:

@@ -41,7 +41,7 @@
 - Sources: the type of keys and values: [batch src head d_head].
 - token_loss: the next-token loss at each position.
 - triangle: the causal mask.
-- unwrapped: weights without the prefixes of torch.compile and DistributedDataParallel.
+- unwrap_names: weights without the prefixes of torch.compile and DistributedDataParallel.
 - Vocabulary: a tokenizer: text to tokens and back.
 - vocabulary_of: the tokenizer of a model; refuses models without one.
 - Writer: the place where a component writes to the residual stream.
@@ -83,7 +83,7 @@ from circuits.model.vocabulary import (
     checked_tokens,
     is_text,
 )
-from circuits.model.weights import d_mlp, is_bias, misfit, unwrapped
+from circuits.model.weights import d_mlp, is_bias, misfit, unwrap_names
 
 __all__ = [
     "BOS",
@@ -129,7 +129,7 @@ __all__ = [
     "senders",
     "token_loss",
     "triangle",
-    "unwrapped",
+    "unwrap_names",
     "vocabulary_of",
     "writer",
 ]  # fmt: skip

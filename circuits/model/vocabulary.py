@@ -54,9 +54,9 @@ class Vocabulary:
         """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
         False at the filling: give both to the model. ValueError if a text comes out empty.
         """
-        return self.filled(self.rows(text, prepend_bos), padding_side)
+        return self.pad(self.rows(text, prepend_bos), padding_side)
 
-    def filled(
+    def pad(
         self, rows: Sequence[Sequence[int]], padding_side: Literal["left", "right"]
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """Rows of tokens as a batch, filled up with <|endoftext|>, and its attention_mask."""

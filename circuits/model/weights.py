@@ -62,7 +62,7 @@ def initialise(model: nn.Module, cfg: GPTConfig) -> None:
             weight.copy_(drawn * (own or cfg.init_range))
 
 
-def unwrapped(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def unwrap_names(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Weights by the names that they had before torch.compile and DistributedDataParallel put
     `_orig_mod.` and `module.` in front; as they are where two would then have one name."""
     names = {name: _bare(name) for name in weights}

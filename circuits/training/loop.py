@@ -26,16 +26,11 @@ from circuits import distributed
 from circuits.data import Batches
 from circuits.files import write
 from circuits.model import GPT
-from circuits.training.loss import backward, loss_module, next_token_loss
-from circuits.training.optimizers import Muon, optimizers, orthogonalise
+from circuits.training.loss import backward, loss_module
+from circuits.training.optimizers import optimizers
 from circuits.training.recipe import Recipe
 from circuits.training.sharded import full_tensor, gather, gather_model
 from circuits.training.snapshots import Progress, Record, Snapshots, restore, state
-
-__all__ = [
-    "Muon", "Progress", "Recipe", "Record", "Snapshots", "Watch", "identity", "next_token_loss",
-    "optimizers", "orthogonalise", "train", "write_log",
-]  # fmt: skip
 
 Watch = Callable[[GPT, Progress], bool | None]
 """Is called before the first step and after every step, in every process; True in rank 0 ends the

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from circuits.data import Windows, documents, hub_documents, tokenized, train_tokenizer
+from circuits.data import Windows, documents, hub_documents, tokenize, train_tokenizer
 
 
 def windows(**options):
@@ -147,7 +147,7 @@ def test_a_package_that_is_not_there_is_asked_for(tmp_path, monkeypatch):
 def test_tokenised_documents_decode_to_what_they_were():
     texts = ["the cat sat", "on the mat\n"]
     vocabulary = train_tokenizer(texts, 270)
-    assert [vocabulary.to_string(row.tolist()) for row in tokenized(texts, vocabulary)] == texts
+    assert [vocabulary.to_string(row.tolist()) for row in tokenize(texts, vocabulary)] == texts
 
 
 def test_every_token_is_a_target_once_in_an_epoch():
