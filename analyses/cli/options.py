@@ -85,6 +85,8 @@ def read(file: Path) -> dict[str, Any]:
     found = {}
     for line, value in given.items():
         name = line.replace("-", "_")
+        if name in found:
+            raise ValueError(f"{file}: {line} is given twice")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {_dashed(near[0])!r}? " if near else ""
@@ -174,4 +176,6 @@ def _quoted(value: Any) -> str:
     """A value as TOML writes it; texts, numbers and truth values look the same in JSON."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_quoted, value)) + "]"
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=True)
+    if isinstance(value, Path):  # a name of bytes that are no UTF-8 cannot be written
+        value = str(value).encode(errors="replace").decode()
+    return json.dumps(value, ensure_ascii=False)

@@ -5,6 +5,7 @@ process alone measures, writes and prints.
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,10 @@ def train_model(plan: Plan) -> GPT:
             }
             folder.begin({**about, **measured_on}, ("vocab", *measured_on))
             if not folder.has_snapshot() or not (plan.out / "run.toml").exists():
-                write(plan.out / "run.toml", to_toml(plan.options))
+                write(
+                    plan.out / "run.toml",
+                    to_toml(replace(plan.options, every=plan.recipe.evaluate_every)),
+                )
         return _train(model, data, unseen, folder, plan)
 
 

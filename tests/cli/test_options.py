@@ -36,6 +36,7 @@ def test_a_file_gives_options_by_their_names_and_the_command_line_overrides_them
     ("out = 1", "out must be a path, got 1"),
     ("data = [1]", "data must be a path, or a list of paths, got [1]"),
     ("[model]\nlayers = 2", "no option is called 'model'"),
+    ("d-head = 2\nd_head = 3", "d_head is given twice"),
     ("layers: 2", "run.toml is no TOML: "),
 ])  # fmt: skip
 def test_unknown_names_and_values_of_another_type_are_refused(tmp_path, text, message):
@@ -46,7 +47,7 @@ def test_unknown_names_and_values_of_another_type_are_refused(tmp_path, text, me
 
 def test_options_come_back_from_the_file_that_a_run_writes(tmp_path):
     options = Options(
-        out=tmp_path, data=[Path('a "b" \\ é.txt')], muon_decay=1.0, keep_weights=True
+        out=tmp_path, data=[Path('a "b" \\ é 🎈.txt')], muon_decay=1.0, keep_weights=True
     )
     assert Options(**read(written(tmp_path, to_toml(options)))) == options
     passing = to_toml(replace(options, until=3, device="cpu"))

@@ -76,6 +76,7 @@ def test_a_recorded_run_reruns_to_the_same_losses(tmp_path, text, whole):
     again = [record["loss"] for record in log(tmp_path)]
     first = dynamics.history(whole).step_loss.values
     assert again == pytest.approx(first.reshape(3, 2).mean(1), abs=1e-5)
+    assert "every = 2\n" in (tmp_path / "run.toml").read_text()  # that of the record
     (apart,) = re.findall(r"the first 6 losses are within (\S+) nats of the record", said)
     assert float(apart) < 1e-6  # float32, as they are kept
 
