@@ -1,3 +1,5 @@
+"""A training run lowers the loss, the same way for the same seed, and induction forms."""
+
 import math
 
 import pytest
@@ -6,8 +8,6 @@ from analyses import induction
 from circuits import GPT, GPTConfig
 from circuits.data import RepeatedTokens
 from circuits.training import Recipe, train
-
-DATA = RepeatedTokens(29, shortest=5, longest=7)
 
 
 def run(steps, **fields):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from circuits import GPT, GPTConfig
 from circuits.training import Muon, Recipe, optimizers, orthogonalise
-from tests.conftest import tiny
+from tests.conftest import TINY, tiny
 
 
 def test_an_orthogonalised_matrix_keeps_its_directions_and_levels_their_sizes():
@@ -48,3 +49,16 @@ def test_every_parameter_is_in_exactly_one_optimizer():
         held = [id(p) for opt in groups for group in opt.param_groups for p in group["params"]]
         assert sorted(held) == sorted(id(p) for p in model.parameters())
         assert len(groups) == (2 if muon_lr else 1)
+
+
+def test_only_matrices_that_write_to_the_stream_decay():
+    model = GPT(GPTConfig(**TINY, d_mlp=7, act_fn="gelu"))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for opt in optimizers(model, Recipe(steps=1, batch_size=1, muon_decay=2.0)):
+        for group in opt.param_groups:
+            for weight in group["params"]:
+                weight.grad = torch.zeros_like(weight)
+        opt.step()
+    for name, weight in model.state_dict().items():
+        share = 1 - 0.01 * 2 if name.rpartition(".")[2] in ("W_V", "W_O", "W_out") else 1.0
+        assert torch.allclose(weight, before[name] * share), name
