@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from circuits.hooked_transformer.config import HookedTransformerConfig
 from circuits.hooked_transformer.matrices import FactoredMatrix
-from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, gpt, layers, triangle
+from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, block, layers, triangle
 
 INSTEAD = {
     "apply_causal_mask": "write scores.masked_fill(~attn.mask, attn.IGNORE); hook_attn_scores has "
@@ -47,13 +47,13 @@ class Part(nn.Module):
         return super().__getattr__(name)
 
 
-class Block(Part, gpt.Block):
+class Block(Part, block.Block):
     """A block that is called with the stream: `block(resid, shortformer_pos_embed=None)`."""
 
     def forward(
         self,
         resid: Resid,
-        shortformer_pos_embed: gpt.Places = None,
+        shortformer_pos_embed: block.Places = None,
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
         attention_mask: Any = None,
@@ -153,7 +153,7 @@ class Norm(Part, layers.Norm):
     """A norm."""
 
 
-OF = {gpt.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
+OF = {block.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
       layers.MLP: MLP, layers.Embed: Embed, layers.Unembed: Unembed, layers.Norm: Norm}  # fmt: skip
 
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from circuits.hooked_transformer.matrices import FactoredMatrix
 from circuits.matrices import at_least_single
-from circuits.model import Head, Stacked
+from circuits.model import GPT, Head, d_mlp
 
 
-class WeightsAsBefore(Stacked):
-    """What Stacked does, and HookedTransformer's further names; a bias that is not there is 0."""
+class WeightsAsBefore(GPT):
+    """HookedTransformer's further names for weights; a bias that is not there is 0."""
 
     @property
     def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:
@@ -41,12 +41,12 @@ class WeightsAsBefore(Stacked):
     @property
     def b_in(self) -> Float[Tensor, "layer d_mlp"]:
         """Biases of neurons; ValueError for an attention-only model."""
-        return self._biases("mlp", "b_in", self._d_mlp)
+        return self._biases("mlp", "b_in", d_mlp(self.cfg))
 
     @property
     def b_out(self) -> Float[Tensor, "layer d_model"]:
         """Biases of what MLPs write; ValueError for an attention-only model."""
-        self._d_mlp  # noqa: B018  refuses models without
+        d_mlp(self.cfg)  # refuses models without
         return self._biases("mlp", "b_out", self.cfg.d_model)
 
     @property
