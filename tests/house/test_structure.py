@@ -43,7 +43,7 @@ FLOORS = {
     "analyses/causal": ["metrics", "task", "patching", "path_patching", "attribution", "ablation",
                         "idealised", "discovery"],
     "analyses/causal/discovery": ["graph", "runs", "effects", "search", "evaluation"],
-    "analyses/history": ["in_context", "recording", "dynamics", "evaluation"],
+    "analyses/history": ["step_files", "in_context", "recording", "dynamics", "evaluation"],
     "analyses/papers": ["toys", "figures", "report"],
     "analyses/papers/toys": ["descent", "bietti", "edelman", "nichani", "pattern_matching"],
     "analyses/papers/figures": ["drawing", "runs", "panels", "circuits", "framework", "toys",

@@ -10,6 +10,7 @@ import xarray
 from xarray import DataArray, Dataset
 
 from analyses import dynamics, figures, in_context, recording
+from analyses.history import step_files
 from analyses.papers.figures.drawing import LeftOut
 from analyses.papers.figures.runs import CONTROL, ZOO, runs
 from circuits import load, save
@@ -138,13 +139,13 @@ def stillborn(tmp_path_factory):
     """The folder of a two-layer run that ended before anything formed."""
     folder = tmp_path_factory.mktemp("runs") / "stillborn"
     save(at_initialisation(load("attn-only-2l")), folder)
-    with np.load(folder_of("attn-only-2l") / recording.FILE) as file:
+    with np.load(folder_of("attn-only-2l") / step_files.FILE) as file:
         arrays = {name: file[name] for name in file.files}
     cut = {name: values[:60] if len(values) == len(arrays["step"]) else values
            for name, values in arrays.items()}  # fmt: skip
     cut["ablated_along"] = cut["ablated_along"][..., :60]
     cut["step_loss"] = arrays["step_loss"][: cut["step"][-1]]
-    np.savez(folder / recording.FILE, **cut)
+    np.savez(folder / step_files.FILE, **cut)
     return str(folder)
 
 
