@@ -77,14 +77,13 @@ def models() -> None:
 @app.command(name="list")
 def list_() -> None:
     """The models that ship and the figures that can be drawn."""
-    from analyses.papers.figures import FIGURES, HISTORIES, TOYS
+    from analyses.papers.figures import EVERY, every
     from circuits.io import models
 
     typer.echo("models\n" + "\n".join(f"  {name}" for name in models()))
     typer.echo("figures")
-    for name, function in (FIGURES | HISTORIES | TOYS).items():
-        summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        typer.echo(f"  {name:31}{summary}")
+    for name in every():
+        typer.echo(f"  {name:31}{EVERY[name].summary}")
 
 
 @app.command()
