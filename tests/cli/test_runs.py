@@ -210,3 +210,49 @@ def test_a_corpus_of_two_kinds_is_refused(text):
         with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
             Corpus(data=[text], documents=documents)
     assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg
+
+
+def test_training_on_text_gives_a_folder_that_loads(tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for i in range(60):
+        (text / f"{i}.txt").write_text(f"a shop where john gave flowers to mary {i} " * 12)
+    shape = (
+        "--heads",
+        2,
+        "--d-head",
+        8,
+        "--context",
+        32,
+        "--vocab",
+        300,
+        "--steps",
+        4,
+        "--every",
+        2,
+    )
+
+    def cli(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    done = cli("train", "--data", text, "--out", tmp_path / "run", *shape)
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "recipe.json",
+        "run.json",
+        "log.jsonl",
+        "history.npz",
+    }
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()
+    ]
+    assert steps == [2, 4]
+    again = cli("train", "--data", text, "--out", tmp_path / "run", *shape)
+    assert isinstance(again.exception, ValueError) and "already holds a model" in str(
+        again.exception
+    )
+    assert cli("train", "--out", tmp_path / "other").exit_code == 2

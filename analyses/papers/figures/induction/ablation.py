@@ -202,7 +202,7 @@ def _signs(run: Run, low: Ends, high: Ends) -> tuple[bool, str]:
     signs = bool(ours.any()) and bool((low[..., 1][ours] > 0).all())
     free = bool((high[..., 1][early] < 0.5 * low[..., 0][early]).all())
 
-    def said(at: tuple[int, int], kind: int) -> str:
+    def said(at: tuple[np.intp, ...], kind: int) -> str:
         return f"{low[at][kind]:+.2f} to {high[at][kind]:+.2f}"
 
     told = [f"{labels[at]} {said(at, 1)}" for at in zip(*ours.nonzero(), strict=True)]

@@ -71,9 +71,10 @@ def causal_graph(seed: int = 0, *, steps: int = 1200, n_ctx: int = 10) -> Findin
 
 
 def _block(block: Tensor, dims: tuple[str, str], name: str, ax: Axes) -> None:
-    limit = float(block.abs().max())
+    values = to_numpy(block)
+    limit = float(abs(values).max())
     attrs = {"long_name": "weight", "bounds": (-limit, limit)}
-    plots.heatmap(DataArray(to_numpy(block), dims=dims, attrs=attrs), ax, name)
+    plots.heatmap(DataArray(values, dims=dims, attrs=attrs), ax, name)
 
 
 def _diagonal(block: Tensor) -> float:
