@@ -20,9 +20,9 @@ from torch import Tensor
 from xarray import DataArray
 
 from circuits import paths
-from circuits.decomposition import Path, arrived, carried, same_run, source, starts
+from circuits.decomposition import read_by_end, same_run, source, starts, through_heads
 from circuits.hooks import Cache, HookPoint
-from circuits.model import GPT, check_predicts, checked_tokens, components, token_loss
+from circuits.model import GPT, AnyPath, check_predicts, checked_tokens, components, token_loss
 
 Tokens = Int[Tensor, "*batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
@@ -75,6 +75,35 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
     return _orders(model, losses, "norms frozen")
 
 
+def without_order(model: GPT, tokens: Tokens) -> DataArray:
+    """The rise of the loss in nats when the terms of one order are left out, (order); patterns and
+    norms are frozen. `by_order` adds orders one by one and rescales the norms in each run, so that
+    an order it adds first can look large even if the model does not need it."""
+    _require_attention_only(model)
+    tokens = _next_tokens(model, tokens)
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(tokens)
+        orders = paths.grouped(model, cache, "order")
+        whole = float(loss(logits, tokens))
+        rise = [float(loss(logits - terms, tokens)) - whole for terms in orders.stack]
+    words = "rise of the loss without the terms of an order"
+    attrs = {"units": "nats", "long_name": words, "loss": whole}
+    return DataArray(rise, {"order": range(len(rise))}, "order", "without_order", attrs)
+
+
+def without_embedding(model: GPT, tokens: Tokens) -> float:
+    """The rise of the loss in nats when the embedding is taken out of the final residual stream,
+    and the final norm takes its scale anew. A value near 0 means that the direct path is dead."""
+    tokens = _next_tokens(model, tokens)
+    with torch.no_grad():
+        final, cache = model.run_with_cache(
+            tokens, stop_at_layer=model.cfg.n_layers, names_filter="hook_embed"
+        )
+        streams = (final, final - cache["embed"])
+        whole, without = (loss(model.unembed(model.ln_final(x)), tokens) for x in streams)
+    return float(without - whole)
+
+
 def by_layer(model: GPT, tokens: Tokens) -> DataArray:
     """Nats that the heads of a layer save on their own, over the direct path alone, and given those
     of all other layers: (layer, given), given being "direct path" and "other layers".
@@ -103,11 +132,12 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
 
 
 def of_paths(
-    model: GPT, tokens: Tokens, chosen: Sequence[Path], metric: Metric = loss
+    model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: Metric = loss
 ) -> DataArray:
     """What the metric is without a path less what it is, (path), for each path alone: by default
     the nats that the path saves. Patterns and norms are frozen; works with MLPs too."""
     tokens = _next_tokens(model, tokens, metric)
+    chosen = [paths.path(model, one) for one in chosen]
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         own = metric(logits, tokens)
@@ -137,11 +167,11 @@ def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataA
             depth = components.depth(model.cfg, str(writer))
             begin = [name for name, at in starts(model, "logits").items() if at < depth]
             read = torch.stack([source(model, cache, name) for name in begin]).sum(0)
-            written = carried(model, cache, read, [writer])
+            written = through_heads(model, cache, read, [writer])
             for j, reader in enumerate(heads):
                 if writer.layer < reader.layer:
-                    moved = carried(model, cache, written, [reader])
-                    term = arrived(model, cache, moved, "logits")
+                    moved = through_heads(model, cache, written, [reader])
+                    term = read_by_end(model, cache, moved, "logits")
                     values[i, j] = float(metric(logits - term, tokens) - own)
     labels = [str(head) for head in heads]
     return DataArray(

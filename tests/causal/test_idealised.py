@@ -5,7 +5,7 @@ import pytest
 import torch
 from xarray import DataArray
 
-from analyses import idealised, metrics, patching, prompts
+from analyses import Task, idealised, metrics, patching, prompts
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit
 from tests.conftest import tiny, tiny_tokens
@@ -43,7 +43,7 @@ def test_they_attend_where_they_are_said_to():
 
 def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     model, tokens = tiny(), tiny_tokens(batch=4, pos=8)
-    seen = idealised.substituted(model, tokens, [["L0H1", "L0H2"], "L1H0"])
+    seen = idealised.substituted(Task(model, tokens), [["L0H1", "L0H2"], "L1H0"])
     assert seen.component.values.tolist() == ["L0H1 + L0H2", "L1H0"]
     every = idealised.previous_token(tokens)[:, None].expand(-1, 3, -1, -1)
     cell = [edit(model, ("pattern", 0), every, head=head) for head in (1, 2)]
@@ -52,16 +52,15 @@ def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     expected = metrics.mean_loss(tokens)(logits)
     assert np.allclose(seen.sel(component="L0H1 + L0H2", pattern="previous token"), expected)
     own = {"own": model.run_with_cache(tokens)[1]["pattern", 1][:, 0].detach()}
-    alike = idealised.substituted(model, tokens, "L1H0", own)
+    alike = idealised.substituted(Task(model, tokens), "L1H0", own)
     assert np.allclose(alike, alike.source)
 
 
-@pytest.mark.parametrize("by", ["zero", "mean"])
-def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others_nothing(by):
+@pytest.mark.parametrize("replace", ["zero", "mean"])
+def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others_nothing(replace):
     model = ground_truth.induction()
-    result = idealised.substituted(
-        model, prompts.repeated(model, 12, batch=4), ["L0H0", "L1H0"], by=by
-    )
+    task = Task(model, prompts.repeated(model, 12, batch=4), replace=replace)
+    result = idealised.substituted(task, ["L0H0", "L1H0"])
     share = idealised.recovered(result).share
     previous, reader = share.sel(component="L0H0"), share.sel(component="L1H0")
     assert np.isclose(previous.sel(pattern="previous token"), 1, atol=1e-6)
@@ -93,7 +92,7 @@ def test_the_error_is_that_of_a_ratio_of_means():
 def test_an_untrained_model_has_no_gap_of_which_to_recover():
     model = GPT(tiny(d_model=15).cfg)
     tokens = prompts.repeated(model, 6, batch=6)
-    out = idealised.recovered(idealised.substituted(model, tokens, ["L0H1", "L1H0"]))
+    out = idealised.recovered(idealised.substituted(Task(model, tokens), ["L0H1", "L1H0"]))
     assert abs(out.gap).max() < 1e-3 and out.share.isnull().all()
 
 
@@ -101,8 +100,33 @@ def test_what_does_not_fit_is_refused():
     model, tokens = tiny(), tiny_tokens(batch=4, pos=8)
     pattern = {"short": idealised.uniform(tokens[:, :5])}
     with pytest.raises(ValueError, match=r"want a pattern \[4, 8, 8\], got \[4, 5, 5\]"):
-        idealised.substituted(model, tokens, "L0H1", pattern)
+        idealised.substituted(Task(model, tokens), "L0H1", pattern)
     with pytest.raises(ValueError, match="a head is named like"):
-        idealised.substituted(model, tokens, "L0 attn")
+        idealised.substituted(Task(model, tokens), "L0 attn")
     with pytest.raises(ValueError, match="at least two examples"):
-        idealised.recovered(idealised.substituted(model, tokens[:1], "L0H1"))
+        idealised.recovered(idealised.substituted(Task(model, tokens[:1]), "L0H1"))
+
+
+def test_the_positional_pattern_keeps_the_mean_attention_by_distance():
+    n, kernel = 6, torch.tensor([0.5, 0.3, 0.2, 0.0, 0.0, 0.0])
+    own = torch.zeros(2, n, n)
+    for i in range(n):
+        row = kernel[torch.arange(i, -1, -1)]
+        own[:, i, : i + 1] = row / row.sum()
+    made = idealised.positional(own)
+    assert torch.allclose(made.sum(-1), torch.ones(2, n)) and made.triu(1).eq(0).all()
+    assert made[0, 5, 5] > made[0, 5, 4] > made[0, 5, 3] > made[0, 5, 2] == 0
+    by_token = torch.eye(n)[None].expand(2, -1, -1)  # a head that sees the present token alone
+    assert torch.allclose(idealised.positional(by_token), by_token)
+    uniform = idealised.uniform(tiny_tokens(batch=2, pos=5))
+    mean = [uniform[0].diagonal(-d).mean() for d in range(5)]
+    last = torch.stack(mean[::-1]) / sum(mean)
+    assert torch.allclose(idealised.positional(uniform)[0, 4], last)
+
+
+def test_own_attention_on_matches_is_kept_and_the_rest_rests_on_the_first_token():
+    own = idealised.uniform(SAID)
+    made = idealised.own_on_matches(own, SAID)
+    assert torch.allclose(made.sum(-1), torch.ones(1, 11))
+    assert made[0, 4].tolist() == pytest.approx([0.8, 0, 0.2, *[0] * 8])  # a: 2 follows a
+    assert made[0, 3, 0] == 1  # c comes for the first time

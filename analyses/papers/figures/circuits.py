@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots
-from analyses.causal import attribution, discovery, patching
+from analyses.causal import attribution, discovery, induction_task, patching
+from analyses.causal.task import Into, Task
 from analyses.papers.figures.record import Finding, Picture, figure, toy_figure
 from circuits import ground_truth
-from circuits.hooks import Cache
 from circuits.model import GPT
 
 SHARP = 40.0
@@ -36,17 +35,16 @@ METHODS = {
 def estimates(model: GPT) -> Finding:
     """Attribution patching against patching: heads' outputs and the stream, clean into corrupted,
     and single edges. Good for heads, worse where a patch changes much, as in the stream."""
-    task = discovery.induction_task(model)
-    clean, corrupted = task.caches
+    task = induction_task(model)
     exact = discovery.exact(task).mean("example")
     pairs = {
-        "heads": _patched(task, task.corrupted, clean, patching.heads, attribution.heads),
-        "stream": _patched(task, task.corrupted, clean, patching.positions, attribution.positions),
+        "heads": _patched(task, "corrupted", patching.heads, attribution.heads),
+        "stream": _patched(task, "corrupted", patching.positions, attribution.positions),
         "edges, EAP": (exact, discovery.eap(task).mean("example")),
         "edges, EAP-IG": (exact, discovery.eap_ig(task).mean("example")),
     }
     r = {name: _correlation(*pair) for name, pair in pairs.items()}
-    into_clean = _patched(task, task.clean, corrupted, patching.heads, attribution.heads)
+    into_clean = _patched(task, "clean", patching.heads, attribution.heads)
     does = float(task.clean_value.mean())
 
     def picture() -> Picture:
@@ -83,8 +81,8 @@ def estimates(model: GPT) -> Finding:
 def few_edges(model: GPT) -> Finding:
     """How much of the induction task circuits of few edges have, by how their edges are scored; and
     the circuit of the best-scored third."""
-    task = discovery.induction_task(model)
-    total = int(task.edges.sum())
+    task = induction_task(model)
+    total = int(discovery.edges(model).sum())
     edges = np.unique(np.linspace(0, total, 11).round().astype(int)).tolist()
     scores = {name: method(task) for name, method in METHODS.items()}
     found = discovery.faithfulness_by_edges(task, scores, edges)
@@ -127,12 +125,13 @@ def known_circuit(seed: int = 0) -> Finding:
     answers = ground_truth.induction_among_distractors_answers(12, 16, sharpness=SHARP)
     truth = discovery.circuit(model, answers.edges)
     ways = {**METHODS, "ACDC": lambda task: discovery.acdc_scores(task, THRESHOLDS)}
-    scores = {name: [way(discovery.induction_task(one, 7)) for way in ways.values()]
+    scores = {name: [way(induction_task(one, 7)) for way in ways.values()]
               for name, one in (("built", model), ("random", _random(model, seed)))}  # fmt: skip
     curves = {name: [discovery.curve(one, truth) for one in those]
               for name, those in scores.items()}  # fmt: skip
     area = {name: [curve.attrs["auc"] for curve in those] for name, those in curves.items()}
-    kept = {name: [discovery.reported(one, alpha=0.05 / len(METHODS)) for one in those[:-1]]
+    alpha = 0.05 / len(METHODS)
+    kept = {name: [discovery.significant_edges(one, alpha=alpha) for one in those[:-1]]
             for name, those in scores.items()}  # fmt: skip
     number = {name: [int(one.sum()) for one in those] for name, those in kept.items()}
     right = all(one.equals(truth) for one in kept["built"]) and not any(number["random"])
@@ -170,11 +169,9 @@ def _random(like: GPT, seed: int) -> GPT:
     return model.to(like.W_E.dtype).eval()
 
 
-def _patched(
-    task: discovery.Task, tokens: Tensor, source: Cache, *ways: Callable[..., DataArray]
-) -> tuple[DataArray, ...]:
-    """Mean change of the metric with each place taken from `source`, by each of the ways."""
-    results = [way(task.model, tokens, source, task.metric, at=-1) for way in ways]
+def _patched(task: Task, into: Into, *ways: Callable[..., DataArray]) -> tuple[DataArray, ...]:
+    """The mean change of the metric with each place patched, by each of the ways."""
+    results = [way(task, into=into) for way in ways]
     return tuple((one - one.base).mean("example") for one in results)
 
 
