@@ -48,7 +48,7 @@ def score_choice(of: Sequence[Run]) -> Finding:
 
     def picture() -> Picture:
         figure = panels.row(of, panel, (2.5, 2.5))
-        figure.axes[0].legend(frameon=False, fontsize=7, ncols=2)
+        figure.axes[0].legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
         return figure
 
     return Finding(
