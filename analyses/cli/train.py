@@ -42,7 +42,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="rows per step, of all processes")] = 16,
     lr: float = 2e-3,
     muon_lr: float = 0.01,
-    muon_decay: Annotated[float, typer.Option(help="weight decay of Muon's matrices")] = 0.0,
+    muon_decay: Annotated[float, typer.Option(help="weight decay of W_V, W_O and W_out")] = 0.0,
     embed_init: Annotated[
         float, typer.Option(help="standard deviation of W_E at first; 0: that of all weights")
     ] = 0.0,

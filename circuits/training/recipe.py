@@ -17,8 +17,8 @@ class Recipe:
     muon_lr: float = 0.01
     "Of Muon, for W_Q, W_K, W_V, W_O, W_in, W_out; it is the spectral size of a step. 0: AdamW."
     muon_decay: float = 0.0
-    """Share of muon_lr by which a step shrinks Muon's matrices first. With 0 they grow for as long
-    as they are trained, and layer 0 of a deep model drowns the embedding."""
+    """The share of muon_lr by which each step first shrinks W_V, W_O and W_out. With 0 they grow as
+    long as the model is trained, and layer 0 of a deep model drowns the embedding."""
     warmup: int = 100
     final: float = 0.05
     "Share of the learning rate that the cosine ends on."

@@ -89,6 +89,19 @@ def test_decay_bounds_what_a_matrix_can_grow_to_under_one_gradient(decay):
     assert norms.min() > 0.6 and norms.max() < 1.3
 
 
+def test_only_matrices_that_write_to_the_stream_decay():
+    model = GPT(GPTConfig(**TINY, d_mlp=7, act_fn="gelu"))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for opt in optimizers(model, Recipe(steps=1, batch_size=1, muon_decay=2.0)):
+        for group in opt.param_groups:
+            for weight in group["params"]:
+                weight.grad = torch.zeros_like(weight)
+        opt.step()
+    for name, weight in model.state_dict().items():
+        share = 1 - 0.01 * 2 if name.rpartition(".")[2] in ("W_V", "W_O", "W_out") else 1.0
+        assert torch.allclose(weight, before[name] * share), name
+
+
 def test_an_init_of_its_own_changes_the_embedding_alone():
     usual = GPT(GPTConfig(**TINY))
     louder = GPT(GPTConfig(**TINY, embed_init_range=0.2)).state_dict()
