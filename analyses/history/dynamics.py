@@ -193,9 +193,12 @@ def attribution(history: Dataset, start: int, end: int) -> DataArray:
             raise KeyError(f"step {step} was not recorded; the nearest that was is {near}")
     if start == end:
         raise ValueError(f"a change wants two steps, and both are {start}")
-    change = history.loss_on.sel(step=end) - history.loss_on.sel(step=start)
-    size = np.sqrt(float((change**2).sum()) * history.sizes["token"])
-    named = (history.ablated_on * change.drop_vars("step", errors="ignore")).sum("direction") / size
+    on, losses = (
+        (values.sel(step=end) - values.sel(step=start)).drop_vars("step", errors="ignore")
+        for values in (history.loss_on, history.token_loss)
+    )
+    size = np.sqrt(float((losses**2).sum()) * history.sizes["token"])
+    named = (history.ablated_on * on).sum("direction") / size
     words = f"rise of the loss without the head, along the change from step {start} to {end}"
     return named.rename("attribution").assign_attrs(units="nats", long_name=words)
 
@@ -263,7 +266,7 @@ def _on_directions(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`loss_on` and `ablated_on` of the first models that ship, whose files keep the products of
     all pairs of steps: a . C^T for the changes C of the losses. The directions are C^T times some
     combinations of steps, so their products are the same combinations."""
-    on, axes = directions(arrays["token_loss"])
+    on, axes = directions(arrays["token_loss"], None)
     change = arrays["token_loss"].astype(np.float64) - arrays["token_loss"][-1]
     combined = np.linalg.lstsq(change.T, axes.astype(np.float64), rcond=None)[0]
     along = arrays["ablated_along"].astype(np.float64) * change.shape[1]

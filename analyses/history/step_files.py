@@ -12,7 +12,7 @@ from jaxtyping import Float
 from circuits.files import replacing
 
 FILE = "history.npz"
-DIRECTIONS = 10
+DIRECTIONS = 16
 "The number of principal directions of the token losses on which ablations are kept."
 
 
@@ -44,14 +44,15 @@ def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
 
 
 def directions(
-    token_loss: Float[np.ndarray, "step token"],
+    token_loss: Float[np.ndarray, "step token"], count: int | None = DIRECTIONS
 ) -> tuple[Float[np.ndarray, "step direction"], Float[np.ndarray, "token direction"]]:
     """The token losses less those of the last step, on the principal directions of these changes;
-    and the directions, orthonormal. Few directions hold nearly all of the changes."""
+    and the directions, orthonormal. Few directions hold nearly all of the changes; with None all
+    directions are kept."""
     change = token_loss.astype(np.float64) - token_loss[-1].astype(np.float64)
     square, steps = np.linalg.eigh(change @ change.T)  # far fewer steps than tokens
     kept = (square > 1e-9 * max(square.max(initial=0.0), 1e-30)) & (square > 0)
-    order = np.flatnonzero(kept)[::-1][:DIRECTIONS]
+    order = np.flatnonzero(kept)[::-1][:count]
     axes = change.T @ steps[:, order] / np.sqrt(square[order])
     return (change @ axes).astype(np.float32), axes.astype(np.float32)
 

@@ -197,4 +197,4 @@ def test_what_cannot_be_judged_is_refused_in_words():
 
 def test_the_figure_of_a_known_circuit_holds():
     drawing = figures.draw("circuits/known")
-    assert drawing.verdict.holds, drawing.verdict.says
+    assert drawing.verdict.holds, drawing.verdict.here
