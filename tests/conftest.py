@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from circuits import GPT, GPTConfig
+from circuits import GPT, GPTConfig, save
+from circuits.data import train_tokenizer
 
 matplotlib.use("agg")
 torch.set_num_threads(1)  # tiny tensors: a second thread only gets in the way
@@ -97,3 +98,22 @@ def no_figure_stays_open() -> Iterator[None]:
     """Close what a test drew."""
     yield
     plt.close("all")
+
+
+WORDS = "when mary and john went to the shop john gave flowers to mary while others waited there"
+
+
+@pytest.fixture(scope="session")
+def untrained() -> GPT:
+    """A model with a tokenizer and room for the prompts of figures, as initialised."""
+    vocabulary = train_tokenizer([f" {word}" * 9 for word in WORDS.split()] * 3, 320)
+    shape = {"n_layers": 2, "d_model": 32, "n_heads": 4, "d_head": 8, "n_ctx": 64}
+    return GPT(GPTConfig(**shape, d_vocab=vocabulary.size), vocabulary).eval()
+
+
+@pytest.fixture(scope="session")
+def silent(tmp_path_factory) -> str:
+    """The folder of a tiny model without a tokenizer and without a history."""
+    at = tmp_path_factory.mktemp("models") / "<model>"
+    save(tiny(n_ctx=64).float(), at)
+    return str(at)

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from analyses.papers.figures import Verdict
 
 JOBS = 2
 "Measured on two cores, of 33 figures of one model: 27 s by two processes, 42 s by one."
@@ -36,13 +39,9 @@ def reproduce(
         task = progress.add_task("drawing", total=len(dict.fromkeys(chosen)))
 
         def done(entry: report.Entry) -> None:
-            verdict = entry.verdict
-            held = "left out" if entry.left_out else "failed"
-            if verdict:
-                held = "holds" if verdict.holds else "does not hold"
-            progress.print(f"[bold]{entry.name}[/bold]  {held}", highlight=False)
-            words = escape(verdict.says if verdict else entry.left_out or entry.error)
-            progress.print(f"  {words}", highlight=False)
+            words = _in_words(entry.verdict) if entry.verdict else entry.left_out or entry.error
+            progress.print(f"[bold]{entry.name}[/bold]  {entry.state}", highlight=False)
+            progress.print(f"  {escape(words)}", highlight=False)
             progress.advance(task)
 
         entries = report.write(out, chosen, model or None, min(jobs, len(chosen)), done)
@@ -67,9 +66,13 @@ def draw(
         drawing = figures.draw(figure, model)
         with replacing(file) as part:  # in a name of the same ending
             drawing.figure.savefig(part, dpi=160, facecolor="white")
-    held = "holds" if drawing.verdict.holds else "does not hold"
-    shown = ", ".join(figures.drawn_from(figure, model)) or "a model of its own"
-    typer.echo(f"{file}: drawn from {shown}\n{held}: {drawing.verdict.says}")
+    shown = ", ".join(figures.EVERY[figure].shown(model)) or "a model of its own"
+    words = _in_words(drawing.verdict)
+    typer.echo(f"{file}: drawn from {shown}\n{drawing.verdict.state}: {words}")
+
+
+def _in_words(verdict: "Verdict") -> str:
+    return f"paper: {verdict.paper}; here: {verdict.here}"
 
 
 def _check_picture(file: Path) -> None:

@@ -1,7 +1,5 @@
 """`circuits` on the command line. Nothing heavy is imported before a command runs."""
 
-import re
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +15,6 @@ if TYPE_CHECKING:
 
     from circuits.model import GPT
 
-PAPERS = {
-    "framework": "A Mathematical Framework for Transformer Circuits",
-    "induction": "In-context Learning and Induction Heads, and later papers",
-    "circuits": "automated circuit discovery",
-}
 app = typer.Typer(
     help="Take transformers apart, and draw the papers' figures on models that ship.",
     no_args_is_help=True,
@@ -83,7 +76,8 @@ def models() -> None:
 @app.command(name="list")
 def list_() -> None:
     """The models that ship and the figures that can be drawn."""
-    from analyses.papers.figures import FIGURES, HISTORIES, TOYS
+    from analyses.papers.figures import EVERY, every
+    from analyses.papers.report import PAPERS
     from circuits.io import models
 
     typer.echo("models that ship: `circuits models` says more")
@@ -91,16 +85,10 @@ def list_() -> None:
         typer.echo(f"  {name}")
     for paper, title in PAPERS.items():
         typer.echo(f"\nfigures of {title}")
-        for name, function in (FIGURES | HISTORIES | TOYS).items():
+        for name in every():
             if name.startswith(f"{paper}/"):
-                typer.echo(f"  {name:31}{_in_one_line(function.__doc__ or '')}")
+                typer.echo(f"  {name:31}{EVERY[name].summary}")
     typer.echo("\n`circuits draw NAME` draws one figure, `circuits reproduce` draws all.")
-
-
-def _in_one_line(doc: str) -> str:
-    """The first paragraph of a docstring without the code of a figure, cut to one line."""
-    words = re.sub(r"^[A-Z]\d+( and [A-Z]\d+)?[,:]? ?", "", " ".join(doc.split("\n\n")[0].split()))
-    return textwrap.shorten(words[:1].upper() + words[1:], 66, placeholder=" ...")
 
 
 @app.command()

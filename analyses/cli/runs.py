@@ -19,7 +19,7 @@ from torch import Tensor
 from analyses.cli.options import to_toml
 from analyses.cli.plans import Plan
 from analyses.cli.run_folder import TOKENS, RunFolder, enter
-from analyses.history import recording
+from analyses.history import recording, step_files
 from analyses.labelled import to_numpy
 from circuits import distributed
 from circuits.data import Batches, RepeatedTokens
@@ -179,9 +179,9 @@ def _ended(until: int) -> Watch:
 
 
 def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
-    if folder is None or not (folder / recording.FILE).is_file():
+    if folder is None or not (folder / step_files.FILE).is_file():
         return np.empty(0)
-    return recording.arrays_of(folder / recording.FILE)["step_loss"][:count]
+    return step_files.arrays_of(folder / step_files.FILE)["step_loss"][:count]
 
 
 def _placed(model: GPT, plan: Plan) -> GPT:

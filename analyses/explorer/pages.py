@@ -6,10 +6,8 @@ The interactive figures of the framework paper (I1, I2; PySvelte, CircuitsVis), 
 
 import base64
 import html
-import json
 import zlib
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import Tensor
 from analyses import plots
 from analyses.heads import attention, logit_effects, patterns
 from analyses.labelled import to_numpy
+from analyses.plots.templates import render
 from circuits.files import write
 from circuits.model import GPT, checked_tokens
 
@@ -91,10 +90,7 @@ def page(model: GPT, text_or_tokens: str | Int[Tensor, "*batch pos"], title: str
         "steps": [STEPS, SIGNED_STEPS],
         "packed": packed(np.stack(parts)),
     }
-    template = files("analyses.explorer").joinpath("explorer.html").read_text(encoding="utf-8")
-    # A prompt may hold markup: inside of a script only "<" could end it.
-    written = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    return Page(template.replace("@DATA@", written))
+    return Page(render("analyses.explorer", "explorer.html", data=data))
 
 
 def packed(values: UInt8[np.ndarray, "kind head dest src"]) -> str:

@@ -17,7 +17,13 @@ from xarray import DataArray, Dataset
 
 from analyses.causal import ablation
 from analyses.history import in_context
-from analyses.history.recording import FILE, arrays_of, numbered_files, stack_steps
+from analyses.history.step_files import (
+    FILE,
+    arrays_of,
+    directions,
+    numbered_files,
+    stack_steps,
+)
 from analyses.labelled import head_coords
 from circuits.files import read_text
 from circuits.io import folder_of, models
@@ -32,7 +38,7 @@ HEADS = {
 ABLATED = {
     "ablated_loss": "rise of the loss without the head",
     "ablated_in_context": "rise of the in-context score without the head",
-    "ablated_along": "rise of the loss without the head, along the losses at a step",
+    "ablated_on": "rise of the losses without the head, on their principal directions",
 }
 
 LEAST_FALL, LONGEST = 0.15, 1 / 3
@@ -61,10 +67,13 @@ def history(name: str | Path) -> Dataset:
     `circuits train`, also one that still trains.
 
     Over (step): train_loss (mean since the step before), held_out, in_context_score; (step, index):
-    loss_by_index; (step, layer, head): prefix_matching, copying, previous_token, qk_trace; (step,
-    layer, head, ablation): ablated_loss and ablated_in_context, the rise without the head, and
-    ablated_along, see `attribution`; (step, token): token_loss, the loss of fixed tokens of the
-    evaluation set, one or a few per example; and step_loss (train_step), the loss of every step.
+    loss_by_index; (step, window): window_loss and window_score, the loss and the in-context score
+    of each evaluation window; (step, story_token): story_loss; (step, layer, head):
+    prefix_matching, copying, previous_token, qk_trace; (step, layer, head, ablation): ablated_loss
+    and ablated_in_context, the rise without the head; (step, token): token_loss, the loss of fixed
+    tokens of the evaluation set, one or a few per example; loss_on and ablated_on (..., direction),
+    see `attribution`; and step_loss (train_step), the loss of every step. The first models that
+    ship have no windows and no story.
     Losses in nats, NaN where the file of their step is damaged. KeyError if there is none;
     ValueError names a history.npz that is damaged; a damaged step of a run that still trains is
     left out with a warning.
@@ -174,8 +183,8 @@ def attribution(history: Dataset, start: int, end: int) -> DataArray:
 
     The rise of the kept tokens' losses by ablation, along the unit vector of the change of these
     losses from `start` to `end`, divided by the root of their number: negative for a head whose
-    ablation undoes the change. (Olsson et al. 2022, "before-and-after vector".) KeyError for a step
-    that was not recorded.
+    ablation undoes the change. Both are known on the principal directions of the losses. (Olsson et
+    al. 2022, "before-and-after vector".) KeyError for a step that was not recorded.
     """
     recorded = history.step.values.tolist()
     for step in (start, end):
@@ -184,9 +193,12 @@ def attribution(history: Dataset, start: int, end: int) -> DataArray:
             raise KeyError(f"step {step} was not recorded; the nearest that was is {near}")
     if start == end:
         raise ValueError(f"a change wants two steps, and both are {start}")
-    change = history.token_loss.sel(step=end) - history.token_loss.sel(step=start)
-    along = history.ablated_along.sel(at=end) - history.ablated_along.sel(at=start)
-    named = (along / np.sqrt((change**2).mean())).drop_vars("at", errors="ignore")
+    on, losses = (
+        (values.sel(step=end) - values.sel(step=start)).drop_vars("step", errors="ignore")
+        for values in (history.loss_on, history.token_loss)
+    )
+    size = np.sqrt(float((losses**2).sum()) * history.sizes["token"])
+    named = (history.ablated_on * on).sum("direction") / size
     words = f"rise of the loss without the head, along the change from step {start} to {end}"
     return named.rename("attribution").assign_attrs(units="nats", long_name=words)
 
@@ -211,6 +223,8 @@ def last_record(name: str | Path) -> Record:
 
 
 def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
+    if "ablated_along" in arrays:
+        arrays = {**arrays, **_on_directions(arrays)}
     steps, step_loss = arrays["step"], arrays["step_loss"].astype(np.float32)
     means = [step_loss[a:b].mean() if b > a else np.nan for a, b in pairwise([0, *steps.tolist()])]
 
@@ -229,8 +243,13 @@ def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
         bounded = {} if name == "qk_trace" else {"bounds": (0.0, 1.0)}
         named[name] = over("step layer head", arrays[name], words, **bounded)
     for name, words in ABLATED.items():
-        dims = "step layer head ablation" + (" at" if name == "ablated_along" else "")
+        dims = "step layer head ablation" + (" direction" if name == "ablated_on" else "")
         named[name] = over(dims, arrays[name], words)
+    named["loss_on"] = over("step direction", arrays["loss_on"], "loss less the last", units="nats")
+    for name, dim in (("window_loss", "window"), ("window_score", "window"),
+                      ("story_loss", "story_token")):  # fmt: skip
+        if name in arrays:
+            named[name] = over(f"step {dim}", arrays[name], name.replace("_", " "), units="nats")
     coords = {
         "step": steps,
         "tokens": ("step", arrays["tokens"]),
@@ -238,7 +257,18 @@ def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
         "train_step": np.arange(1, len(step_loss) + 1),
         **head_coords(*arrays["prefix_matching"].shape[1:]),
         "ablation": list(ablation.KINDS),
-        "at": steps,
     }
     data = xarray.Dataset(named, coords, {"source": source})
     return data.assign(in_context_score=in_context.score(data.loss_by_index))
+
+
+def _on_directions(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`loss_on` and `ablated_on` of the first models that ship, whose files keep the products of
+    all pairs of steps: a . C^T for the changes C of the losses. The directions are C^T times some
+    combinations of steps, so their products are the same combinations."""
+    on, axes = directions(arrays["token_loss"], None)
+    change = arrays["token_loss"].astype(np.float64) - arrays["token_loss"][-1]
+    combined = np.linalg.lstsq(change.T, axes.astype(np.float64), rcond=None)[0]
+    along = arrays["ablated_along"].astype(np.float64) * change.shape[1]
+    along = along - along[..., -1:]
+    return {"loss_on": on, "ablated_on": along @ combined}

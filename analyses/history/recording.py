@@ -8,9 +8,6 @@ https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/in
 """
 
 import copy
-import re
-import warnings
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -23,17 +20,28 @@ from xarray import DataArray
 
 from analyses.causal import ablation
 from analyses.heads import attention, induction
+from analyses.history.step_files import (
+    FILE,
+    arrays_of,
+    numbered_files,
+    save_arrays,
+    stack_steps,
+    warn_left_out,
+    write_step,
+)
 from analyses.labelled import to_numpy
 from analyses.losses import early_and_late, of_tokens
+from analyses.prompts import passages
 from circuits import distributed
-from circuits.files import alone, replacing
+from circuits.files import alone
 from circuits.io import load, load_weights, read_weights
 from circuits.model import GPT
 from circuits.training import Progress, Record
 
-FILE = "history.npz"
 VECTOR = 2048
 "The number of single tokens whose losses are kept at each step."
+FEW = 128
+"The number of evaluation rows that single tokens and ablations are measured on."
 AGAIN = ".again"
 "The folder, inside the folder of a run, where `remeasure` puts steps until all are there."
 
@@ -59,7 +67,7 @@ def record(
     ]
     since = progress.losses[max(earlier, default=0) :]
     seen = history_entry(model, rows) if len(rows) else {}
-    _write(Path(folder), progress.step, progress.tokens, since, seen)
+    write_step(Path(folder), progress.step, progress.tokens, since, seen)
 
 
 def log_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> Record:
@@ -85,22 +93,36 @@ def _largest(scores: DataArray) -> float:
 def history_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray]:
     """The arrays of one step of the history, on evaluation rows of one token more than the context.
 
-    The heads are measured on random tokens, see `attention` and `induction`, on a copy on the CPU;
-    the cost of their ablation is measured on the evaluation rows.
+    Losses are measured on all rows; single tokens, and the cost of ablating a head, on the first
+    FEW. The heads are measured on random tokens, see `attention` and `induction`, on a copy on the
+    CPU. A model with a tokenizer also reads our story, whose tokens one knows by name.
     """
     loss = _losses(model, rows)
-    example, index = _vector(len(rows), loss.shape[1])
+    few = rows[:FEW]
+    example, index = _vector(len(few), loss.shape[1])
     beside = _on_cpu(model)
+    early, late = (loss[:, part].mean(1) for part in early_and_late(loss.shape[1]))
     return {
         "held_out": np.array(loss.mean().item(), dtype=np.float32),
         "loss_by_index": to_numpy(loss.mean(0)).astype(np.float32),
+        "window_score": to_numpy(late - early).astype(np.float16),
+        "window_loss": to_numpy(loss.mean(1)).astype(np.float16),
+        **_story(model),
         "token_loss": to_numpy(loss[example, index]).astype(np.float16),
         "prefix_matching": attention.prefix_matching(beside).values.astype(np.float16),
         "copying": induction.copying(beside).values.astype(np.float16),
         "previous_token": attention.previous_token(beside).values.astype(np.float16),
         "qk_trace": induction.qk_trace(beside).values.astype(np.float32),
-        **_ablated(model, rows, example, index),
+        **_ablated(model, few, example, index),
     }
+
+
+def _story(model: GPT) -> dict[str, np.ndarray]:
+    """The loss of each token of our story, as far as the context reaches."""
+    if model.tokenizer is None:
+        return {}
+    tokens = model.to_tokens(passages.passage("story"))[:, : model.cfg.n_ctx + 1]
+    return {"story_loss": to_numpy(_losses(model, tokens)[0]).astype(np.float16)}
 
 
 def _losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch next"]:
@@ -137,7 +159,7 @@ def collect(folder: Path | str, out: Path | str, losses: Sequence[float] = ()) -
     arrays = stack_steps(folder)
     if len(losses):
         arrays["step_loss"] = np.array(losses, dtype=np.float32)
-    _save(Path(out) / FILE, arrays)
+    save_arrays(Path(out) / FILE, arrays)
 
 
 def remeasure(folder: Path | str, rows: Int[Tensor, "batch pos"]) -> None:
@@ -159,7 +181,7 @@ def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None
     before = arrays_of(folder / FILE)
     tokens = dict(zip(before["step"].tolist(), before["tokens"].tolist(), strict=True))
     for step in sorted(files.keys() - tokens.keys()):
-        _left_out(files.pop(step), "its step is not in the history")
+        warn_left_out(files.pop(step), "its step is not in the history")
     new, first = folder / AGAIN, distributed.rank() == 0
     if first:
         _discard(new)  # of a killed process
@@ -170,7 +192,7 @@ def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None
             load_weights(model, weights)
         except ValueError as error:
             raise ValueError(f"{files[step]}: {error}") from None
-        _write(new, step, tokens[step], [], history_entry(model, rows))
+        write_step(new, step, tokens[step], [], history_entry(model, rows))
     distributed.of_rank_0(0, torch.device("cpu"))  # that all are done
     if first:
         collect(new, folder, before["step_loss"].tolist())
@@ -184,82 +206,6 @@ def _discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
-    """All recorded steps of a folder as one array for each kind; ValueError if there are none.
-
-    A step that is damaged, or measured on other rows than the rest, is left out with a warning that
-    names its file, and so is a file that is no step. The losses of steps in no file are NaN.
-    `ablated_along` [step layer head ablation step] stands for the kept tokens' losses under
-    ablation: the mean over tokens of the rise by ablation, times the loss at each step less the
-    loss at the last step. An attribution to any part of the training needs no more.
-    """
-    parts = _alike(_parts(Path(folder)))
-    if not parts:
-        raise ValueError(f"{folder} holds no recorded steps")
-    steps, every = list(parts), list(parts.values())
-    apart = ("step_loss", "ablated_token_loss")
-    arrays = {key: np.stack([p[key] for p in every]) for key in every[0] if key not in apart}
-    if "token_loss" in arrays:
-        loss = arrays["token_loss"].astype(np.float32)
-        change = (loss - loss[-1]).T / loss.shape[1]  # token step
-        along = [part["ablated_token_loss"].astype(np.float32) @ change for part in every]
-        arrays["ablated_along"] = np.stack(along).astype(np.float16)
-    step_loss = np.full(max(steps), np.nan, dtype=np.float32)
-    for step, part in parts.items():
-        known = part["step_loss"]
-        step_loss[step - len(known) : step] = known
-    return {**arrays, "step": np.array(steps), "step_loss": step_loss}
-
-
-def _parts(folder: Path) -> dict[int, dict[str, np.ndarray]]:
-    """The arrays of each step whose file can be read."""
-    files, parts = numbered_files(folder, "step", ".npz"), {}
-    for file in sorted(set(folder.glob("step-*")) - set(files.values())):
-        _left_out(file, "it is no step")
-    for step, file in sorted(files.items()):
-        try:
-            parts[step] = arrays_of(file)
-            if not 0 <= len(parts[step]["step_loss"]) <= step or "tokens" not in parts[step]:
-                raise ValueError("its losses do not fit its step")
-        except (ValueError, KeyError, TypeError) as error:
-            parts.pop(step, None)
-            _left_out(file, str(error))
-    return parts
-
-
-def _alike(parts: dict[int, dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
-    """The steps that hold the same kinds and shapes as most do."""
-    kinds = {step: tuple(sorted((key, value.shape, value.dtype.str) for key, value in part.items()
-                                if key != "step_loss"))
-             for step, part in parts.items()}  # fmt: skip
-    most = Counter(kinds.values()).most_common(1)[0][0] if kinds else ()
-    for step in [step for step, kind in kinds.items() if kind != most]:
-        _left_out(f"step {step}", "it was measured otherwise than most")
-        del parts[step]
-    return parts
-
-
-def _left_out(what: Path | str, why: str) -> None:
-    warnings.warn(f"{what} is left out of the history: {why}", stacklevel=4)
-
-
-def arrays_of(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file; ValueError with its name for one that is damaged."""
-    try:
-        with file.open("rb") as opened, np.load(opened) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except Exception as error:  # random bytes raise any kind of error
-        first = str(error).split("\n")[0]
-        raise ValueError(f"{file} cannot be read: {type(error).__name__}: {first}") from None
-
-
-def numbered_files(folder: Path, kind: str, ending: str) -> dict[int, Path]:
-    """The files kind-STEP.ending of a folder by their step; none of any other name."""
-    name = re.compile(rf"{kind}-(\d{{8,}}){re.escape(ending)}")
-    found = ((name.fullmatch(file.name), file) for file in folder.glob(f"{kind}-*"))
-    return {int(match[1]): file for match, file in found if match}
-
-
 def _vector(examples: int, length: int) -> tuple[Tensor, Tensor]:
     """Which tokens token_loss holds: the same number of places in every example, VECTOR in all."""
     each = min(length, -(-VECTOR // examples))
@@ -267,15 +213,3 @@ def _vector(examples: int, length: int) -> tuple[Tensor, Tensor]:
     index = np.stack([rng.choice(length, each, replace=False) for _ in range(examples)])
     example = np.repeat(np.arange(examples), each)
     return torch.from_numpy(example[:VECTOR]), torch.from_numpy(index.reshape(-1)[:VECTOR])
-
-
-def _write(
-    folder: Path, step: int, tokens: int, step_loss: Sequence[float], rest: dict[str, np.ndarray]
-) -> None:
-    counted = {"tokens": np.array(tokens), "step_loss": np.array(step_loss, dtype=np.float32)}
-    _save(folder / f"step-{step:08d}.npz", {**counted, **rest})
-
-
-def _save(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    with replacing(file) as part, part.open("wb") as opened:
-        np.savez_compressed(opened, allow_pickle=False, **arrays)

@@ -1,6 +1,6 @@
 """The papers' figures, reproduced.
 
-- figures: one function for each figure; it returns the picture and its verdict.
+- figures: the record of each figure: its claim, and the function that judges and draws it.
 - toys: small models that some figures train on the spot.
 - report: all figures as one page.
 """

@@ -1,23 +1,24 @@
 """Tables of tokens as figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pandas import DataFrame
 from xarray import DataArray
 
 from analyses.plots.canvas import axes_of, literal, show_token
+from analyses.plots.cells import BLUE, ORANGE, check_columns, ends, strength
 
 CHARACTER, LINE = 0.072, 0.25
 "Inches of a character in monospace, and of a row."
 LONGEST = 14
 "Characters of a token that are shown before it is cut."
-ABOVE, BELOW = "#0072B2", "#D55E00"
+ABOVE, BELOW = (tuple(part / 255 for part in colour) for colour in (BLUE, ORANGE))
 SIGNED = LinearSegmentedColormap.from_list("signed", [BELOW, "white", ABOVE])
 
 
@@ -28,9 +29,8 @@ def token_table(frame: DataFrame, widths: Mapping[str, int], limit: float | None
 
     KeyError for a column that is not there.
     """
-    missing = [name for name in widths if name not in frame]
-    if missing:
-        raise KeyError(f"no columns {missing}; there are {list(frame)}")
+    check_columns(frame, widths)
+    scales = ends(frame, {} if limit is None else dict.fromkeys(widths, limit))
     wide, high = sum(widths.values()), len(frame) + 1
     figure, ax = plt.subplots(figsize=(wide * CHARACTER + 0.2, high * LINE + 0.2))
     ax.set(xlim=(0, wide), ylim=(high, 0))
@@ -39,12 +39,9 @@ def token_table(frame: DataFrame, widths: Mapping[str, int], limit: float | None
     left = 0.0
     for name, width in widths.items():
         _write(ax, left, 0.5, name.replace("_", " "), weight="bold")
-        lists = [cell for cell in frame[name] if isinstance(cell, list)]
-        sizes = [abs(value) for cell in lists for _, value in cell]
-        end = limit or max(sizes, default=1.0) or 1.0
         for row, cell in enumerate(frame[name], 1):
             if isinstance(cell, list):
-                _tokens(ax, left, row + 0.5, width, cell, end)
+                _tokens(ax, left, row + 0.5, width, cell, scales[name])
             else:
                 said = f"{cell:.3g}" if isinstance(cell, float) else _short(str(cell), width - 1)
                 _write(ax, left, row + 0.5, said)
@@ -80,15 +77,14 @@ def spelling_grid(grid: DataArray, ax: Axes | None = None, title: str = "") -> A
 
 
 def _tokens(
-    ax: Axes, left: float, y: float, width: int, cell: list[tuple[str, float]], end: float
+    ax: Axes, left: float, y: float, width: int, cell: Sequence[tuple[str, float]], end: float
 ) -> None:
     x = left + 0.5
     for token, value in cell:
         said = _short(show_token(token))
         if x + len(said) + 1 > left + width:
             break
-        strength = 0.6 * min(abs(value) / end, 1.0)
-        colour = to_rgba(ABOVE if value >= 0 else BELOW, strength)
+        colour = (*(ABOVE if value >= 0 else BELOW), strength(value, end))
         ax.add_patch(Rectangle((x - 0.4, y - 0.4), len(said) + 0.8, 0.8, color=colour, linewidth=0))
         _write(ax, x, y, said)
         x += len(said) + 1.6

@@ -197,4 +197,4 @@ def test_bad_scores_and_circuits_are_refused_in_words():
 
 def test_the_figure_of_a_known_circuit_holds():
     drawing = figures.draw("circuits/known")
-    assert drawing.verdict.holds, drawing.verdict.says
+    assert drawing.verdict.holds, drawing.verdict.here

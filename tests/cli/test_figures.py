@@ -1,8 +1,65 @@
-"""Pictures and reports on disk."""
+"""`circuits reproduce`, `draw` and `list`: verdicts in words, and names that do not exist."""
 
 import pytest
+from typer.testing import CliRunner
 
-from analyses.cli import main as cli
+from analyses import figures
+from analyses.cli import main
+from analyses.cli.main import app
+from circuits import save
+from tests.papers.report.by_hand import QUICK, results
+
+
+def cli(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_line_draws_lists_and_shows_heads(tmp_path, untrained):
+    save(untrained, tmp_path / "model")
+    done = cli(
+        "draw", "framework/copying", "--model", tmp_path / "model", "--out", tmp_path / "a.svg"
+    )
+    assert done.exit_code == 0 and "does not hold: paper: 10 of 12" in done.output
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    listed = cli("list").output
+    assert all(f"  {name} " in listed for name in figures.every())
+    table = cli("heads", tmp_path / "model").output
+    assert "L1H3" in table and "previous" in table
+
+
+def test_a_figure_of_histories_names_its_models(tmp_path):
+    done = cli("draw", "induction/depth", "--out", tmp_path / "a.svg")
+    assert done.exit_code == 0 and "drawn from attn-only-2l, attn-only-2l-seed1" in done.output
+    assert "not testable here: paper: in attention-only models" in done.output
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+
+
+def reproduce(*arguments):
+    return CliRunner().invoke(app, ["reproduce", *(str(argument) for argument in arguments)])
+
+
+def test_reproduce_fails_when_a_figure_fails_and_draws_the_others(tmp_path, silent):
+    only = [part for name in QUICK for part in ("--only", name)]
+    done = reproduce("framework", *only, "--model", silent, "--out", tmp_path / "out")
+    assert done.exit_code == 1 and "no tokenizer" in done.output, done.output
+    assert "framework/copying  does not hold" in done.output
+    assert (tmp_path / "out/framework-copying.png").exists()
+    done = reproduce("--only", QUICK[0], "--model", silent, "--out", tmp_path / "out")
+    assert done.exit_code == 0 and list(results(tmp_path / "out")["figures"]) == QUICK[:1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--only", "framework/cornr"), "did you mean 'framework/corner'?"),
+        (("--only", "corner"), "did you mean 'framework/corner'?"),
+        (("induction", "--only", "framework/corner"), "no figure 'framework/corner': there are"),
+        (("framwork",), "no paper 'framwork'; there are ['framework', 'induction', 'circuits']"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(tmp_path, arguments, said):
+    done = reproduce(*arguments, "--out", tmp_path / "out")
+    assert said in str(done.exception) and list(tmp_path.iterdir()) == []
 
 
 def filled(out, *names):
@@ -16,7 +73,7 @@ def asked(monkeypatch, capsys, *words):
     """Exit status and what the command line says on standard error."""
     monkeypatch.setattr("sys.argv", ["circuits", *map(str, words)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     return end.value.code, capsys.readouterr().err
 
 

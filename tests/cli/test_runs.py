@@ -146,3 +146,67 @@ def test_a_run_is_given_again_by_the_file_in_its_folder(tmp_path, whole):
     assert "going on from step 3" in done.output and "nan" not in done.output
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert log(out) == log(whole)
+
+
+def test_a_dataset_is_read_by_name_up_to_so_many_documents(monkeypatch):
+    monkeypatch.setattr(
+        "analyses.cli.corpus.hub_documents", lambda name: (f"{name} {i}" for i in "123")
+    )
+    corpus = Corpus(dataset="some/set", documents=2)
+    assert (list(corpus.unseen()), list(corpus.texts())) == (["some/set 1"], ["some/set 2"])
+    assert corpus.about()["dataset"] == "some/set"
+
+
+def test_a_corpus_of_two_kinds_is_refused(text):
+    with pytest.raises(ValueError, match="either text files or the name of a dataset"):
+        Corpus(data=[text], dataset="some/set")
+    for documents in (0, -1):
+        with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
+            Corpus(data=[text], documents=documents)
+    assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg
+
+
+def test_training_on_text_gives_a_folder_that_loads(tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for i in range(60):
+        (text / f"{i}.txt").write_text(f"a shop where john gave flowers to mary {i} " * 12)
+    shape = (
+        "--heads",
+        2,
+        "--d-head",
+        8,
+        "--context",
+        32,
+        "--vocab",
+        300,
+        "--steps",
+        4,
+        "--every",
+        2,
+    )
+
+    def cli(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    done = cli("train", "--data", text, "--out", tmp_path / "run", *shape)
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "recipe.json",
+        "run.json",
+        "log.jsonl",
+        "history.npz",
+    }
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()
+    ]
+    assert steps == [2, 4]
+    again = cli("train", "--data", text, "--out", tmp_path / "run", *shape)
+    assert isinstance(again.exception, ValueError) and "already holds a model" in str(
+        again.exception
+    )
+    assert cli("train", "--out", tmp_path / "other").exit_code == 2

@@ -158,4 +158,4 @@ def shipped() -> GPT:
 
 
 def test_the_template_is_beside_the_module():
-    assert (Path(explorer.__file__).parent / "explorer.html").is_file()
+    assert (Path(explorer.__file__).parent / "templates/explorer.html").is_file()

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import ablation, attention, dynamics, in_context, losses, prompts, recording
-from circuits import GPT, GPTConfig, ground_truth
+from analyses import ablation, attention, dynamics, in_context, losses, passages, prompts, recording
+from analyses.history import step_files
+from circuits import GPT, GPTConfig, ground_truth, load
 from circuits.data import RepeatedTokens
+from circuits.io import folder_of
 from circuits.training import Progress, Recipe, Snapshots, train
 from tests.conftest import tiny, tiny_tokens
 
@@ -144,12 +146,43 @@ def test_what_ablation_adds_is_recorded_and_attributed_to_a_change(whole):
     unit = change / np.linalg.norm(change)
     kept_example, kept_index = recording._vector(8, n)
     kept = added.reshape(*rise.shape, 8, n)[..., kept_example, kept_index].double().numpy()
-    attributed = dynamics.attribution(seen, 0, 12)
+    attributed = dynamics.attribution(seen, 0, 12)  # few steps: the directions hold all of it
     assert np.allclose(attributed[-1], kept @ unit / math.sqrt(8 * n), atol=2e-4)
     with pytest.raises(KeyError, match="step 99 was not recorded; the nearest that was is 12"):
         dynamics.attribution(seen, 0, 99)
     with pytest.raises(ValueError, match="a change wants two steps"):
         dynamics.attribution(seen, 3, 3)
+
+
+def test_windows_and_the_story_are_recorded_beside_the_means(whole, tmp_path):
+    folder, gpt, *_ = whole
+    seen = dynamics.history(folder)
+    loss = in_context.loss_by_index(gpt, ROWS)
+    assert np.allclose(seen.window_loss[-1], loss.mean("index"), atol=1e-2)
+    assert seen.window_score.shape == (seen.sizes["step"], len(ROWS))
+    score = float(in_context.score(loss))
+    assert float(seen.window_score[-1].mean()) == pytest.approx(score, abs=1e-2)
+    assert "story_loss" not in seen  # a model without a tokenizer reads no story
+    reader = load("attn-only-1l")
+    entry = recording.history_entry(reader, passages.tokens(reader)[:2])
+    tokens = reader.to_tokens(passages.passage("story"))[:, : reader.cfg.n_ctx + 1]
+    assert np.allclose(entry["story_loss"], losses.of_tokens(reader, tokens)[0], atol=1e-2)
+
+
+def test_ten_directions_hold_the_attributions_of_a_model_that_ships():
+    seen = dynamics.history("attn-only-2l")
+    change = seen.token_loss - seen.token_loss[-1]
+    few = seen.isel(direction=slice(step_files.DIRECTIONS))
+    assert float((few.loss_on**2).sum() / (change**2).sum()) > 0.9
+    start, end, *_ = dynamics.phase_change(seen)
+    with np.load(folder_of("attn-only-2l") / step_files.FILE) as file:
+        along, step = file["ablated_along"].astype(float), file["step"].tolist()
+        between = change.sel(step=end) - change.sel(step=start)
+        exact = along[..., step.index(end)] - along[..., step.index(start)]
+    exact = exact / float(np.sqrt((between**2).mean()))
+    found = [dynamics.attribution(one, start, end).values for one in (seen, few)]
+    missed = [abs(one - exact).max() / abs(exact).max() for one in found]
+    assert missed[0] < 1e-5 and missed[1] < 0.1
 
 
 def test_the_in_context_score_is_late_less_early_as_in_the_paper():
@@ -174,4 +207,4 @@ def test_a_long_run_stays_under_three_megabytes(tmp_path):
             token_loss=rng.random(recording.VECTOR).astype(np.float16), **noise,
         )  # fmt: skip
     recording.collect(tmp_path / "history", tmp_path)
-    assert (tmp_path / recording.FILE).stat().st_size < 3 * 2**20
+    assert (tmp_path / step_files.FILE).stat().st_size < 3 * 2**20

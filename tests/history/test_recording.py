@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analyses import dynamics, recording
+from analyses.history import step_files
 
 
 def filled(out, *names):
@@ -82,12 +83,12 @@ def test_a_step_that_cannot_be_read_is_left_out_and_moves_no_other(history, harm
 def test_what_is_left_out_is_named(history, harm, named):
     harmed(history, harm)
     with pytest.warns(UserWarning, match=named):
-        recording.stack_steps(history / "history")
+        step_files.stack_steps(history / "history")
 
 
 def test_a_damaged_history_is_an_error_with_its_file(history):
     recording.collect(history / "history", history)
-    whole, arrays = (history / "history.npz").read_bytes(), recording.arrays_of(
+    whole, arrays = (history / "history.npz").read_bytes(), step_files.arrays_of(
         history / "history.npz"
     )  # fmt: skip
     for content in (b"", whole[:-50], b"garbled", whole[: len(whole) // 2]):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import attention, dynamics, figures, induction, passages
+from analyses import attention, dynamics, induction, passages
 from circuits import load
 from circuits.io import folder_of, models
 
@@ -128,11 +128,6 @@ def test_silencing_the_induction_heads_costs_the_repeat_more_than_other_heads():
         return float(loss[0, tokens.shape[1] // 2 + 2 :].mean())
 
     assert loss_without(int(heads[-1])) > loss_without(int(heads[0])) + 0.3
-
-
-@pytest.mark.parametrize("name", figures.FIGURES)
-def test_every_figure_is_drawn_from_the_model_that_ships(name):
-    assert figures.draw(name, load("attn-only-2l")).verdict.says
 
 
 def test_a_name_that_nearly_ships_is_suggested():

@@ -43,6 +43,12 @@ def same_scale(axes: Iterable[Axes]) -> None:
             ax.tick_params(labelleft=False)
 
 
+def empty(ax: Axes, why: str) -> None:
+    """Say in a panel why it shows nothing."""
+    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", color="0.4")
+    ax.set(xticks=[])
+
+
 def smoothed(values: DataArray) -> DataArray:
     """Running median over the records."""
     return values.rolling(step=SMOOTH, center=True, min_periods=1).median().assign_attrs(
@@ -98,8 +104,8 @@ def trace(run: Run, ax: Axes) -> None:
     """Trace of the QK circuit composed with previous-token heads, of each head after layer 0."""
     later = run.history.qk_trace.isel(layer=slice(1, None))
     if not later.size:
-        ax.text(0.5, 0.5, "needs a second layer", transform=ax.transAxes, ha="center", color="0.4")
-        ax.set(xticks=[], ylim=(-1e-3, 1e-3))
+        empty(ax, "needs a second layer")
+        ax.set(ylim=(-1e-3, 1e-3))
         return
     plots.over_training(later, ax, colours=[plots.LAYERS[1]] * int(later[0].size))
     ax.set_ylabel("trace of QK eigenvalues")
@@ -109,8 +115,8 @@ def trace(run: Run, ax: Axes) -> None:
 def along(run: Run, ax: Axes, ablation: str = "pattern-preserving") -> None:
     """What is lost, of how the losses of single tokens changed in the window, with each head."""
     if run.window is None:
-        ax.text(0.5, 0.5, "no phase change", transform=ax.transAxes, ha="center", color="0.4")
-        ax.set(xticks=[], ylim=(-1e-3, 1e-3))
+        empty(ax, "no phase change")
+        ax.set(ylim=(-1e-3, 1e-3))
         return
     change = dynamics.attribution(run.history, *run.window[:2]).sel(ablation=ablation)
     _by_role(run, change, ax)

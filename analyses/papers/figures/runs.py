@@ -1,5 +1,4 @@
-"""What figures of training histories read: runs, of which some can form induction heads and the
-others are the control."""
+"""Training histories as figures read them: runs that can form induction heads, and controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,17 @@ from xarray import Dataset
 from analyses import plots
 from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange
-from analyses.papers.figures.drawing import LeftOut, Verdict
 from circuits.io import folder_of, saved_config
 from circuits.model import GPTConfig
 
 ZOO = ("attn-only-2l", "attn-only-2l-seed1", "attn-only-1l-smeared", "attn-only-1l")
 "Two seeds of two layers, one layer with smeared keys, and one without: the control."
 CONTROL = "attn-only-1l"
+
+
+class LeftOut(ValueError):
+    """A figure says nothing about the model that was asked for. The message says why; the report
+    repeats it, and does not count the figure as failed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Run:
 
     @property
     def role_colours(self) -> list[str]:
-        """The colour of each head by what it is at the end."""
+        """The colour of each head, by its role at the end."""
         return [plots.ROLE_COLOURS[str(role)] for role in dynamics.roles(self.history).values.flat]
 
     @property
@@ -50,13 +53,12 @@ class Run:
         return int(self.history.step.values[-1])
 
     def late(self) -> Dataset:
-        """The history without its first fiftieth, in which the loss falls from that of guessing in
-        every model alike."""
+        """The history without its first fiftieth. There, the loss of every model falls alike."""
         step = self.history.step.values
         return self.history.isel(step=step >= 0.02 * step[-1])
 
     def millions(self, step: int) -> float:
-        """Tokens seen at a recorded step, in millions."""
+        """The number of tokens seen at a recorded step, in millions."""
         return float(self.history.tokens.sel(step=step)) / 1e6
 
     def band(self, ax: Axes) -> None:
@@ -66,12 +68,12 @@ class Run:
 
 
 Test = Callable[[Run, PhaseChange], tuple[bool, str]]
-"Whether a run shows what the paper claims about a window, and its numbers in words."
+"Whether a run shows the claim of the paper in a window, and the numbers in words."
 
 
 def runs(names: Sequence[str]) -> list[Run]:
-    """The runs by these names; LeftOut for one without a history, KeyError for one that does not
-    exist, ValueError for none."""
+    """The runs of these names; LeftOut for a run without a history, KeyError for a name of no
+    model, ValueError for no name."""
     if not names:
         raise ValueError("a figure of training histories is drawn from one model or more, got none")
     found = []
@@ -83,14 +85,26 @@ def runs(names: Sequence[str]) -> list[Run]:
     return found
 
 
-def judged(paper: str, of: Sequence[Run], test: Test) -> Verdict:
-    """Holds if every run that can do induction passes the test in its own window, there is one, and
-    no other run passes it, in its own window or in the first that was found."""
+def plain_one_layer(of: Sequence[Run]) -> Run | None:
+    """The first run of one layer that cannot do induction, or None."""
+    return next((run for run in of if not run.able and run.cfg.n_layers == 1), None)
+
+
+def two_widths(of: Sequence[Run]) -> bool:
+    """Whether models of one depth that can do induction differ in width: a larger and a smaller one
+    of which the paper's claims about size can be asked."""
+    able = {(run.cfg.n_layers, run.cfg.d_model) for run in of if run.able}
+    return len(able) > len({layers for layers, _ in able})
+
+
+def judged(of: Sequence[Run], test: Test) -> tuple[bool, str]:
+    """Whether every run that can do induction passes the test in its own window and no other run
+    passes it, in its own window or in the first that was found; and the numbers of all runs."""
     own = [run.window for run in of if run.able and run.window]
-    holds, says = any(run.able for run in of), []
+    holds, here = any(run.able for run in of), []
     for run in of:
         at = run.window or (own[0] if own else None)
         passes, words = test(run, at) if at else (False, "no phase change")
         holds = holds and passes == run.able
-        says.append(f"in {run.name}: {words}")
-    return Verdict(bool(holds), f"paper: {paper}; here {'; '.join(says)}")
+        here.append(f"in {run.name}: {words}")
+    return bool(holds), "; ".join(here)

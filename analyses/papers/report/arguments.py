@@ -1,13 +1,10 @@
-"""What held and what did not: the six arguments of "In-context Learning and Induction Heads", each
-with the verdicts of the figures that bear on it, as one page beside the report (O0)."""
+"""The six arguments of "In-context Learning and Induction Heads" (O0), each with the figures that
+bear on it."""
 
 from collections.abc import Sequence
-from html import escape
-from importlib import resources
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from analyses.papers.report.entries import Entry
-from analyses.papers.report.words import mark, models_in_html, number, paper_and_here, sentence_case
 
 FILE = "arguments.html"
 ONE_LAYER = "one plain layer, which cannot do induction"
@@ -15,7 +12,8 @@ SEED = "a second seed of two layers"
 START = "the same architecture at initialisation"
 
 
-class Argument(NamedTuple):
+@dataclass(frozen=True)
+class Argument:
     """One of the paper's arguments, the figures that are its evidence here, and its controls."""
 
     title: str
@@ -28,6 +26,25 @@ class Argument(NamedTuple):
     limit: str = ""
     "Where alone it is tested, if it is less than the claim says."
 
+    def drawn(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries of its figures, in its own order."""
+        found = {entry.name: entry for entry in entries}
+        return [found[name] for name in self.figures if name in found]
+
+    def verdict(self, found: Sequence[Entry]) -> str:
+        """Whether the figures drawn for it all hold, or some, or none. An identity is no evidence,
+        and a claim that cannot be tested here neither."""
+        if not self.figures:
+            return "not testable here"
+        holds = [entry.kind == "holds" for entry in found
+                 if entry.kind in ("holds", "does not hold")]  # fmt: skip
+        needed = [entry for entry in found if entry.name == self.needs and entry.verdict]
+        if not holds or (self.needs and not needed):
+            return "not tested"
+        if all(holds):
+            return f"held {self.limit}".strip()
+        return f"held in part: {sum(holds)} of {len(holds)}" if any(holds) else "did not hold"
+
 
 ARGUMENTS = (
     Argument(
@@ -35,15 +52,15 @@ ARGUMENTS = (
         "Transformers go through a phase change early in training, in which induction heads form "
         "and in-context learning improves abruptly.",
         (
-            "phase-change",
-            "index-derivative",
-            "heads-over-training",
-            "loss-curves",
-            "trajectories",
-            "before-and-after",
-            "token-losses",
-            "score-choice",
-            "model-analysis",
+            "induction/phase-change",
+            "induction/index-derivative",
+            "induction/heads-over-training",
+            "induction/loss-curves",
+            "induction/trajectories",
+            "induction/before-and-after",
+            "induction/token-losses",
+            "induction/score-choice",
+            "induction/model-analysis",
         ),
         (ONE_LAYER, SEED),
         "Models with MLPs and of more than two layers. Text with its documents shuffled. That two "
@@ -53,7 +70,7 @@ ARGUMENTS = (
         "Argument 2: what moves one moves the other",
         "An architecture in which induction heads form more easily has its phase change earlier, "
         "and one layer then has one too.",
-        ("smeared-keys",),
+        ("induction/smeared-keys",),
         (ONE_LAYER,),
         "Two layers with smeared keys; a second seed of the smeared layer.",
     ),
@@ -61,7 +78,12 @@ ARGUMENTS = (
         "Argument 3: what is lost without them",
         "Ablating induction heads takes in-context learning away; in small attention-only models "
         "they make most of it.",
-        ("ablation", "full-ablation", "ablated-score", "ablation-on-text"),
+        (
+            "induction/ablation",
+            "induction/full-ablation",
+            "induction/ablated-score",
+            "induction/ablation-on-text",
+        ),
         (ONE_LAYER, SEED, "heads that do no induction"),
         "Ablation of several heads at once, which would show how far they stand in for each other; "
         "intervals over training, for which the histories keep too little.",
@@ -69,18 +91,28 @@ ARGUMENTS = (
     Argument(
         "Argument 4: they do more than copy",
         "Heads that copy literally also do it in the abstract: translate, or match patterns.",
-        ("pattern-matching", "literal-copying", "copying-heads", "prefix-and-copying"),
+        (
+            "induction/pattern-matching",
+            "induction/literal-copying",
+            "induction/copying-heads",
+            "induction/prefix-and-copying",
+        ),
         (ONE_LAYER, START),
         "Translation: no model here reads more than one language. That heads of the models that "
         "ship copy literally, which the other figures show, does not say that they do more.",
-        "pattern-matching",
+        "induction/pattern-matching",
         "in a model trained to do so",
     ),
     Argument(
         "Argument 5: their mechanism would do more than copy",
         "An induction head seeks what a previous-token head has moved. That this would match what "
         "is merely alike just as well is the paper's reasoning; its premise can be shown.",
-        ("framework/composition", "framework/key-tokens", "prefix-evaluator", "copying-evaluator"),
+        (
+            "framework/composition",
+            "framework/key-tokens",
+            "induction/prefix-evaluator",
+            "induction/copying-evaluator",
+        ),
         (START,),
         "The conclusion: the figures show the mechanism for equal tokens.",
     ),
@@ -93,94 +125,9 @@ ARGUMENTS = (
         "columns for MLPs, for books, and for models of 13 million to 13 billion parameters.",
     ),
 )
-"Figures without a paper are of the induction paper."
 ELSEWHERE = (
     "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures have the mechanism "
     "with its numbers), the translation head's sentence (O14), the columns of the Model Analysis "
     "Table for MLPs, books and full-scale models (in O17 to O24), and heads of more than 16 layers "
     "that seek and lower (in A2)."
 )
-
-
-def verdict(argument: Argument, found: Sequence[Entry]) -> str:
-    """What became of an argument: whether the figures drawn for it all hold, or some, or none."""
-    holds = [entry.verdict.holds for entry in found if entry.verdict]
-    needed = [entry for entry in found if entry.name.endswith(f"/{argument.needs}")]
-    if not holds or (argument.needs and not any(entry.verdict for entry in needed)):
-        return "not tested"
-    if all(holds):
-        return f"held {argument.limit}".strip()
-    return f"held in part: {number(sum(holds))} of {number(len(holds))}" if any(holds) else (
-        "did not hold"
-    )  # fmt: skip
-
-
-def statement(entries: Sequence[Entry]) -> str:
-    """The page, of what was drawn for this report."""
-    drawn = {entry.name: entry for entry in entries}
-    style = (
-        resources.files("analyses.papers.report").joinpath("style.css").read_text(encoding="utf-8")
-    )
-    each = [[drawn[name] for name in evidence(one) if name in drawn] for one in ARGUMENTS]
-    rows = "".join(
-        f'<tr><td><a href="#argument-{i}">{escape(one.title)}</a></td>'
-        f"<td>{verdict(one, found)}</td><td>not tested</td><td>not tested</td></tr>"
-        for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
-    )
-    sections = "\n".join(
-        _section(i, one, found, len(evidence(one)))
-        for i, (one, found) in enumerate(zip(ARGUMENTS, each, strict=True), 1)
-    )
-    models = models_in_html([name for found in each for entry in found for name in entry.models])
-    named = {name for one in ARGUMENTS for name in evidence(one)}
-    beside = [entry for entry in entries if entry.paper == "induction" and entry.name not in named]
-    rest = "".join(_evidence(entry) for entry in beside) or "<li>None.</li>"
-    return _PAGE.format(style=style, rows=rows, sections=sections, rest=rest, models=models,
-                        elsewhere=escape(ELSEWHERE))  # fmt: skip
-
-
-def evidence(argument: Argument) -> list[str]:
-    """The full names of the figures that bear on it."""
-    return [name if "/" in name else f"induction/{name}" for name in argument.figures]
-
-
-def _section(i: int, one: Argument, found: Sequence[Entry], wanted: int) -> str:
-    shown = "".join(_evidence(entry) for entry in found) or "<li>None.</li>"
-    missing = wanted - len(found)
-    some = f"<li>{number(missing).capitalize()} more: not in this report.</li>" if missing else ""
-    controls = escape("; ".join(one.controls)) or "none"
-    return (
-        f'<section class="figure" id="argument-{i}"><h3>{escape(one.title)}: '
-        f"{verdict(one, found)}</h3>\n<p>{escape(one.claim)}</p>\n<ul>{shown}{some}</ul>\n"
-        f"<dl><dt>Controls</dt><dd>{controls}.</dd>"
-        f"<dt>Not tested</dt><dd>{escape(one.untested)}</dd></dl></section>"
-    )
-
-
-def _evidence(entry: Entry) -> str:
-    link = f'<a href="index.html#{escape(entry.name)}">{escape(entry.title or entry.name)}</a>'
-    words = entry.left_out or entry.error
-    if entry.verdict:
-        words = paper_and_here(entry.verdict.says)[1]
-    return f"<li>{mark(entry)} {link}. {escape(sentence_case(words))}.</li>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>circuits: what held and what did not</title>
-<style>
-{style}li {{ margin: .35rem 0; max-width: 46rem; overflow-wrap: anywhere; }}</style></head><body>
-<header><h1>What held and what did not</h1>
-<p class="lead">The six arguments of “In-context Learning and Induction Heads”, and what the figures
-of <a href="index.html">this report</a> say of each.</p>
-<p>From {models}. An argument held if every figure drawn for it shows what the paper found, and its
-controls show nothing of it: each figure's verdict says both.</p></header>
-<nav><section class="summary"><table><thead><tr><th>The paper</th><th>Small attention-only models
-</th><th>With MLPs</th><th>Large models</th></tr></thead>
-<tbody>{rows}</tbody></table></section></nav>
-<main>{sections}
-<section class="figure"><h3>Figures beside the arguments</h3><ul>{rest}</ul></section>
-<section class="figure"><h3>Out of scope</h3><p>{elsewhere}</p></section></main>
-</body></html>
-"""

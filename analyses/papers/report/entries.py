@@ -1,17 +1,17 @@
-"""One figure of the report: its picture goes into files, what is said about it into an Entry."""
+"""One figure of the report: its picture goes into files, its words into an Entry."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
 
-from analyses.papers import figures
-from analyses.papers.figures import Drawing, LeftOut, Verdict
+from analyses.papers.figures import EVERY, Drawing, Figure, LeftOut, Verdict, draw
 from circuits.model import GPT
 
 PAPERS = {
@@ -21,6 +21,8 @@ PAPERS = {
 }
 OURS = ("index.html", "results.json", "arguments.html")
 "Files of the report itself, which no figure may write."
+Loaded = Callable[[str], GPT]
+"Gives the model of a name."
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,7 @@ class Entry:
 
     name: str
     model: str
-    "The name or folder of the model it was to be drawn from; empty for the usual ones of several."
-    title: str = ""
+    "The name or folder of the model that was asked for; empty for the usual ones."
     source: str = ""
     caption: str = ""
     verdict: Verdict | None = None
@@ -45,14 +46,26 @@ class Entry:
     "Why the figure says nothing about the model that was asked for."
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """The models that it shows."""
-        return figures.drawn_from(self.name, self.model)
+    def figure(self) -> Figure:
+        """The record of the figure."""
+        return EVERY[self.name]
 
     @property
-    def paper(self) -> str:
-        """The first part of the name, a key of PAPERS."""
-        return self.name.split("/")[0]
+    def models(self) -> tuple[str, ...]:
+        """The models that it shows."""
+        return self.figure.shown(self.model)
+
+    @property
+    def state(self) -> str:
+        """The state of the verdict, "left out" or "failed"."""
+        if self.verdict:
+            return self.verdict.state
+        return "left out" if self.left_out else "failed"
+
+    @property
+    def kind(self) -> str:
+        """The state, but "identity" for a law that holds: it is counted apart."""
+        return "identity" if self.figure.identity and self.state == "holds" else self.state
 
     @property
     def file(self) -> str:
@@ -66,9 +79,9 @@ class Entry:
         return [*pictures, *self.pages]
 
 
-def drawn(name: str, model: str, folder: Path, loaded: Callable[[str], GPT]) -> Entry:
+def drawn(name: str, model: str, folder: Path, loaded: Loaded) -> Entry:
     """Draw a figure from the model that `loaded` gives for its name, and put PNG and SVG into the
-    folder. Whatever goes wrong with the model or the figure is the entry's `error`.
+    folder. If anything goes wrong with the model or the figure, that is the entry's `error`.
 
     Drawn by one torch thread and with matplotlib's own settings: who draws it, and how many others
     are drawn at the same time, changes no digit.
@@ -76,31 +89,23 @@ def drawn(name: str, model: str, folder: Path, loaded: Callable[[str], GPT]) -> 
     before, start = set(plt.get_fignums()), time.perf_counter()
     try:
         with plain_matplotlib(), _one_thread():
-            drawing = figures.draw(name, model, loaded)
+            drawing = draw(name, model, loaded)
             _check(drawing.pages)
             _save(drawing, folder / name.replace("/", "-"))
         width, height = drawing.figure.get_size_inches()
-        return Entry(
-            name,
-            model,
-            drawing.title,
-            drawing.source,
-            drawing.caption,
-            drawing.verdict,
-            drawing.html,
-            dict(drawing.pages),
-            (round(96 * width), round(96 * height)),
-            time.perf_counter() - start,
-        )
+        found: dict[str, Any] = {
+            "source": drawing.source, "caption": drawing.caption, "verdict": drawing.verdict,
+            "html": drawing.html, "pages": dict(drawing.pages),
+            "size": (round(96 * width), round(96 * height)),
+        }  # fmt: skip
     except LeftOut as reason:
-        seconds = time.perf_counter() - start
-        return Entry(name, model, seconds=seconds, left_out=str(reason))
+        found = {"left_out": str(reason)}
     except Exception as error:  # the report goes on, and says so
-        seconds = time.perf_counter() - start
-        return Entry(name, model, seconds=seconds, error=in_words(error))
+        found = {"error": in_words(error)}
     finally:
         for number in set(plt.get_fignums()) - before:
             plt.close(number)
+    return Entry(name, model, seconds=time.perf_counter() - start, **found)
 
 
 def in_words(error: Exception) -> str:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import torch
 
-from analyses.papers.figures import every, usual_model
-from analyses.papers.report import arguments
+from analyses.papers.figures import EVERY, every
+from analyses.papers.report import arguments, pages
 from analyses.papers.report.entries import OURS, Entry
-from analyses.papers.report.page import page
-from analyses.papers.report.words import paper_and_here
 from analyses.papers.report.workers import one_by_one, side_by_side
 from circuits.files import in_words, sweep, workshop
 
@@ -39,7 +37,7 @@ def write(
         known(name)
     if jobs < 1:
         raise ValueError(f"jobs are processes, 1 or more, got {jobs}")
-    tasks = [(name, model or usual_model(name)) for name in names]
+    tasks = [(name, model or usual(name)) for name in names]
     with _replacing(out.resolve()) as staging:
         drawing = one_by_one(tasks, staging)
         if min(jobs, len(tasks)) > 1:
@@ -53,12 +51,17 @@ def write(
         for entry in entries:
             for file, text in entry.pages.items():
                 (staging / file).write_text(text, encoding="utf-8")
-        (staging / "index.html").write_text(page(entries, staging), encoding="utf-8")
-        if any(entry.paper == "induction" for entry in entries):
-            said = arguments.statement(entries)
+        (staging / "index.html").write_text(pages.index(entries, staging), encoding="utf-8")
+        if any(entry.figure.paper == "induction" for entry in entries):
+            said = pages.statement(entries)
             (staging / arguments.FILE).write_text(said, encoding="utf-8")
         (staging / "results.json").write_text(_results(entries), encoding="utf-8")
     return entries
+
+
+def usual(name: str) -> str:
+    """The model that a figure of one model is usually drawn from; empty for all others."""
+    return EVERY[name].models[0] if EVERY[name].kind == "model" else ""
 
 
 def known(name: str, among: Sequence[str] = tuple(every())) -> str:
@@ -128,7 +131,7 @@ def _with_own_pages(entries: Sequence[Entry]) -> list[Entry]:
 
 def _results(entries: Sequence[Entry]) -> str:
     files = [file for entry in entries for file in entry.files]
-    own = OURS if any(entry.paper == "induction" for entry in entries) else OURS[:2]
+    own = OURS if any(entry.figure.paper == "induction" for entry in entries) else OURS[:2]
     result = {
         "circuits": _own_version(),
         "torch": torch.__version__,
@@ -139,13 +142,16 @@ def _results(entries: Sequence[Entry]) -> str:
 
 
 def _result(entry: Entry) -> dict[str, str | bool | float | None]:
-    paper, here = paper_and_here(entry.verdict.says) if entry.verdict else (None, None)
+    verdict = entry.verdict
+    tested = verdict is not None and verdict.state != "not testable here"
     return {
-        "title": entry.title or None,
+        "title": entry.figure.title,
         "model": ", ".join(entry.models) or None,
-        "holds": entry.verdict.holds if entry.verdict else None,
-        "paper": paper,
-        "here": here,
+        "state": entry.state,
+        "identity": entry.figure.identity,
+        "holds": verdict.holds if verdict and tested else None,
+        "paper": entry.figure.claim,
+        "here": verdict.here if verdict else None,
         "seconds": round(entry.seconds, 2),
         "error": entry.error or None,
         "left_out": entry.left_out or None,

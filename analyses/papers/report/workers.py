@@ -2,17 +2,19 @@
 
 import functools
 import multiprocessing
+import os
 import signal
-from collections import deque
-from collections.abc import Generator, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import matplotlib
 
-from analyses.papers.report.entries import Entry, drawn
+from analyses.papers.report.entries import Entry, drawn, in_words
 from circuits.io import load
 
 Task = tuple[str, str]
@@ -29,60 +31,55 @@ def one_by_one(tasks: Sequence[Task], folder: Path) -> Generator[Entry, None, No
 def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[Entry, None, None]:
     """Figures drawn by `jobs` processes, each as it is done; every process loads a model once.
 
-    A process that dies is an error of the figure it was at, and another takes its place. However
-    the generator ends, when it is closed no process is left; they also end if this one is killed.
+    If a process dies, the figures that are left are drawn one at a time, and the one that a process
+    dies of again has this as its error. However the generator ends, when it is closed no process is
+    left; they also end if this one is killed.
     """
-    waiting, at_work = deque(tasks), dict[Connection, Task]()
-    staff: dict[Connection, SpawnProcess] = {}
+    left = list(tasks)
+    while left:
+        with _pool(min(jobs, len(left))) as pool:
+            drawing = {pool.submit(work, task, folder): task for task in left}
+            try:
+                for done in as_completed(drawing):
+                    entry = done.result()
+                    left.remove(drawing[done])
+                    yield entry
+            except BrokenProcessPool as error:
+                if jobs == 1:  # it draws in order: the first that is left ended the process
+                    yield Entry(*left.pop(0), error=in_words(error))
+                jobs = 1
+
+
+def work(task: Task, folder: Path) -> Entry:
+    """One figure, drawn in a process of the pool."""
+    return drawn(*task, folder, _loaded)
+
+
+_loaded = functools.cache(load)
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that draw, ended at once when the block ends."""
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare)
     try:
-        for _ in range(min(jobs, len(tasks))):
-            _give(_hired(staff, folder), waiting, at_work)
-        while at_work:
-            for pipe in wait(list(at_work)):
-                assert isinstance(pipe, Connection)
-                task = at_work.pop(pipe)
-                try:
-                    entry = pipe.recv()
-                except (EOFError, OSError):
-                    process = _dismissed(staff, pipe)
-                    entry = Entry(*task, error=f"its process died with code {process.exitcode}")
-                    pipe = _hired(staff, folder) if waiting else None
-                if pipe is not None and waiting:
-                    _give(pipe, waiting, at_work)
-                yield entry
+        yield pool
     finally:
-        for pipe in list(staff):
-            staff[pipe].terminate()
-            _dismissed(staff, pipe)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-def _hired(staff: dict[Connection, SpawnProcess], folder: Path) -> Connection:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    staff[here] = context.Process(target=work, args=(there, folder), daemon=True)
-    staff[here].start()
-    there.close()  # so that each end hears when the other is gone
-    return here
-
-
-def _give(pipe: Connection, waiting: deque[Task], at_work: dict[Connection, Task]) -> None:
-    at_work[pipe] = waiting.popleft()
-    pipe.send(at_work[pipe])
-
-
-def _dismissed(staff: dict[Connection, SpawnProcess], pipe: Connection) -> SpawnProcess:
-    process = staff.pop(pipe)
-    pipe.close()
-    process.join()
-    return process
-
-
-def work(pipe: Connection, folder: Path) -> None:
-    """What a process does: draw the figures that come through the pipe, until it is closed."""
+def _prepare() -> None:
+    """What a process does before it draws: no windows, and an end when the first process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     matplotlib.use("agg")
-    loaded = functools.cache(load)
-    with suppress(EOFError, ConnectionError):
-        while True:
-            name, model = pipe.recv()
-            pipe.send(drawn(name, model, folder, loaded))
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -10,13 +10,14 @@ Row vectors here, so each product below is the transpose of the paper's.
 """
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.papers.toys.descent import descend
+from analyses.papers.toys import descent
 from analyses.prompts import passages
 from circuits.data import BigramTriggers
 from circuits.model import GPT, GPTConfig
@@ -44,8 +45,8 @@ def triggers(length: int = 48, count: int = 5, *, seed: int = 0) -> BigramTrigge
 def simplified(
     data: BigramTriggers, *, n_layers: int = 2, d_model: int = 128, seed: int = 0
 ) -> GPT:
-    """The paper's model of these rows, as initialised: what learns starts at 0, and what is frozen
-    is Gaussian with vectors of length about 1. With 1 layer it has W_K1 and W_O1."""
+    """The paper's model of these rows, as initialised: the matrices that learn start at 0, and the
+    frozen ones are Gaussian with vectors of length about 1. With 1 layer it has W_K1 and W_O1."""
     cfg = GPTConfig(n_layers=n_layers, d_model=d_model, n_heads=1, d_head=d_model, attn_scale=1.0,
                     d_vocab=len(data.unigram), n_ctx=data.length - 1, normalization_type=None,
                     bias=False, init_range=1 / math.sqrt(d_model), seed=seed)  # fmt: skip
@@ -60,7 +61,7 @@ def simplified(
 
 
 def memories(model: GPT) -> list[Tensor]:
-    """What learns: W_K of every layer and W_O of the last, each [1 d_model d_model]."""
+    """The matrices that learn: W_K of every layer and W_O of the last, each [1 d_model d_model]."""
     named, last = dict(model.named_parameters()), model.cfg.n_layers - 1
     keys = [named[f"blocks.{layer}.attn.W_K"] for layer in range(last + 1)]
     return [*keys, named[f"blocks.{last}.attn.W_O"]]
@@ -71,14 +72,15 @@ def learn(
 ) -> DataArray:
     """Train the memories in place: in-context accuracy, and the recall of every memory, (what,
     step)."""
-    test = BigramTriggers(letters(), len(data.unigram), length=data.length,
-                          triggers=data.triggers, seed=data.seed + 1)  # fmt: skip
+    test = descent.unseen(data)
     rows, answers = test.batch(0, 128), test.answers(0, 128)
-    return descend(
-        lambda step: next_token_loss(model, data.batch(step, batch)),
-        [torch.optim.Adam(memories(model), lr=RATE)],
+    return descent.learn(
+        data,
         steps,
+        partial(next_token_loss, model),
+        [torch.optim.Adam(memories(model), lr=RATE)],
         lambda: {"accuracy": accuracy(model, rows, answers), **recall(model, data)},
+        batch=batch,
         every=every,
     )
 
@@ -90,8 +92,8 @@ def accuracy(model: GPT, rows: Int[Tensor, "batch pos"], answers: Tensor) -> flo
 
 
 def recall(model: GPT, data: BigramTriggers) -> dict[str, float]:
-    """How many of its pairs each memory recalls, as shares in [0, 1]; chance is one over tokens or
-    positions. W_K2 is asked for the triggers, or for every token where triggers are drawn.
+    """The share of its pairs that each memory recalls, in [0, 1]; chance is one over the number of
+    tokens or positions. W_K2 is asked for the triggers, or for every token if triggers are drawn.
 
     W_O2: attending to a token raises that token most. W_K2: a trigger's query finds most what
     layer 1 writes for that trigger. W_K1: a position's query finds the position before it, of all

@@ -1,28 +1,35 @@
-"""The one loop that trains every toy: a step down, and now and then a look."""
+"""The one loop that trains every toy, and what is true of the sequences that it is trained on."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-Measure = Callable[[], Mapping[str, float]]
+from circuits.data import BigramTriggers, CategoryLines, CausalGraph, MarkovChains
+
+Data = TypeVar("Data", BigramTriggers, CategoryLines, CausalGraph, MarkovChains)
+Loss = Callable[[Int[Tensor, "batch pos"]], Float[Tensor, ""]]
 
 
-def descend(
-    loss_at: Callable[[int], Float[Tensor, ""]],
-    opts: Sequence[torch.optim.Optimizer],
+def learn(
+    data: Data,
     steps: int,
-    measure: Measure,
+    loss: Loss,
+    opts: Sequence[torch.optim.Optimizer],
+    measure: Callable[[], Mapping[str, float]],
     *,
+    batch: int,
     every: int,
     schedule: Callable[[int], float] = lambda step: 1.0,
 ) -> DataArray:
-    """Train in place; what `measure` said before step 0, every `every` steps and after the last,
-    (what, step). `loss_at(step)` is the loss of that step's batch, and `schedule(step)` the share
-    of the optimizers' rates."""
+    """Train in place on the batches of `data`. Returns the measures before step 0, every `every`
+    steps and after the last step, (what, step). `schedule(step)` is the share of the rates of the
+    optimizers. ValueError for fewer than 0 steps, and for `every` below 1."""
     if steps < 0 or every < 1:
         raise ValueError(f"steps must be >= 0 and every >= 1, got steps={steps}, every={every}")
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
@@ -33,7 +40,7 @@ def descend(
                 seen[step] = measure()
         if step == steps:
             break
-        loss_at(step).backward()
+        loss(data.batch(step, batch)).backward()
         for opt, lrs in zip(opts, rates, strict=True):
             for group, lr in zip(opt.param_groups, lrs, strict=True):
                 group["lr"] = lr * schedule(step)
@@ -42,3 +49,19 @@ def descend(
     what = list(seen[0])
     values = np.array([[record[name] for record in seen.values()] for name in what])
     return DataArray(values, dims=("what", "step"), coords={"what": what, "step": list(seen)})
+
+
+def unseen(data: Data) -> Data:
+    """The same process from another seed: sequences to test on."""
+    other = copy.copy(data)
+    other.seed = data.seed + 1
+    return other
+
+
+def true_odds(
+    data: CausalGraph | MarkovChains, tokens: Int[Tensor, "batch *pos"]
+) -> Float[Tensor, "batch *pos d_vocab"]:
+    """The probabilities of the token after each of these, by the chain behind each row of the first
+    batch of `data`."""
+    chains = data.transitions(0, len(tokens)).float()
+    return torch.stack([chain[row] for chain, row in zip(chains, tokens, strict=True)])

@@ -6,6 +6,7 @@ pass through these in turn. The minimal model has a vector v over lags and a mat
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from xarray import DataArray
 
-from analyses.papers.toys.descent import descend
+from analyses.papers.toys import descent
 from circuits.data import MarkovChains
 from circuits.model import GPT, GPTConfig
 from circuits.training import Recipe, next_token_loss, optimizers
@@ -27,14 +28,15 @@ def uniform(rows: Int[Tensor, "batch pos"], d_vocab: int) -> Odds:
 
 
 def unigram(rows: Int[Tensor, "batch pos"], d_vocab: int) -> Odds:
-    """How often each token was said so far, plus one, as shares."""
+    """The counts of each token so far, plus one, as shares."""
     counts = F.one_hot(rows, d_vocab).cumsum(1) + 1.0
     return counts / counts.sum(-1, keepdim=True)
 
 
 def bigram(rows: Int[Tensor, "batch pos"], d_vocab: int) -> Odds:
-    """How often each token followed the current one so far, plus one, as shares: the posterior mean
-    of the chain's row, and so the best prediction but for what the first token tells."""
+    """The counts of each token after the current one so far, plus one, as shares: the posterior
+    mean of the row of the chain. No prediction is better, but for the information of the first
+    token."""
     said = F.one_hot(rows, d_vocab).float()
     pairs = torch.einsum("bpk,bpl->bpkl", said[:, :-1], said[:, 1:]).cumsum(1)
     counts = torch.cat([torch.zeros_like(pairs[:, :1]), pairs], dim=1)
@@ -65,19 +67,9 @@ class Minimal(nn.Module):
         A = self.v[lag.clamp(min=0)].masked_fill(lag < 0, -math.inf).softmax(-1)
         return (e @ self.W @ (A @ e).mT).tril() @ e
 
-
-def learn_minimal(
-    model: Minimal, data: MarkovChains, steps: int, *, batch: int = 128, every: int = 20
-) -> DataArray:
-    """Train v and W in place with the paper's SGD (rates 1 and 0.01): divergences, (what, step)."""
-    opt = torch.optim.SGD([{"params": [model.v], "lr": 1.0}, {"params": [model.W], "lr": 0.01}])
-
-    def loss(step: int) -> Float[Tensor, ""]:
-        rows = data.batch(step, batch)
-        return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-
-    test = _test(data)
-    return descend(loss, [opt], steps, lambda: divergences(model, test), every=every)
+    def loss(self, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+        """Mean loss in nats of predicting each token from those before it."""
+        return F.cross_entropy(self(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
 
 
 def transformer(data: MarkovChains, *, n_layers: int = 2, seed: int = 0) -> GPT:
@@ -88,19 +80,23 @@ def transformer(data: MarkovChains, *, n_layers: int = 2, seed: int = 0) -> GPT:
 
 
 def learn(
-    model: GPT, data: MarkovChains, steps: int, *, batch: int = 32, every: int = 20
-) -> DataArray:
-    """Train a GPT in place: divergences, (what, step)."""
-    recipe = Recipe(steps=max(steps, 1), batch_size=batch, lr=0.01, muon_lr=0.02, warmup=20)
-    test = _test(data)
-    return descend(
-        lambda step: next_token_loss(model, data.batch(step, batch)),
-        optimizers(model, recipe),
-        steps,
-        lambda: divergences(model, test),
-        every=every,
-        schedule=recipe.schedule,
+    model: GPT | Minimal, data: MarkovChains, steps: int, *, batch: int | None = None,
+    every: int = 20,
+) -> DataArray:  # fmt: skip
+    """Train in place: divergences, (what, step). A GPT learns by Muon and AdamW from batches of 32,
+    the minimal model by the paper's SGD (rates 1 and 0.01) from batches of 128, unless `batch` is
+    given."""
+    test = descent.unseen(data)
+    seen = partial(
+        descent.learn, data, steps, measure=lambda: divergences(model, test), every=every
     )
+    if isinstance(model, Minimal):
+        rates = [{"params": [model.v], "lr": 1.0}, {"params": [model.W], "lr": 0.01}]
+        return seen(model.loss, [torch.optim.SGD(rates)], batch=batch or 128)
+    size = batch or 32
+    recipe = Recipe(steps=max(steps, 1), batch_size=size, lr=0.01, muon_lr=0.02, warmup=20)
+    return seen(partial(next_token_loss, model), optimizers(model, recipe), batch=size,
+                schedule=recipe.schedule)  # fmt: skip
 
 
 def divergences(model: nn.Module, data: MarkovChains, *, batch: int = 256) -> dict[str, float]:
@@ -109,22 +105,17 @@ def divergences(model: nn.Module, data: MarkovChains, *, batch: int = 256) -> di
     rows = data.batch(0, batch)[:, :-1]
     with torch.no_grad():
         log_q = model(rows).log_softmax(-1)
-    aims = {"truth": true_odds(data, batch), **_strategies(rows, data.d_vocab)}
+    aims = {"truth": descent.true_odds(data, rows), **_strategies(rows, data.d_vocab)}
     return {name: _divergence(p, log_q) for name, p in aims.items()}
 
 
 def strategy_divergences(data: MarkovChains, *, batch: int = 256) -> dict[str, float]:
     """KL(truth || strategy) in nats over the later half of the positions, on the rows that
     `learn` tests on."""
-    test = _test(data)
-    rows, p = test.batch(0, batch)[:, :-1], true_odds(test, batch)
+    test = descent.unseen(data)
+    rows = test.batch(0, batch)[:, :-1]
+    p = descent.true_odds(test, rows)
     return {name: _divergence(p, q.log()) for name, q in _strategies(rows, data.d_vocab).items()}
-
-
-def true_odds(data: MarkovChains, batch: int) -> Odds:
-    """The chain's own probabilities after each token of the first batch but the last."""
-    rows = data.batch(0, batch)[:, :-1]
-    return data.transitions(0, batch).float()[torch.arange(batch)[:, None], rows]
 
 
 def _strategies(rows: Int[Tensor, "batch pos"], d_vocab: int) -> dict[str, Odds]:
@@ -134,9 +125,3 @@ def _strategies(rows: Int[Tensor, "batch pos"], d_vocab: int) -> dict[str, Odds]
 def _divergence(p: Odds, log_q: Odds) -> float:
     kl = (p * (p.clamp(min=1e-12).log() - log_q)).sum(-1)
     return float(kl[:, kl.shape[1] // 2 :].mean())
-
-
-def _test(data: MarkovChains) -> MarkovChains:
-    """The same process from another seed."""
-    return MarkovChains(data.d_vocab, length=data.length, order=data.order, seed=data.seed + 1,
-                        doubly_stochastic=data.doubly_stochastic)  # fmt: skip

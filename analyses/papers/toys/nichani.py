@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from xarray import DataArray
 
-from analyses.papers.toys.descent import descend
+from analyses.papers.toys import descent
 from circuits.data import CausalGraph
 
 RATE = 5.0
@@ -79,16 +79,14 @@ def learn(
     most, and its attention to them, (what, step). Without `first_layer` A1 stays 0."""
     learned = [model.A2, model.W, *([model.A1] if first_layer else [])]
 
-    def loss(step: int) -> Float[Tensor, ""]:
-        rows = data.batch(step, batch)
-        return F.cross_entropy(model(rows[:, :-1]), rows[:, -1])
-
-    test = CausalGraph(data.parents, data.d_vocab, alpha=data.alpha, seed=data.seed + 1)
-    return descend(
-        loss,
-        [torch.optim.SGD(learned, lr=RATE)],
+    test = descent.unseen(data)
+    return descent.learn(
+        data,
         steps,
+        lambda rows: F.cross_entropy(model(rows[:, :-1]), rows[:, -1]),
+        [torch.optim.SGD(learned, lr=RATE)],
         lambda: {"loss": excess(model, test), **parents_found(model, data)},
+        batch=batch,
         every=every,
         schedule=lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)),
     )
@@ -96,23 +94,18 @@ def learn(
 
 def excess(model: nn.Module, data: CausalGraph, *, batch: int = 2048) -> float:
     """Cross-entropy of the target under its true odds, less that of `posterior`, in nats."""
-    rows, p = data.batch(0, batch), true_odds(data, batch)
+    rows = data.batch(0, batch)
+    p = descent.true_odds(data, rows[:, -2])
     with torch.no_grad():
         log_q = model(rows[:, :-1]).log_softmax(-1)
     return float((p * (posterior(rows[:, :-1], data).log() - log_q)).sum(-1).mean())
 
 
-def true_odds(data: CausalGraph, batch: int) -> Float[Tensor, "batch d_vocab"]:
-    """The chain's own probabilities after the last token of the first batch."""
-    asked = data.batch(0, batch)[:, -2]
-    return data.transitions(0, batch).float()[torch.arange(batch), asked]
-
-
 def posterior(rows: Int[Tensor, "batch pos"], data: CausalGraph) -> Float[Tensor, "batch d_vocab"]:
-    """The paper's Bayes: how often a child of the last token's equals was each token, plus alpha,
-    as shares. It knows the graph, and leaves out only what the roots tell."""
-    children = [i for i, parent in enumerate(data.parents[:-1]) if parent is not None]
-    parents = [data.parents[i] for i in children]
+    """The paper's Bayes: the counts of each token among the children of the equals of the last
+    token, plus alpha, as shares. It knows the graph, and leaves out only the information of the
+    roots."""
+    children, parents = _family(data)
     alike = (rows[:, parents] == rows[:, -1:]).float()
     said = F.one_hot(rows[:, children], data.d_vocab).float()
     counts = torch.einsum("bi,bik->bk", alike, said) + data.alpha
@@ -120,13 +113,17 @@ def posterior(rows: Int[Tensor, "batch pos"], data: CausalGraph) -> Float[Tensor
 
 
 def parents_found(model: Disentangled, data: CausalGraph) -> dict[str, float]:
-    """`parents`: share of the children whose parent is what layer 1 attends to most; `attention`:
-    its mean attention to them; both by position alone, in [0, 1]. The last position has none."""
-    children = [i for i, parent in enumerate(data.parents[:-1]) if parent is not None]
-    parents = torch.tensor([data.parents[i] for i in children])
+    """`parents`: share of the children whose parent gets the most attention of layer 1;
+    `attention`: its mean attention to them; both by position alone, in [0, 1]. The last position
+    has none."""
+    children, parents = _family(data)
     pattern = model.positions.detach()[children]
-    found = (pattern.argmax(-1) == parents).float().mean()
-    return {
-        "parents": float(found),
-        "attention": float(pattern[torch.arange(len(parents)), parents].mean()),
-    }
+    found = (pattern.argmax(-1) == torch.tensor(parents)).float().mean()
+    attended = pattern[torch.arange(len(parents)), parents].mean()
+    return {"parents": float(found), "attention": float(attended)}
+
+
+def _family(data: CausalGraph) -> tuple[list[int], list[int]]:
+    """The positions that have a parent, but for the last one, and the parents."""
+    pairs = [(i, parent) for i, parent in enumerate(data.parents[:-1]) if parent is not None]
+    return [child for child, _ in pairs], [parent for _, parent in pairs]

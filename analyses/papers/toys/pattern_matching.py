@@ -13,7 +13,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses.labelled import Model, head_coords, to_numpy
-from analyses.papers.toys.descent import descend
+from analyses.papers.toys import descent
 from circuits.data import CategoryLines
 from circuits.model import GPT, GPTConfig
 from circuits.training import Recipe, optimizers
@@ -51,20 +51,22 @@ def learn(
     recipe = Recipe(
         steps=max(steps, 1), batch_size=batch, lr=0.005, muon_lr=0.02, warmup=20, final=1.0
     )
-    test = CategoryLines(lines=data.lines, words=data.words, seed=data.seed + 1)
+    test = descent.unseen(data)
+    test.fixed = 0.0
 
-    def loss(step: int) -> Float[Tensor, ""]:
-        rows = data.batch(step, batch)
+    def loss(rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
         resid = model(rows, stop_at_layer=model.cfg.n_layers)[:, data.COLON_AT :: data.PER_LINE]
         logits = model.unembed(model.ln_final(resid))
         answers = rows[:, data.COLON_AT + 1 :: data.PER_LINE]
         return F.cross_entropy(logits.flatten(0, 1), answers.flatten())
 
-    return descend(
+    return descent.learn(
+        data,
+        steps,
         loss,
         optimizers(model, recipe),
-        steps,
         lambda: {"accuracy": accuracy(model, test)},
+        batch=batch,
         every=every,
         schedule=recipe.schedule,
     )

@@ -1,32 +1,23 @@
 """The figures of "A Mathematical Framework for Transformer Circuits" (Elhage et al. 2021).
 
-https://transformer-circuits.pub/2021/framework/index.html
+https://transformer-circuits.pub/2021/framework/index.html. MODULES are in the order of the paper.
 """
 
 from analyses.papers.figures.framework import (
     architecture,
+    bandwidth,
     composition,
+    copying,
     dumps,
     erratum,
-    expansion,
-    heads,
     importance,
+    induction,
     mlps,
-    prompt,
+    one_layer,
     tables,
-    text,
+    two_layers,
 )
 
-__all__ = [
-    "architecture",
-    "composition",
-    "dumps",
-    "erratum",
-    "expansion",
-    "heads",
-    "importance",
-    "mlps",
-    "prompt",
-    "tables",
-    "text",
-]
+MODULES = (architecture, bandwidth, one_layer, tables, dumps, copying, two_layers, composition,
+           induction, importance, erratum, mlps)  # fmt: skip
+__all__ = ["MODULES"]

@@ -1,13 +1,13 @@
-"""Tables of "A Mathematical Framework for Transformer Circuits" (Elhage et al. 2021): dumps of
-heads, positional heads, bugs. Circuits are read as in framework_tables.py."""
+"""Framework paper: dumps of heads, positional heads (F13) and bugs (F14). The circuits are read as
+in tables.py."""
 
 import numpy as np
 from pandas import DataFrame, concat
 
 from analyses import plots
 from analyses.heads import attention, skip_trigrams
-from analyses.papers.figures.drawing import FRAMEWORK, Drawing, Verdict
-from analyses.papers.figures.framework.tables import READ, control, visible
+from analyses.papers.figures.framework.tables import READ, TOKENS, control, visible
+from analyses.papers.figures.record import Finding, Picture, one_layer_figure
 from analyses.plots import html_tables
 from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT, every_head
@@ -15,114 +15,139 @@ from circuits.model import GPT, every_head
 NEAR = 0.05
 "A word is spelled by a head if both its pieces are within this share of the vocabulary."
 SEEDS = (1, 2, 3)
-"Of the untrained models beside the trained one, where one alone may be lucky."
+"Seeds of the untrained models beside the trained one, of which one alone may be lucky."
 DUMP = "framework-head-dump.html"
+POSITIONAL = "2 of 12 heads of the one-layer model are mainly positional"
 
 
-def head_dump(model: GPT, rows: int = 20) -> Drawing:
-    """The list "other skip-trigrams" and the dumps of whole heads: what heads do besides copying.
-    Of the paper's list, brackets can be told without a corpus: `(` asks for `)`."""
-    read, start = skip_trigrams.through_first_norm(model), control(model)
+@one_layer_figure(
+    "framework/head-dump",
+    "Other skip-trigrams",
+    "Framework, Skip-trigrams: others, and dumps of heads",
+    "heads match brackets, indent, complete fixed phrases; of these brackets are told without a "
+    "corpus",
+)
+def head_dump(model: GPT, rows: int = 20) -> Finding:
+    """The list "other skip-trigrams" and the dumps of whole heads. They show the work of heads that
+    do not copy. Of the paper's list, brackets can be told without a corpus: `(` asks for `)`."""
+    read = skip_trigrams.through_first_norm(model)
     others = skip_trigrams.strongest(read, n=rows, copies=False)
-    largest = skip_trigrams.strongest(read, n=40)
-    closed, by_luck = (skip_trigrams.brackets(found) for found in (read, start))
+    closed, by_luck = (skip_trigrams.brackets(found) for found in (read, control(model)))
     best, luck = (_best_ranks(found) for found in (closed, by_luck))
     near = 0.005 * model.cfg.d_vocab
     count, lucky = (sum(rank < near for rank in found.values()) for found in (best, luck))
-    says = (
-        "paper: heads match brackets, indent, complete fixed phrases; of these brackets are told "
-        f"without a corpus; here {count} of {len(best)} raise the one that closes them among the "
-        f"first {near:.0f} tokens in some head (tokens before it in the best head: "
-        f"{_listed(best)}; at initialisation {lucky}: {_listed(luck)})"
-    )
-    columns = ["source", "destination", "out"]
-    sections = [
-        html_tables.table(
-            largest,
-            caption="The largest skip-trigrams of all heads, one for each head and source.",
-            tokens=columns,
-        ),
-        html_tables.table(
-            closed,
-            caption="How far up each bracket raises the one that closes it.",
-            tokens=["source", "out"],
-        ),
-    ]
-    for at in every_head(model.cfg):
-        dump = skip_trigrams.head_dump(read, at)
-        sections.append(f'<h2 id="{at}">{at}</h2>')
-        words = f"The strongest sources of {at}: where they are asked for, what they raise."
-        sections.append(html_tables.table(dump, caption=words, tokens=["source"]))
     caption = (
         "The largest skip-trigrams that copy nothing, of all heads, one for each head and source."
     )
-    links = ", ".join(f'<a href="{DUMP}#{at}">{at}</a>' for at in every_head(model.cfg))
-    listing = html_tables.table(others.drop(columns="pattern"), caption=caption, tokens=columns)
-    return Drawing(
-        plots.token_table(
-            visible(others), {"head": 7, "source": 16, "destination": 16, "out": 16, "qk": 9,
-                               "ov": 9, "score": 9},
-        ),
-        "Other skip-trigrams",
-        f"Framework, Skip-trigrams: others, and dumps of heads, {FRAMEWORK}",
+    widths = {"head": 7, "source": 16, "destination": 16, "out": 16, "qk": 9, "ov": 9, "score": 9}
+
+    def tables() -> str:
+        listing = html_tables.table(others.drop(columns="pattern"), caption=caption, tokens=TOKENS)
+        names = map(str, every_head(model.cfg))
+        return html_tables.fragment(listing, page=DUMP, words="Every head", names=names)
+
+    return Finding(
+        2 * count > len(best) and count > 2 * lucky,
+        f"{count} of {len(best)} raise the one that closes them among the first {near:.0f} tokens "
+        f"in some head (tokens before it in the best head: {_listed(best)}; at initialisation "
+        f"{lucky}: {_listed(luck)})",
         f"{caption} {READ}",
-        Verdict(2 * count > len(best) and count > 2 * lucky, says),
-        html=html_tables.fragment(
-            listing, f'<p><a href="{DUMP}">Every head</a>: {links}</p>'
-        ),
-        pages={DUMP: html_tables.page("Dump of all heads", f"<p>{READ}</p>", *sections)},
-    )  # fmt: skip
+        lambda: plots.token_table(visible(others), widths),
+        tables,
+        lambda: {DUMP: _dump(read, closed)},
+    )
 
 
-def positional_table(model: GPT) -> Drawing:
-    """F13, "Positional heads": what heads that attend to the token itself or to the one before it
-    make of that token, as skip-bigrams; beside `framework/positions`.
+@one_layer_figure(
+    "framework/positions",
+    "Positional heads",
+    "Framework, Positional heads (F13)",
+    POSITIONAL,
+)
+def positions(model: GPT) -> Finding:
+    """Mean attention by distance back, per head. Some heads attend by position alone and show one
+    dark column, most often at distance 0 or 1."""
+    preference = attention.positional_preference(model)
+    start = attention.positional_preference(at_initialisation(model))
+    best = preference.where(preference.offset > 0).max("offset")
+    named = best.label.values[(best > attention.THRESHOLD).values]
+    at_start = int((start.where(start.offset > 0).max("offset") > attention.THRESHOLD).sum())
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 2, (4.6, 0.24 * preference.label.size + 1.2))
+        titles = ("trained", "at initialisation")
+        for ax, result, title in zip(axes[0], (preference, start), titles, strict=True):
+            rows = result.stack(heads=("layer", "head")).transpose("heads", "offset")
+            rows = rows.drop_vars(["heads", "layer", "head"])
+            rows = rows.assign_coords(heads=result.label.values.ravel())
+            plots.heatmap(rows, ax, title, bar=title != "trained")
+            ax.set(xlabel="distance from destination back to source", ylabel="")
+        return figure
+
+    return Finding(
+        len(named) > 0 and at_start == 0,
+        f"{len(named)} of {best.size} put over {attention.THRESHOLD:.0%} of their attention at one "
+        f"distance of at least 1 ({', '.join(named) or 'none'}), {at_start} at initialisation",
+        "Mean attention of each head by distance back, on random tokens, where nothing but the "
+        "position tells them apart. Distance 0 is the token itself, 1 the token before it.",
+        picture,
+    )
+
+
+@one_layer_figure(
+    "framework/positional-table",
+    "What positional heads say",
+    "Framework, Positional heads (F13, table)",
+    POSITIONAL,
+)
+def positional_table(model: GPT) -> Finding:
+    """The skip-bigrams of heads that attend to the token itself or to the one before it: how they
+    use that token; beside `framework/positions`.
 
     Heads are those over `attention.THRESHOLD` at one distance of 0 or 1, and only the nearest to it
     where there is none.
     """
     near, untrained = (attention.positional_preference(found, reach=1)
-                   for found in (model, at_initialisation(model)))  # fmt: skip
+                       for found in (model, at_initialisation(model)))  # fmt: skip
     share, at_start = near.max("offset"), float(untrained.max())
-    names = share.label.values.ravel()
-    order = [
-        i for i in np.argsort(-share.values.ravel()) if share.values.flat[i] > attention.THRESHOLD
-    ]
-    chosen = order or [int(share.values.argmax())]
+    names, shares = share.label.values.ravel(), share.values.ravel()
+    looks = np.array(["itself", "token before"])[near.argmax("offset").values.ravel()]
+    order = [i for i in np.argsort(-shares) if shares[i] > attention.THRESHOLD]
     read = skip_trigrams.through_first_norm(model)
     parts = []
-    for i in chosen:
+    for i in order or [int(shares.argmax())]:
         part = skip_trigrams.positional_table(read, str(names[i]))
-        offset = int(near.values.reshape(-1, near.sizes["offset"])[i].argmax())
-        part.insert(0, "attention", float(share.values.flat[i]))
-        part.insert(0, "looks_at", ("itself", "token before")[offset])
-        part.insert(0, "head", str(names[i]))
-        parts.append(part)
+        parts.append(part.assign(head=str(names[i]), looks_at=looks[i], attention=float(shares[i])))
     found = concat(parts, ignore_index=True)
-    says = (
-        f"paper: 2 of 12 heads of the one-layer model are mainly positional; here {len(order)} of "
-        f"{len(names)} put over {attention.THRESHOLD:.0%} of their attention on the token "
-        f"itself or the one before it (the most: {names[int(share.values.argmax())]} with "
-        f"{float(share.max()):.2f}; at initialisation {at_start:.2f})"
-    )
+    ahead = ["head", "looks_at", "attention"]
+    found = found.filter([*ahead, *(name for name in found if name not in ahead)])
     caption = (
         "For each head that looks at one place: the words there whose strongest out token stands "
         "out most (peak: standard deviations of all outs), and the tokens that they raise. "
         + ("" if order else "No head is over the threshold; the nearest is shown. ")
     )
-    return Drawing(
-        plots.token_table(visible(found), {"head": 7, "looks_at": 14, "attention": 11, "source": 16,
-                                  "outs": 56, "peak": 7}),
-        "What positional heads say",
-        f"Framework, Positional heads (F13, table), {FRAMEWORK}",
+    widths = {"head": 7, "looks_at": 14, "attention": 11, "source": 16, "outs": 56, "peak": 7}
+    return Finding(
+        bool(order) and at_start <= attention.THRESHOLD,
+        f"{len(order)} of {len(names)} put over {attention.THRESHOLD:.0%} of their attention on "
+        f"the token itself or the one before it (the most: {names[int(shares.argmax())]} with "
+        f"{float(share.max()):.2f}; at initialisation {at_start:.2f})",
         f"{caption}Attention is measured on random tokens. {READ}",
-        Verdict(bool(order) and at_start <= attention.THRESHOLD, says),
-        html=html_tables.fragment(html_tables.table(found, caption=caption, tokens=["source"])),
-    )  # fmt: skip
+        lambda: plots.token_table(visible(found), widths),
+        lambda: html_tables.fragment(html_tables.table(found, caption=caption, tokens=TOKENS[:1])),
+    )
 
 
-def bugs(model: GPT, heads: int = 3) -> Drawing:
-    """F14, "Skip-trigram bugs": keep ... in mind and keep ... at bay force keep ... in bay.
+@one_layer_figure(
+    "framework/bugs",
+    "Skip-trigram bugs",
+    "Framework, Skip-trigram bugs (F14)",
+    'a head that raises right skip-trigrams of one source must raise wrong ones ("keep ... in '
+    'bay")',
+    layers=1,
+)
+def bugs(model: GPT, heads: int = 3) -> Finding:
+    """Keep ... in mind and keep ... at bay force keep ... in bay.
 
     The criterion needs no corpus: a head's score is a number of the destination times one of the
     out, so where (a, c) and (b, d) are raised, (a, d) and (b, c) are. Split words say which are
@@ -133,44 +158,66 @@ def bugs(model: GPT, heads: int = 3) -> Drawing:
     spelled = _spelled(words, model)
     luck = [len(_spelled(skip_trigrams.split_table(control(model, seed)), model)) for seed in SEEDS]
     if not len(words):
-        raise ValueError("the model has no heads, or its vocabulary no split words")
+        raise ValueError("the vocabulary of the model has no split words")
     best = (spelled if len(spelled) else words).sort_values("score", ascending=False)
     best = best.drop_duplicates("head").head(heads)
     grids = [skip_trigrams.spelling_grid(read, row["head"], row["source"])
              for row in best.to_dict("records")]  # fmt: skip
+    titles = [f"{plots.show_token(one.attrs['source'])} ...  at {one.attrs['head']}"
+              for one in grids]  # fmt: skip
     forced = sum(int(grid.forced.sum()) for grid in grids)
     above = sum(int((grid.forced & (grid > grid[0, 0])).sum()) for grid in grids)
-    says = (
-        'paper: a head that raises right skip-trigrams of one source must raise wrong ones ("keep '
-        f'... in bay"); here heads spell {len(spelled)} split words (both pieces among the first '
-        f"{NEAR:.0%} of tokens; {len(words) * NEAR**2:.0f} by chance, "
-        f"{', '.join(map(str, luck))} in untrained models), and in the grids of {len(grids)} of "
-        f"them {forced} cells that spell no word are forced above 0, {above} of them over the "
-        "source's own"
-    )
-    caption = (
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, len(grids), (5.3, 3.2))
+        for ax, grid, title in zip(axes[0], grids, titles, strict=True):
+            plots.spelling_grid(grid, ax, plots.literal(title))
+        return figure
+
+    def tables() -> str:
+        said = "QK score x OV effect. Framed: forced, and no word."
+        return html_tables.fragment(*(
+            html_tables.grid(grid, marked=grid.forced, caption=f"{title}: {said}")
+            for grid, title in zip(grids, titles, strict=True)
+        ))  # fmt: skip
+
+    return Finding(
+        len(spelled) > 1.5 * max(luck) and forced > 0,
+        f"heads spell {len(spelled)} split words (both pieces among the first {NEAR:.0%} of "
+        f"tokens; {len(words) * NEAR**2:.0f} by chance, {', '.join(map(str, luck))} in untrained "
+        f"models), and in the grids of {len(grids)} of them {forced} cells that spell no word are "
+        f"forced above 0, {above} of them over the source's own",
         "For one source word: destinations (rows) and outs (columns) that are the pieces of split "
         "words, the source's own first. Framed: forced bugs. The score has rank one, so a row and "
         "a column that each hold a word above 0 (bold) are above 0 where they cross, and these "
-        "cross at no word of the vocabulary (a rare word of English may be among them). "
-        "That a pair never occurs in text is not claimed: the "
-        "corpus does not ship."
+        "cross at no word of the vocabulary (a rare word of English may be among them). That a "
+        f"pair never occurs in text is not claimed: the corpus does not ship. {READ}",
+        picture,
+        tables,
     )
-    figure, axes = plots.grid(1, len(grids), (5.3, 3.2))
-    fragments = []
-    for ax, grid in zip(axes[0], grids, strict=True):
-        title = f"{plots.show_token(grid.attrs['source'])} ...  at {grid.attrs['head']}"
-        plots.spelling_grid(grid, ax, plots.literal(title))
-        words = f"{title}: QK score x OV effect. Framed: forced, and no word."
-        fragments.append(html_tables.grid(grid, marked=grid.forced, caption=words))
-    return Drawing(
-        figure,
-        "Skip-trigram bugs",
-        f"Framework, Skip-trigram bugs (F14), {FRAMEWORK}",
-        f"{caption} {READ}",
-        Verdict(len(spelled) > 1.5 * max(luck) and forced > 0, says),
-        html=html_tables.fragment(*fragments),
+
+
+def _dump(read: GPT, closed: DataFrame) -> str:
+    """The page of all heads."""
+    largest = html_tables.table(
+        skip_trigrams.strongest(read, n=40),
+        caption="The largest skip-trigrams of all heads, one for each head and source.",
+        tokens=TOKENS,
     )
+    brackets = html_tables.table(
+        closed,
+        caption="How far up each bracket raises the one that closes it.",
+        tokens=["source", "out"],
+    )
+    heads = {
+        str(at): html_tables.table(
+            skip_trigrams.head_dump(read, at),
+            caption=f"The strongest sources of {at}: where they are asked for, what they raise.",
+            tokens=TOKENS[:1],
+        )
+        for at in every_head(read.cfg)
+    }
+    return html_tables.page("Dump of all heads", largest, brackets, note=READ, sections=heads)
 
 
 def _spelled(words: DataFrame, model: GPT) -> DataFrame:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from analyses import plots
 from analyses.labelled import to_numpy
-from analyses.papers.figures.drawing import FRAMEWORK, Drawing, Verdict
+from analyses.papers.figures.record import Finding, Picture, figure
 from circuits import GPTConfig, algebra, composition
 from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, every_head
@@ -15,59 +15,57 @@ from circuits.model import GPT, every_head
 SAME = 1e-4
 DIFFERENT = 0.05
 "Norms differ when their ratio is this far from 1 for the median pair of heads."
+V1, O1, K2, Q2 = "$W_V^1$", "$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$"
 
 
-def erratum(model: GPT) -> Drawing:
-    """F25, the erratum's schematic: the factors of W_V W_O W_K W_Q^T (K-composition), and the
-    rotated order whose norm was taken by mistake: it lets what the later head's query reads meet
-    what the earlier head's value reads, which says nothing of composition. The trace, and the
-    eigenvalues, do not mind the rotation; the norm does."""
-    if model.cfg.n_layers < 2:
-        raise ValueError(f"composition needs two layers, this model has {model.cfg.n_layers}")
+@figure(
+    "framework/erratum",
+    "What the erratum's norm compared",
+    "Framework, Bug in composition scores (F25)",
+    "the norm was taken of a rotated product, which is valid for traces and not for norms",
+    layers=2,
+    identity=True,
+)
+def erratum(model: GPT) -> Finding:
+    """The factors of W_V W_O W_K W_Q^T (K-composition), and the rotated order whose norm was taken
+    by mistake: there, the directions that the query of the later head reads meet those that the
+    value of the earlier head reads, which is no composition. The rotation changes the norm, and
+    neither the trace nor the eigenvalues."""
     with torch.no_grad():
         ours, random = _norms(model), _norms(_random(model.cfg))
         off = _trace_error(model)
-    figure, axes = plots.grid(1, 2, (4.7, 3.8))
-    shapes = {
-        "$W_V^1$": (4.0, 1.0),
-        "$W_O^1$": (1.0, 4.0),
-        "$W_K^2$": (4.0, 1.0),
-        "$W_Q^{2\\top}$": (1.0, 4.0),
-    }
-    plots.chains(
-        {"meant: from stream to stream": ["$W_V^1$", "$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$"],
-         "computed: rotated": ["$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$", "$W_V^1$"]},
-        axes[0, 0], shapes=shapes,
-        meets={("$W_O^1$", "$W_K^2$"): "written, read\nas key",
-               ("$W_Q^{2\\top}$", "$W_V^1$"): "read as query,\nread as value"},
-        wrong=("$W_Q^{2\\top}$", "$W_V^1$"),
-    )  # fmt: skip
-    ax = axes[0, 1]
-    for (true, rotated), colour, name in ((random, plots.CONTROL, "random factors"),
-                                          (ours, plots.TRAINED, "this model")):  # fmt: skip
-        ax.scatter(true, rotated, s=16, color=colour, alpha=0.8, lw=0, label=name)
-    high = 1.08 * float(max(ours.max(), random.max()))
-    ax.plot([0, high], [0, high], color="0.3", ls="--", lw=0.8, label="equal")
-    ax.set(xlim=(0, high), ylim=(0, high), xlabel="norm of the product (composition)",
-           ylabel="norm of the rotated product")  # fmt: skip
-    ax.legend(frameon=False, fontsize=8)
-    gaps = {name: float((pair[1] / pair[0] - 1).abs().median())
-            for name, pair in (("this model", ours), ("random factors", random))}  # fmt: skip
+    gap, random_gap = (float((pair[1] / pair[0] - 1).abs().median()) for pair in (ours, random))
     alike = float(np.corrcoef(to_numpy(ours))[0, 1])
-    says = (
-        f"paper: the norm was taken of a rotated product, which is valid for traces and not for "
-        f"norms; here traces agree within {off:.0e}, and the rotated norm misses the true one by "
-        f"{gaps['this model']:.0%} for the median pair of heads (random factors: "
-        f"{gaps['random factors']:.0%}; over this model's pairs the two correlate by {alike:.2f})"
-    )
-    return Drawing(
-        figure,
-        "What the erratum's norm compared",
-        f"Framework, Bug in composition scores (F25), {FRAMEWORK}",
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 2, (4.7, 3.8))
+        plots.chains(
+            {"meant: from stream to stream": [V1, O1, K2, Q2],
+             "computed: rotated": [O1, K2, Q2, V1]},
+            axes[0, 0], shapes={V1: (4.0, 1.0), O1: (1.0, 4.0), K2: (4.0, 1.0), Q2: (1.0, 4.0)},
+            meets={(O1, K2): "written, read\nas key", (Q2, V1): "read as query,\nread as value"},
+            wrong=(Q2, V1),
+        )  # fmt: skip
+        ax = axes[0, 1]
+        for (true, rotated), colour, name in ((random, plots.CONTROL, "random factors"),
+                                              (ours, plots.TRAINED, "this model")):  # fmt: skip
+            ax.scatter(true, rotated, s=16, color=colour, alpha=0.8, lw=0, label=name)
+        high = 1.08 * float(max(ours.max(), random.max()))
+        ax.plot([0, high], [0, high], color="0.3", ls="--", lw=0.8, label="equal")
+        ax.set(xlim=(0, high), ylim=(0, high), xlabel="norm of the product (composition)",
+               ylabel="norm of the rotated product")  # fmt: skip
+        ax.legend(frameon=False, fontsize=8)
+        return figure
+
+    return Finding(
+        off < SAME and min(gap, random_gap) > DIFFERENT,
+        f"traces agree within {off:.0e}, and the rotated norm misses the true one by {gap:.0%} for "
+        f"the median pair of heads (random factors: {random_gap:.0%}; over this model's pairs the "
+        f"two correlate by {alike:.2f})",
         "Left: matrices as they are multiplied, in row vectors; tall and wide ends are the stream, "
         "narrow ones a head. Orange: a meeting that composition does not have. Right: both norms "
         "for every pair of heads and Q, K and V, over the norms of the two circuits.",
-        Verdict(off < SAME and min(gaps.values()) > DIFFERENT, says),
+        picture,
     )
 
 

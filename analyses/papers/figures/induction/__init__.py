@@ -15,14 +15,5 @@ from analyses.papers.figures.induction import (
     training,
 )
 
-__all__ = [
-    "ablation",
-    "evaluators",
-    "heads",
-    "idealised",
-    "index",
-    "sequences",
-    "table",
-    "tokens",
-    "training",
-]
+MODULES = (sequences, idealised, training, tokens, ablation, heads, table, index, evaluators)
+__all__ = ["MODULES"]

@@ -4,60 +4,57 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import attention, copying, induction
-from analyses.papers.figures.drawing import INDUCTION, Drawing, Verdict
-from analyses.papers.figures.runs import runs
+from analyses.papers.figures.record import Finding, Picture, history_figure
+from analyses.papers.figures.runs import Run
 from circuits.ground_truth.controls import at_initialisation
 from circuits.io import load
 from circuits.model import GPT
 
 Pairs = Sequence[tuple[DataArray, DataArray]]
 "Two measures of the heads of each model."
-SOURCE = f"Induction heads, evaluators checked against weights (%s), {INDUCTION}"
+WHERE = "Induction heads, evaluators checked against weights"
 FEWEST = 6
 "Of fewer heads no correlation is told."
 AGREE = "They agree if r is above 0.7 and its interval above 0.4."
 
 
-def copying_evaluator(names: Sequence[str]) -> Drawing:
-    """A3: copying on random tokens against the eigenvalues of the OV circuit. They agree."""
-    models = [load(run.name) for run in runs(names) if run.cfg.n_layers]
-    trained, start = _pairs(models, lambda model: (induction.copying(model), copying.score(model)))
-    return Drawing(
-        _scatter(trained, start, "sum(eig) / sum(|eig|) of OV"),
-        "Two measures of copying",
-        SOURCE % "A3",
+@history_figure(
+    "induction/copying-evaluator",
+    "Two measures of copying",
+    f"{WHERE} (A3)",
+    "the copying evaluator agrees with the OV circuit's eigenvalues",
+)
+def copying_evaluator(of: Sequence[Run]) -> Finding:
+    """Copying on random tokens against the eigenvalues of the OV circuit. They agree."""
+    return _agreement(
+        [load(run.name) for run in of if run.cfg.n_layers],
+        lambda model: (induction.copying(model), copying.score(model)),
+        "sum(eig) / sum(|eig|) of OV",
         "Each point is a head: what it raises when it attends to random tokens, against the "
         f"eigenvalues of its OV circuit. {AGREE}",
-        _agreement(
-            "the copying evaluator agrees with the OV circuit's eigenvalues", trained, start
-        ),
     )
 
 
-def prefix_evaluator(names: Sequence[str]) -> Drawing:
-    """A4: prefix matching on random tokens against the trace of the QK circuit composed with
+@history_figure(
+    "induction/prefix-evaluator",
+    "Two measures of prefix matching",
+    f"{WHERE} (A4)",
+    "the prefix matching evaluator agrees with the trace of QK eigenvalues",
+)
+def prefix_evaluator(of: Sequence[Run]) -> Finding:
+    """Prefix matching on random tokens against the trace of the QK circuit composed with
     previous-token heads, of every head behind layer 0. They agree."""
-    models = [load(run.name) for run in runs(names) if run.cfg.n_layers > 1]
-
-    def both(model: GPT) -> tuple[DataArray, DataArray]:
-        score = attention.prefix_matching(model)
-        return score[1:], induction.qk_trace(model)[1:]
-
-    trained, start = _pairs(models, both)
-    return Drawing(
-        _scatter(trained, start, "trace of QK eigenvalues"),
-        "Two measures of prefix matching",
-        SOURCE % "A4",
+    return _agreement(
+        [load(run.name) for run in of if run.cfg.n_layers > 1],
+        lambda model: (attention.prefix_matching(model)[1:], induction.qk_trace(model)[1:]),
+        "trace of QK eigenvalues",
         "Each point is a head behind layer 0: where it looks on random tokens said four times, "
         f"against the trace of its QK circuit composed with previous-token heads. {AGREE}",
-        _agreement("the prefix matching evaluator agrees with the trace of QK eigenvalues",
-                   trained, start),
-    )  # fmt: skip
+    )
 
 
 def correlation(pairs: Pairs, seed: int = 0) -> tuple[float, float, float]:
@@ -79,34 +76,35 @@ def _pearson(
     return np.asarray((x * y).sum(-1) / np.where(size > 0, size, np.nan))
 
 
-def _pairs(
-    models: Sequence[GPT], both: Callable[[GPT], tuple[DataArray, DataArray]]
-) -> tuple[Pairs, Pairs]:
-    """Both measures of trained models, and of the same at initialisation."""
-    return [both(model) for model in models], [both(at_initialisation(model)) for model in models]
-
-
-def _scatter(trained: Pairs, start: Pairs, ylabel: str) -> Figure:
-    figure, axes = plots.grid(1, 1, (5.2, 3.8))
-    ax = axes[0, 0]
-    for pairs, colour, name in ((start, plots.CONTROL, "at initialisation"),
-                                (trained, plots.TRAINED, "trained")):  # fmt: skip
-        for i, (x, y) in enumerate(pairs):
-            plots.head_points(x, y, ax, colours=[colour] * x.size, hollow=pairs is start,
-                              name=name if i == 0 else "")  # fmt: skip
-    ax.set_ylabel(ylabel)
-    if trained:
-        ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _agreement(claim: str, trained: Pairs, start: Pairs) -> Verdict:
+def _agreement(
+    models: Sequence[GPT],
+    both: Callable[[GPT], tuple[DataArray, DataArray]],
+    ylabel: str,
+    caption: str,
+) -> Finding:
+    """Whether both measures agree over the heads of all models."""
+    trained = [both(model) for model in models]
+    start = [both(at_initialisation(model)) for model in models]
     r, low, high = correlation(trained)
     n = sum(one[0].size for one in trained)
-    found = f"{n} heads are too few to tell, {FEWEST} are wanted"
+    here = f"{n} heads are too few to tell, {FEWEST} are wanted"
     if n >= FEWEST:
-        found = (
+        here = (
             f"r = {r:.2f} over {n} heads (interval over heads {low:.2f} to {high:.2f}), at "
             f"initialisation {correlation(start)[0]:+.2f}"
         )
-    return Verdict(bool(r > 0.7 and low > 0.4), f"paper: {claim}; here {found}")
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 1, (5.2, 3.8))
+        ax = axes[0, 0]
+        for pairs, colour, name in ((start, plots.CONTROL, "at initialisation"),
+                                    (trained, plots.TRAINED, "trained")):  # fmt: skip
+            for i, (x, y) in enumerate(pairs):
+                plots.head_points(x, y, ax, colours=[colour] * x.size, hollow=pairs is start,
+                                  name=name if i == 0 else "")  # fmt: skip
+        ax.set_ylabel(ylabel)
+        if trained:
+            ax.legend(frameon=False, fontsize=8)
+        return figure
+
+    return Finding(bool(r > 0.7 and low > 0.4), here, caption, picture)

@@ -9,7 +9,7 @@ from xarray import DataArray, Dataset
 from analyses import plots, prompts
 from analyses.causal import Task, idealised
 from analyses.heads import attention
-from analyses.papers.figures.drawing import INDUCTION, Drawing, Verdict
+from analyses.papers.figures.record import Finding, Picture, figure
 from analyses.prompts import passages
 from circuits.model import GPT
 
@@ -22,16 +22,19 @@ COLOURS = {
     "induction, 2 tokens": "#E69F00",
     "uniform": plots.CONTROL,
 }
-PAPER = (
-    "paper: the token before recovers 99% of a previous-token head, exact matches some 65% of "
-    "induction heads, matches of two tokens another 10%"
+
+
+@figure(
+    "induction/idealised",
+    "Idealised patterns in the place of a head's own",
+    "Induction heads, Comments & Replications (R1, Redwood Research)",
+    "the token before recovers 99% of a previous-token head, exact matches some 65% of induction "
+    "heads, matches of two tokens another 10%",
 )
-
-
-def recovery(model: GPT) -> Drawing:
-    """R1, "Comments & Replications": heads that are ablated come back with a pattern which one can
-    write down. The token before is nearly all of a previous-token head; exact matches are most of
-    induction heads, and matches of two tokens some of the rest."""
+def recovered(model: GPT) -> Finding:
+    """Heads that are ablated come back with a pattern which one can write down. The token before is
+    nearly all of a previous-token head; exact matches are most of induction heads, and matches of
+    two tokens some of the rest."""
     roles = attention.taxonomy(model).role
     early = roles.layer < model.cfg.n_layers - 1
     previous = _named(roles, (roles == "previous token") & early)
@@ -44,18 +47,20 @@ def recovery(model: GPT) -> Drawing:
     texts = {"text": passages.tokens(model)} if model.tokenizer is not None else {}
     texts["random tokens said twice"] = prompts.repeated(model)
     found = {name: _measured(model, tokens, list(rows)) for name, tokens in texts.items()}
-    figure, axes = plots.grid(1, len(texts), (6.4, 0.7 + 0.36 * len(rows)))
-    for ax, (name, measured) in zip(axes[0], found.items(), strict=True):
-        plots.shares(measured.share, ax, name, error=measured.error, notes=_gaps(measured),
-                     colours=COLOURS)  # fmt: skip
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, len(texts), (6.4, 0.7 + 0.36 * len(rows)))
         labels = [f"{' + '.join(heads)}\n{role}" for heads, role in rows.items()]
-        ax.set_yticks(range(len(rows)), labels, fontsize=8)
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
-    return Drawing(
-        figure,
-        "Idealised patterns in the place of a head's own",
-        f"Induction heads, Comments & Replications (R1, Redwood Research), {INDUCTION}",
+        for ax, (name, measured) in zip(axes[0], found.items(), strict=True):
+            plots.shares(measured.share, ax, name, error=measured.error, notes=_gaps(measured),
+                         colours=COLOURS)  # fmt: skip
+            ax.set_yticks(range(len(rows)), labels, fontsize=8)
+        handles = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
+        return figure
+
+    return Finding(
+        *_judged(found, previous, induction),
         "What heads with another pattern recover of the loss between zero ablation (0) and their "
         "own pattern (1). Patterns: the token before; what followed earlier copies of the token, "
         "evenly, or else the first token; the same, of copies that match two tokens where any do; "
@@ -63,8 +68,8 @@ def recovery(model: GPT) -> Drawing:
         "Bars are one standard error over examples, triangles lie outside. The claim holds where "
         "more than half is recovered of the previous-token heads before the last layer and of the "
         f"induction heads, on {next(iter(texts))}.",
-        _verdict(found, previous, induction),
-    )  # fmt: skip
+        picture,
+    )
 
 
 def _named(roles: DataArray, which: DataArray) -> list[str]:
@@ -92,13 +97,13 @@ def _gaps(found: Dataset) -> list[str]:
     ]
 
 
-def _verdict(
+def _judged(
     found: Mapping[str, Dataset], previous: Sequence[str], induction: Sequence[str]
-) -> Verdict:
+) -> tuple[bool, str]:
     """By what was measured first; all of it in words."""
     if not (previous and induction):
         lacking = "an induction head" if previous else "a previous-token head in an early layer"
-        return Verdict(False, f"{PAPER}; here the model lacks {lacking}")
+        return False, f"the model lacks {lacking}"
     told, shares = [], []
     for name, measured in found.items():
         before = measured.sel(component=" + ".join(previous), pattern="previous token")
@@ -109,4 +114,4 @@ def _verdict(
             f"on {name} {before.share:.0%} ± {before.error:.0%}, {one.share:.0%} ± {one.error:.0%} "
             f"and {two.share - one.share:+.0%}"
         )
-    return Verdict(min(shares[0]) > MOST, f"{PAPER}; here {'; '.join(told)}")
+    return min(shares[0]) > MOST, "; ".join(told)

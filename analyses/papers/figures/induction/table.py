@@ -8,16 +8,47 @@ from pandas import DataFrame
 from analyses import plots
 from analyses.history import dynamics
 from analyses.papers.figures import panels
-from analyses.papers.figures.drawing import INDUCTION, Drawing, Verdict
 from analyses.papers.figures.induction.tokens import paths
-from analyses.papers.figures.runs import Run, runs
+from analyses.papers.figures.record import Finding, Picture, history_figure
+from analyses.papers.figures.runs import Run
 from analyses.plots import html_tables
 
 
-def model_analysis(names: Sequence[str]) -> Drawing:
-    """O17, the Model Analysis Table: a column for each run, a row for each measure over training.
-    Everything that tells of induction changes in the window, and in the control nothing does."""
-    of = runs(names)
+@history_figure(
+    "induction/model-analysis",
+    "The Model Analysis Table",
+    "Induction heads, Model Analysis Table (O17)",
+    "phase change, induction heads and in-context learning come together, in all models but those "
+    "of one layer",
+)
+def model_analysis(of: Sequence[Run]) -> Finding:
+    """A column for each run, a row for each measure over training. Everything that tells of
+    induction changes in the window, and in the control nothing does."""
+    frame = DataFrame([_row(run) for run in of])
+    able = np.array([run.able for run in of])
+    shows = (frame["start"] != "none") & (frame["prefix_matching"] > 0.3)
+    caption = (
+        "Start and end are the steps of the window, before and after the in-context score there; "
+        "loss, score and the best head's scores are those at the end; the heads that formed are "
+        "those with prefix matching over 0.3."
+    )
+    return Finding(
+        bool(able.any() and (shows == able).all()),
+        "; ".join(f"in {run.name}: {'all' if each else 'not all'} of it"
+                  for run, each in zip(of, shows, strict=True)),
+        "From above: paths of token losses (a run that does not ship was measured on other text "
+        "and has directions of its own, in which any path turns); training loss (grey) and "
+        "held-out loss; loss by token index; its slope by the log of the index, less that after a "
+        "fiftieth of the training; in-context score; prefix matching; trace of QK eigenvalues; "
+        "both ablation rows with patterns held. Heads are coloured by layer, and in the ablation "
+        "rows by what they are: orange induction, blue previous token. The paper's columns with "
+        "MLPs, other data and 4 to 40 layers are not here.",
+        lambda: _picture(of),
+        lambda: html_tables.fragment(html_tables.table(frame, caption=caption)),
+    )  # fmt: skip
+
+
+def _picture(of: Sequence[Run]) -> Picture:
     ways = paths(of)
     figure, axes = plots.grid(1 + len(panels.ROWS), len(of), (2.45, 1.75))
     for run, column in zip(of, axes.T, strict=True):
@@ -33,34 +64,7 @@ def model_analysis(names: Sequence[str]) -> Drawing:
         panels.same_scale(line)
     for ax, name in zip(axes[:, 0], ["token losses, PC 2", *panels.ROWS], strict=True):
         ax.set_ylabel(name, fontsize=8)
-    frame = DataFrame([_row(run) for run in of])
-    able = np.array([run.able for run in of])
-    shows = (frame["start"] != "none") & (frame["prefix_matching"] > 0.3)
-    listed = "; ".join(f"in {run.name}: {'all' if each else 'not all'} of it"
-                       for run, each in zip(of, shows, strict=True))  # fmt: skip
-    caption = (
-        "Start and end are the steps of the window, before and after the in-context score there; "
-        "loss, score and the best head's scores are those at the end; the heads that formed are "
-        "those with prefix matching over 0.3."
-    )
-    return Drawing(
-        figure,
-        "The Model Analysis Table",
-        f"Induction heads, Model Analysis Table (O17), {INDUCTION}",
-        "From above: paths of token losses (a run that does not ship was measured on other text "
-        "and has directions of its own, in which any path turns); training loss (grey) and "
-        "held-out loss; loss by token index; its slope by the log of the index, less that after a "
-        "fiftieth of the training; in-context score; prefix matching; trace of QK eigenvalues; "
-        "both ablation rows with patterns held. Heads are coloured by layer, and in the ablation "
-        "rows by what they are: orange induction, blue previous token. The paper's columns with "
-        "MLPs, other data and 4 to 40 layers are not here.",
-        Verdict(
-            bool(able.any() and (shows == able).all()),
-            "paper: phase change, induction heads and in-context learning come together, in all "
-            f"models but those of one layer; here {listed}",
-        ),
-        html=html_tables.fragment(html_tables.table(frame, caption=caption)),
-    )
+    return figure
 
 
 def _row(run: Run) -> dict[str, str | float]:

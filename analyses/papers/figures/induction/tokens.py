@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
 from torch import Tensor
 from xarray import DataArray
 
@@ -14,24 +15,29 @@ from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange, around
 from analyses.labelled import to_numpy
 from analyses.papers.figures import panels
-from analyses.papers.figures.drawing import INDUCTION, Drawing, LeftOut, Verdict
-from analyses.papers.figures.runs import Run, judged, runs
+from analyses.papers.figures.record import Finding, Picture, history_figure
+from analyses.papers.figures.runs import LeftOut, Run, judged, plain_one_layer
 from analyses.prompts import passages
 from circuits.io import load, models
 from circuits.model import GPT
 
 SHOWN = 118
-"Tokens of the story that are shown."
+"The number of tokens of the story that are shown."
 
 
-def trajectories(names: Sequence[str]) -> Drawing:
-    """O7: the way of each run through the two principal directions of its token losses. It turns
+@history_figure(
+    "induction/trajectories",
+    "Paths of token losses turn in the phase change",
+    "Induction heads, Argument 1 (O7)",
+    "paths pivot in the phase change, one-layer models' do not",
+)
+def trajectories(of: Sequence[Run]) -> Finding:
+    """The way of each run through the two principal directions of its token losses. It turns
     in the window.
 
     LeftOut for a run that does not ship: it was measured on other text than its control, and in a
     plane of its own any path turns.
     """
-    of = runs(names)
     alone = [run.name for run in of if run.name not in models()]
     if alone:
         raise LeftOut(
@@ -48,19 +54,16 @@ def trajectories(names: Sequence[str]) -> Drawing:
         turns = _angle(before, inside), _angle(inside, after)
         return min(turns) > 15, f"turns by {turns[0]:.0f} and {turns[1]:.0f} degrees"
 
-    figure, axes = plots.grid(1, len(of), (max(2.6, 4.6 / len(of)), 2.5))
-    for run, ax in zip(of, axes[0], strict=True):
+    def panel(run: Run, ax: Axes) -> None:
         plots.trajectory(ways[run.name], ax, run.name, marked=run.window and run.window[:2])
-    panels.same_scale(axes[0])
-    return Drawing(
-        figure,
-        "Paths of token losses turn in the phase change",
-        f"Induction heads, Argument 1 (O7), {INDUCTION}",
+
+    return Finding(
+        *judged(of, test),
         "Losses of 2,048 single tokens of unseen text at each step, in the two directions in which "
         "they differ most over all runs shown, without the first fiftieth of the training. Orange, "
         "from A to B: the window. The path must turn by more than 15 degrees at A, seen from half "
         "as many steps, and at B, looking to the end.",
-        judged("paths pivot in the phase change, one-layer models' do not", of, test),
+        lambda: panels.row(of, panel, (2.6, 2.5)),
     )
 
 
@@ -78,11 +81,16 @@ def paths(of: Sequence[Run]) -> dict[str, DataArray]:
     return found
 
 
-def before_and_after(names: Sequence[str]) -> Drawing:
-    """O8: what induction does to the loss of each token of a story of ours. Right repeats improve;
+@history_figure(
+    "induction/before-and-after",
+    "What induction does to the loss of each token",
+    "Induction heads, Argument 1 (O8)",
+    "repeats get better, and tokens that another one followed before get worse",
+)
+def before_and_after(of: Sequence[Run]) -> Finding:
+    """What induction does to the loss of each token of a story of ours. Right repeats improve;
     a token that came before with another one after it gets worse."""
-    of = runs(names)
-    control = next((run for run in of if not run.able and run.cfg.n_layers == 1), None)
+    control = plain_one_layer(of)
     able = [run for run in of if run.able]
     if control is None:
         raise LeftOut("it compares with a one-layer model, and none is among those named")
@@ -90,41 +98,39 @@ def before_and_after(names: Sequence[str]) -> Drawing:
     rows = passages.tokens(base)
     without = losses.of_tokens(base, rows)
     right, wrong = matches(rows)
-    gains, says, holds = [], [], bool(able)
-    for run in able:
-        model = _reading_the_same(run.name, rows)
-        gain = without - losses.of_tokens(model, rows)
+    gains = {run.name: without - losses.of_tokens(_reading_the_same(run.name, rows), rows)
+             for run in able}  # fmt: skip
+    told, holds = [], bool(able)
+    for name, gain in gains.items():
         kinds = [gain[kind] for kind in (right, wrong, ~right & ~wrong)]
         means = [float(kind.mean()) for kind in kinds]
         error = float(kinds[1].std()) / len(kinds[1]) ** 0.5
         holds = holds and means[0] > 0.5 and means[1] < -2 * error
-        gains.append(gain)
-        says.append(
-            f"in {run.name}: {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard "
-            f"error {error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
+        told.append(
+            f"in {name}: {-means[0]:+.2f} nats on right repeats, {-means[1]:+.2f} (standard error "
+            f"{error:.2f}) where another token followed, {-means[2]:+.2f} elsewhere"
         )
-    figure, axes = plots.grid(max(len(able), 1), 1, (9.6, 1.5))
-    framed = (np.flatnonzero(right[0, : SHOWN - 1]) + 1).tolist()
-    words = base.to_str_tokens(rows[0, :SHOWN])
-    shown = gains or [torch.zeros_like(without)]
-    for ax, gain, run in zip(axes[:, 0], shown, able or of, strict=False):
-        first = torch.nn.functional.pad(gain[0, : SHOWN - 1], (1, 0))
-        bounded = DataArray(to_numpy(first), dims="token", attrs={"bounds": (-5.0, 5.0)})
-        title = f"{run.name} against {control.name} (framed: induction is right)"
-        plots.text(bounded, words, ax, title, framed=framed)
-    return Drawing(
-        figure,
-        "What induction does to the loss of each token",
-        f"Induction heads, Argument 1 (O8), {INDUCTION}",
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(max(len(able), 1), 1, (9.6, 1.5))
+        framed = (np.flatnonzero(right[0, : SHOWN - 1]) + 1).tolist()
+        words = base.to_str_tokens(rows[0, :SHOWN])
+        shown = gains or {of[0].name: torch.zeros_like(without)}
+        for ax, (name, gain) in zip(axes[:, 0], shown.items(), strict=True):
+            first = torch.nn.functional.pad(gain[0, : SHOWN - 1], (1, 0))
+            bounded = DataArray(to_numpy(first), dims="token", attrs={"bounds": (-5.0, 5.0)})
+            title = f"{name} against {control.name} (framed: induction is right)"
+            plots.text(bounded, words, ax, title, framed=framed)
+        return figure
+
+    return Finding(
+        holds,
+        "; ".join(told) or "no model that can do induction",
         "The paper compares a model after its phase change with itself before it. Weights from "
         "before do not ship, so this compares with the one-layer model that never had one, on a "
         "story of ours. Blue: less loss, red: more, full at 5 nats. Numbers are of all eight "
         f"passages, {int(right.sum())} right repeats and {int(wrong.sum())} wrong ones.",
-        Verdict(
-            bool(holds),
-            "paper: repeats get better, and tokens that another one followed before get worse; "
-            f"here {'; '.join(says) or 'no model that can do induction'}",
-        ),
+        picture,
     )
 
 
@@ -145,10 +151,15 @@ def _reading_the_same(name: str, rows: Int[Tensor, "batch pos"]) -> GPT:
     return model
 
 
-def token_losses(names: Sequence[str]) -> Drawing:
-    """O9: losses of single tokens over training. In the window some fall and others rise, and more
-    of both kinds than in the control."""
-    of = runs(names)
+@history_figure(
+    "induction/token-losses",
+    "One token gets easier, another harder",
+    "Induction heads, Argument 1 (O9)",
+    "in the phase change some tokens get much easier and others harder",
+)
+def token_losses(of: Sequence[Run]) -> Finding:
+    """Losses of single tokens over training. In the window some fall and others rise, and more of
+    both kinds than in the control."""
     base = [run for run in of if not run.able]
 
     def shares(run: Run, at: PhaseChange) -> Float[np.ndarray, " 2"]:
@@ -163,33 +174,31 @@ def token_losses(names: Sequence[str]) -> Drawing:
             said += f" ({least[0]:.1%} and {least[1]:.1%} in one layer)"
         return bool(base) and bool((found > 1.5 * least).all()), said
 
-    figure, axes = plots.grid(1, len(of), (max(2.5, 4.6 / len(of)), 2.6))
-    for run, ax in zip(of, axes[0], strict=True):
+    def panel(run: Run, ax: Axes) -> None:
         whose = run if run.window else next((one for one in of if one.window), None)
-        if whose is None or (whose is not run and not {run.name, whose.name} <= set(models())):
-            ax.text(0.5, 0.5, "no phase change", transform=ax.transAxes, ha="center", color="0.4")
-            continue
-        assert whose.window is not None
+        alike = whose is run or (whose and {run.name, whose.name} <= set(models()))
+        if not whose or not whose.window or not alike:
+            panels.empty(ax, "no phase change")
+            return
         order = _change(whose, whose.window).argsort().values
         two = run.history.token_loss[:, order[[len(order) // 100, -1 - len(order) // 100]]]
-        shades, pair = (plots.TRAINED, "#D55E00"), ("falls", "rises")
+        pair = ("falls", "rises")
         names = pair if whose is run else [f"{said} in {whose.name}" for said in pair]
         plots.over_training(two, ax, colours=["#BBD4E8", "#F3CDB3"], width=0.7)
-        plots.over_training(panels.smoothed(two), ax, run.name, colours=shades, names=names)
+        shades = (plots.TRAINED, "#D55E00")
+        plots.over_training(panels.smoothed(two), ax, colours=shades, names=names)
         ax.set(ylim=(0, 12), ylabel="loss (nats)")
         run.band(ax)
         ax.legend(frameon=False, fontsize=8)
-    panels.same_scale(axes[0])
-    return Drawing(
-        figure,
-        "One token gets easier, another harder",
-        f"Induction heads, Argument 1 (O9), {INDUCTION}",
+
+    return Finding(
+        *judged(of, test),
         "Two of the 2,048 tokens of unseen text whose losses are kept: those whose losses fall and "
         "rise more in the window than 99% of the others' (which they are, the history does not "
         "say); thin the records, thick their running median. Counted below are those that change "
         "by more than a nat; a run must have half as many again of both as the one-layer model in "
         "the same steps.",
-        judged("in the phase change some tokens get much easier and others harder", of, test),
+        lambda: panels.row(of, panel, (2.5, 2.6)),
     )
 
 

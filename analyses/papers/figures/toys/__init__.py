@@ -2,4 +2,5 @@
 
 from analyses.papers.figures.toys import bietti, edelman, nichani, pattern_matching
 
-__all__ = ["bietti", "edelman", "nichani", "pattern_matching"]
+MODULES = (bietti, edelman, nichani, pattern_matching)
+__all__ = ["MODULES"]

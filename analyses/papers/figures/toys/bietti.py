@@ -5,58 +5,61 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.heads.patterns import capture
-from analyses.papers.figures.drawing import Drawing, Verdict
+from analyses.papers.figures.record import Finding, Picture, toy_figure
 from analyses.papers.toys import bietti
 
-URL = "https://arxiv.org/abs/2306.00802"
 SUCCEEDS, FAILS, RECALLED = 0.85, 0.7, 0.5
 "In-context accuracy of two layers at least, of one at most; recall at which a memory is there."
 COLOURS = {"W_O2": "#0072B2", "W_K2": "#D55E00", "W_K1": "#009E73"}
 NAMES = {"W_O2": "$W_O^2$", "W_K2": "$W_K^2$", "W_K1": "$W_K^1$"}
 
 
-def triggers(seed: int = 0, *, steps: int = 200) -> Drawing:
+@toy_figure(
+    "induction/triggers",
+    "Memories that form from the top down",
+    "Bietti et al. 2023, Birth of a Transformer",
+    "two layers learn it, one cannot, and W_O2 is learned before W_K2 before W_K1",
+    url="https://arxiv.org/abs/2306.00802",
+)
+def triggers(seed: int = 0, *, steps: int = 200) -> Finding:
     """Letters with triggers: two layers learn to repeat what followed a trigger, one does not; the
     memories form from the top down."""
     data = bietti.triggers(seed=10 * seed)
-    model = bietti.simplified(data, seed=seed)
-    control = bietti.simplified(data, n_layers=1, seed=seed)
+    model, control = (bietti.simplified(data, n_layers=n, seed=seed) for n in (2, 1))
     ours, one = bietti.learn(model, data, steps), bietti.learn(control, data, steps)
-    figure, axes = plots.grid(1, 4, (3.4, 3.2))
-    _over_steps(ours.sel(what="accuracy"), axes[0, 0], "two layers", plots.TRAINED)
-    _over_steps(one.sel(what="accuracy"), axes[0, 0], "one layer", plots.CONTROL)
-    axes[0, 0].set(title="in-context accuracy", ylabel="share right")
-    for what, name in NAMES.items():
-        _over_steps(ours.sel(what=what), axes[0, 1], name, COLOURS[what])
-    axes[0, 1].axhline(RECALLED, color="0.5", ls=":", lw=0.8)
-    axes[0, 1].set(title="recall of each memory", ylabel="share of pairs")
-    rows = data.batch(steps, 1)[:, :-1]
-    seen = capture(model, rows).sel(view="attention", head=0)
-    for layer, ax in enumerate(axes[0, 2:]):
-        named = seen.sel(layer=layer).rename(dest="destination", src="source")
-        plots.heatmap(named, ax, f"attention, layer {layer + 1}", bar=layer == 1)
     end, least = (float(run.sel(what="accuracy")[-1]) for run in (ours, one))
     formed = {what: formation(ours.sel(what=what)) for what in NAMES}
     order = ", ".join(f"{what} {'never' if at is None else f'at step {at}'}"
                       for what, at in formed.items())  # fmt: skip
     known = [at for at in formed.values() if at is not None]
     top_down = len(known) == 3 and known[0] <= known[1] <= known[2] and known[0] < known[2]
-    says = (
-        f"paper: two layers learn it, one cannot, and W_O2 is learned before W_K2 before W_K1; "
-        f"here, after {steps} steps, accuracy {end:.2f} with two layers (wanted {SUCCEEDS}), "
-        f"{least:.2f} with one (at most {FAILS}), and recall over {RECALLED} by {order}"
-    )
-    return Drawing(
-        figure,
-        "Memories that form from the top down",
-        f"Bietti et al. 2023, Birth of a Transformer, {URL}",
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 4, (3.4, 3.2))
+        _over_steps(ours.sel(what="accuracy"), axes[0, 0], "two layers", plots.TRAINED)
+        _over_steps(one.sel(what="accuracy"), axes[0, 0], "one layer", plots.CONTROL)
+        axes[0, 0].set(title="in-context accuracy", ylabel="share right")
+        for what, name in NAMES.items():
+            _over_steps(ours.sel(what=what), axes[0, 1], name, COLOURS[what])
+        axes[0, 1].axhline(RECALLED, color="0.5", ls=":", lw=0.8)
+        axes[0, 1].set(title="recall of each memory", ylabel="share of pairs")
+        seen = capture(model, data.batch(steps, 1)[:, :-1]).sel(view="attention", head=0)
+        for layer, ax in enumerate(axes[0, 2:]):
+            named = seen.sel(layer=layer).rename(dest="destination", src="source")
+            plots.heatmap(named, ax, f"attention, layer {layer + 1}", bar=layer == 1)
+        return figure
+
+    return Finding(
+        end >= SUCCEEDS and least <= FAILS and top_down,
+        f"after {steps} steps, accuracy {end:.2f} with two layers (wanted {SUCCEEDS}), {least:.2f} "
+        f"with one (at most {FAILS}), and recall over {RECALLED} by {order}",
         f"Rows of {data.length - 1} letters of our own prose, in which the 5 most frequent letters "
         "have one successor per row. Accuracy: on successors of triggers seen before; where a "
         "successor is a trigger itself rows run in short cycles, which one layer can guess in "
         "part. The paper's simplified model: random frozen embeddings, W_Q the identity, W_K1, "
         "W_K2 and W_O2 learned from 0; by Adam here, by SGD in the paper. Right: patterns on a "
         "row that was not trained on.",
-        Verdict(end >= SUCCEEDS and least <= FAILS and top_down, says),
+        picture,
     )
 
 

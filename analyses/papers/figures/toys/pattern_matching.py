@@ -6,7 +6,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.labelled import to_numpy
-from analyses.papers.figures.drawing import INDUCTION, Drawing, Verdict
+from analyses.papers.figures.record import Finding, Picture, toy_figure
 from analyses.papers.toys import pattern_matching as toy
 from circuits.data import CategoryLines
 from circuits.model import GPT
@@ -14,51 +14,53 @@ from circuits.model import GPT
 PAPER = 0.65
 "Share of a head's attention on the right category that the paper reports."
 LOOKS = 0.1
-"Attention to earlier labels that a head must have at all to be asked where it goes."
+"The least attention to earlier labels of a head that is asked where its attention goes."
 SUCCEEDS, FAILS = 0.85, 0.4
 "Share of labels right: of three layers at least, of one at most."
 NEAR = 0.1
 "How far over chance an untrained head may be."
 
 
-def pattern_matching(seed: int = 0, *, steps: int = 250) -> Drawing:
-    """O15: at ":" a head attends to the labels of earlier lines of the same category, which share
-    no word with its own line. A model of one layer does not learn it."""
+@toy_figure(
+    "induction/pattern-matching",
+    "Pattern matching: lines alike in kind",
+    "Induction heads, Argument 4 (O15)",
+    f'about {PAPER:.0%} of the attention of ":" is on the right category',
+)
+def pattern_matching(seed: int = 0, *, steps: int = 250) -> Finding:
+    """At ":" a head attends to the labels of earlier lines of the same category, which share no
+    word with its own line. A model of one layer does not learn it."""
     data, test = toy.lines(fixed=0.5, seed=10 * seed), toy.lines(seed=10 * seed + 2)
     model, control = (toy.transformer(data, n_layers=n, seed=seed) for n in (3, 1))
     before = toy.category_attention(model, test)
-    ours = toy.learn(model, data, steps)
-    one = toy.learn(control, data, steps)
+    ours, one = toy.learn(model, data, steps), toy.learn(control, data, steps)
     score = toy.category_attention(model, test)
     asked = score.where(score.looks >= LOOKS)
-    figure, axes = plots.grid(1, 3, (4.6, 3.6))
-    ax = axes[0, 0]
-    for run, name, colour in ((ours, "three layers", plots.TRAINED),
-                              (one, "one layer", plots.CONTROL)):  # fmt: skip
-        ax.plot(run.step, run.sel(what="accuracy"), color=colour, label=name)
-    ax.axhline(0.25, color="0.3", ls="--", lw=0.8, label="a label at random")
-    ax.set(title="labels right", xlabel="step", ylabel="share", ylim=(0, 1.03))
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
-    plots.bars(asked, axes[0, 1], control=before)
-    axes[0, 1].legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
-    layer, head = np.unravel_index(asked.fillna(-1).values.argmax(), asked.shape)
-    best = float(score[layer, head])
-    name = str(score.label.values[layer, head])
-    _lines_attended(model, test, int(layer), int(head), axes[0, 2], name)
+    at = np.unravel_index(asked.fillna(-1).values.argmax(), asked.shape)
+    best, name, looks = float(score[at]), str(score.label[at].item()), float(score.looks[at])
     end, left = (float(run.sel(what="accuracy")[-1]) for run in (ours, one))
     chance, untrained = score.attrs["chance"], float(before.max())
-    says = (
-        f'paper: about {PAPER:.0%} of the attention of ":" is on the right category; here '
-        f"{best:.0%} of what {name} gives to earlier labels, which get "
-        f"{float(score.looks[layer, head]):.0%} of its attention (equal attention {chance:.0%}, "
-        f"best untrained head {untrained:.0%}); labels right {end:.2f} with three layers (wanted "
-        f"{SUCCEEDS}), {left:.2f} with one (at most {FAILS})"
-    )
-    learned = best >= PAPER and end >= SUCCEEDS
-    return Drawing(
-        figure,
-        "Pattern matching: lines alike in kind",
-        f"Induction heads, Argument 4 (O15), {INDUCTION}",
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 3, (4.6, 3.6))
+        ax = axes[0, 0]
+        for run, label, colour in ((ours, "three layers", plots.TRAINED),
+                                   (one, "one layer", plots.CONTROL)):  # fmt: skip
+            ax.plot(run.step, run.sel(what="accuracy"), color=colour, label=label)
+        ax.axhline(0.25, color="0.3", ls="--", lw=0.8, label="a label at random")
+        ax.set(title="labels right", xlabel="step", ylabel="share", ylim=(0, 1.03))
+        ax.legend(frameon=False, fontsize=8, loc="upper left")
+        plots.bars(asked, axes[0, 1], control=before)
+        axes[0, 1].legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+        _lines_attended(model, test, int(at[0]), int(at[1]), axes[0, 2], name)
+        return figure
+
+    return Finding(
+        best >= PAPER and end >= SUCCEEDS and left <= FAILS and untrained <= chance + NEAR,
+        f"{best:.0%} of what {name} gives to earlier labels, which get {looks:.0%} of its "
+        f"attention (equal attention {chance:.0%}, best untrained head {untrained:.0%}); labels "
+        f"right {end:.2f} with three layers (wanted {SUCCEEDS}), {left:.2f} with one (at most "
+        f"{FAILS})",
         f"{test.lines} lines a row, no word twice; labels shuffled, so that only earlier lines say "
         "which is which. Left: labels right, where the category came before. Middle: of the "
         'attention from ":" to earlier labels, the share on the same category, as trained (bars) '
@@ -66,7 +68,7 @@ def pattern_matching(seed: int = 0, *, steps: int = 250) -> Drawing:
         f"{LOOKS:.0%} of their attention. Right: the best head on one row; circles: labels of "
         "the same category. The model was trained on labels alone, half of the rows with the "
         "paper's fixed labels.",
-        Verdict(learned and left <= FAILS and untrained <= chance + NEAR, says),
+        picture,
     )
 
 

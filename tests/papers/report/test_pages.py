@@ -1,4 +1,5 @@
-"""The report's page: links lead somewhere, words are words, and it reads well in a browser."""
+"""The pages of the report: links lead somewhere, words are words, counts are right, and it reads
+well in a browser."""
 
 import json
 from html.parser import HTMLParser
@@ -6,16 +7,11 @@ from html.parser import HTMLParser
 import pytest
 
 from analyses import figures, report
-from analyses.papers.report import folder
+from analyses.papers.figures import Verdict
+from analyses.papers.report import Entry, folder, pages
 from tests.browser import chromium
-from tests.conftest import tiny
-from tests.papers.test_report import NASTY, QUICK, drawn_by_hand, saved
-
-
-@pytest.fixture(scope="module")
-def silent(tmp_path_factory):
-    """The folder of a tiny model without a tokenizer: it cannot draw tables of words."""
-    return saved(tiny(n_ctx=64).float(), tmp_path_factory)
+from tests.papers.report.by_hand import NASTY, QUICK, record
+from tests.plots.test_tables import parsed
 
 
 class Page(HTMLParser):
@@ -36,14 +32,16 @@ class Page(HTMLParser):
 def made(tmp_path_factory, silent):
     """A report with figures, a failure, a table that is far too wide, a page, and nasty words."""
     row = "".join(f"<td>cell_number_{i}</td>" for i in range(20))
-    wide = drawn_by_hand(
-        f"paper: {NASTY}; here {NASTY}",
+    wide = record(
+        "framework/wide",
+        NASTY,
+        NASTY,
         html=f'<table><tr>{row}</tr></table><a href="more.html">more</a>',
         pages={"more.html": "<!doctype html><title>more</title><p>More.</p>"},
     )
     out = tmp_path_factory.mktemp("made") / "report"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(figures.FIGURES, "framework/wide", wide)
+        patch.setitem(figures.EVERY, "framework/wide", wide)
         patch.setattr(folder, "known", lambda name: name)
         report.write(out, [*QUICK, "framework/wide", "induction/prefix-matching"], silent)
     return out
@@ -59,8 +57,36 @@ def test_every_link_of_the_page_leads_somewhere_and_words_are_words(made, silent
     assert {"more.html", "framework-copying.svg", "framework-copying.png"} <= set(beside)
     assert all((made / link).is_file() for link in beside)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    assert "Five figures: none show what the paper found, four do not and one could" in text
+    assert "5 figures: 0 show what the paper found, 4 do not and 1 could not be drawn" in text
     assert "circuits draw framework/copying --model" in text and "Drawn from" in text
+
+
+def entry(name, state="holds", here="b") -> Entry:
+    verdict = Verdict(state, "a", here) if state else None
+    return Entry(name, "", verdict=verdict, error="" if state else "it broke")
+
+
+def test_identities_and_claims_that_cannot_be_tested_are_counted_apart():
+    states = ["holds", "does not hold", "not testable here", ""]
+    found = [entry("framework/copying", state) for state in states]
+    laws = [entry("framework/erratum"), entry("framework/erratum", "does not hold")]
+    assert pages.counts(found[:1]) == "1 figure: 1 shows what the paper found and 0 do not."
+    assert pages.counts([*found, *laws]) == (
+        "6 figures: 1 shows what the paper found, 2 do not, 1 is an identity, which holds in "
+        "every model, 1 cannot be tested here and 1 could not be drawn."
+    )
+
+
+def test_the_six_arguments_are_told_from_the_verdicts_and_what_is_missing_is_said():
+    found = [entry("induction/phase-change", here=NASTY),
+             entry("induction/smeared-keys", "does not hold")]  # fmt: skip
+    page = pages.statement(found)
+    words = " ".join(parsed(page).words)
+    assert "Argument 1: they come at the same time: held" in words and NASTY in words
+    assert "Argument 2: what moves one moves the other: did not hold" in words
+    assert "Argument 6: small models tell of large ones: not testable here" in words
+    assert "8 more: not in this report." in words and "<script" not in page
+    assert words.count("Controls") == words.count("Not tested ") == 6 and "O14" in words
 
 
 @pytest.fixture(scope="module")

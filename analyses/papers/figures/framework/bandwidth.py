@@ -1,0 +1,192 @@
+"""Framework paper, "Transformer overview": how the stream is shared, and what heads move through it
+(F4, F5)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from xarray import DataArray
+
+from analyses import plots
+from analyses.heads import attention, copying
+from analyses.heads.attention import THRESHOLD
+from analyses.labelled import to_numpy
+from analyses.papers.figures.framework.sums import prompt, words
+from analyses.papers.figures.record import Finding, Picture, figure, picture_of
+from analyses.terms import bandwidth
+from analyses.terms.bandwidth import EXCLUSIVE
+from circuits.ground_truth.controls import at_initialisation
+from circuits.model import GPT
+
+
+@dataclass(frozen=True)
+class _Use:
+    """How one model uses its stream."""
+
+    name: str
+    colour: str
+    spectra: DataArray
+    share: DataArray
+    present: DataArray
+    "Attention of each head to the present token."
+    score: DataArray
+    "Copying score of each head."
+    cosines: DataArray | None
+
+    def deleting(self, least: float) -> list[str]:
+        """Heads that attend to the present token with a copying score below `least`."""
+        found = (self.present > THRESHOLD) & (self.score < least)
+        return [str(label) for label in self.score.label.values[found.values]]
+
+
+@figure(
+    "framework/bandwidth",
+    "Who shares the stream's bandwidth",
+    "Framework, Subspaces and residual stream bandwidth (F4)",
+    "joint PCA shows mixed directions and some used by one of W_E and W_U alone, and some heads "
+    "attend to the present token with negative OV eigenvalues",
+    layers=1,
+)
+def bandwidth_use(model: GPT) -> Finding:
+    """How W_E and W_U share the directions of the stream, and parts that seem to take out what they
+    read: heads that attend to the present token with negative OV eigenvalues, and neurons with
+    opposed input and output weights."""
+    trained = _use(model, "trained", plots.TRAINED)
+    start = _use(at_initialisation(model), "at init", plots.CONTROL)
+    least = float(start.score.min())
+    deleting, at_start = trained.deleting(least), start.deleting(least)
+    exclusive, lucky = (bandwidth.exclusive(use.share) for use in (trained, start))
+    told = ""
+    if trained.cosines is not None:
+        opposed = float((trained.cosines < -0.5).mean())
+        told = f"; {opposed:.0%} of neurons have a cosine below -0.5"
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 3 if trained.cosines is None else 4, (3.4, 3.2))
+        panels = [_draw_spectra, _draw_shares, _draw_deleting, _draw_neurons]
+        for panel, ax in zip(panels, axes[0], strict=False):
+            panel((trained, start), ax)
+        return figure
+
+    return Finding(
+        exclusive > lucky and len(deleting) > 0 and not at_start,
+        f"{exclusive} of {trained.share.size} joint directions are over {EXCLUSIVE:.0%} of one "
+        f"matrix ({lucky} at initialisation), and {', '.join(deleting) or 'no head'} may delete "
+        f"(at initialisation {', '.join(at_start) or 'none'}){told}",
+        "Left: variance of the embeddings and unembeddings of all tokens in their own principal "
+        "directions. Second: joint principal directions of both, each scaled to the same size; "
+        "dashed: used by one alone. Third: shaded are heads that attend to the present token and "
+        "have OV eigenvalues, read from the embedding, more negative than any head at "
+        "initialisation; what they delete is not shown by that alone.",
+        picture,
+    )
+
+
+@figure(
+    "framework/moves",
+    "A head moves information",
+    "Framework, Attention heads as information movement (F5)",
+    "a head moves information from one token's stream to another's, where its pattern says",
+    layers=1,
+)
+def moves(model: GPT) -> Finding:
+    """The pattern of one head as arrows from the residual stream of one token to the stream of
+    another. The strongest arrow goes where the role of the head says."""
+    tokens = prompt(model)
+    layer, head, role = _busiest(model)
+    label = f"L{layer}H{head}"
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=attention.pattern_or_value)
+    pattern = cache["pattern", layer][0, head]
+    moved = pattern.clone()
+    moved[:, 0] = 0  # a head that rests on the first token moves nothing
+    dest, src = divmod(int(moved.argmax()), moved.shape[1])
+    shown = words(model, tokens)
+    masks = {"induction": attention.to_successors, "duplicate token": attention.to_duplicates,
+             "previous token": lambda t: attention.to_offset(t, 1),
+             "current token": lambda t: attention.to_offset(t, 0)}  # fmt: skip
+    right = role in masks and bool(masks[role](tokens)[0, dest, src])
+    named = "no role" if role == "-" else role
+
+    def picture() -> Picture:
+        found = DataArray(to_numpy(pattern), dims=("dest", "src"))
+        return picture_of(
+            plots.arrows(found, shown, strongest=(dest, src), title=f"{label}: {named}")
+        )
+
+    return Finding(
+        right,
+        f"{label} ({named}) carries most from {shown[src]!r} ({src}) to {shown[dest]!r} ({dest}), "
+        f"{float(moved.max()):.2f} of its attention, "
+        + ("as its role says" if right else "not what a role would say"),
+        "The pattern of one head on a prompt of ours, the wider the more attention; grey: from "
+        "the first token, where heads rest; orange: the strongest of the others. "
+        "Roles are by scores on random tokens, not on this prompt.",
+        picture,
+    )
+
+
+def _use(model: GPT, name: str, colour: str) -> _Use:
+    cosines = None if model.cfg.d_mlp is None else bandwidth.neuron_cosines(model)
+    return _Use(name, colour, bandwidth.spectra(model), bandwidth.joint_share(model),
+                attention.current_token(model), copying.score(model), cosines)  # fmt: skip
+
+
+def _draw_spectra(uses: tuple[_Use, _Use], ax: Axes) -> None:
+    for use, style, end in zip(uses, ("-", ":"), ("", " at init"), strict=True):
+        for name, colour in (("W_E", "#0072B2"), ("W_U", "#D55E00")):
+            part = use.spectra.sel(matrix=name).cumsum("direction")
+            ax.plot(part.direction + 1, part, style, color=colour, label=f"${name}${end}")
+    ax.set(xlabel="principal directions", ylabel="share of variance in them", ylim=(0, 1),
+           title="Spectra")  # fmt: skip
+    ax.legend(frameon=False, fontsize=8, handlelength=1.4, loc="lower right")
+
+
+def _draw_shares(uses: tuple[_Use, _Use], ax: Axes) -> None:
+    for use in uses:
+        ax.plot(np.arange(use.share.size) + 1, use.share, color=use.colour, label=use.name)
+    for bound in (1 - EXCLUSIVE, EXCLUSIVE):
+        ax.axhline(bound, color="0.3", ls="--", lw=0.8)
+    ax.set(xlabel="joint direction, sorted", ylabel="$W_E$'s share of its variance",
+           ylim=(0, 1), title="Shared directions")  # fmt: skip
+    ax.legend(frameon=False, fontsize=8, loc=(0.45, 0.16))
+
+
+def _draw_deleting(uses: tuple[_Use, _Use], ax: Axes) -> None:
+    for use in uses:
+        ax.scatter(use.present, use.score, color=use.colour, s=28, label=use.name)
+    placed: list[tuple[float, float]] = []
+    for name, u, v in zip(*(x.values.flat for x in (uses[0].score.label, uses[0].present,
+                                                    uses[0].score)), strict=True):  # fmt: skip
+        close = sum(abs(u - a) + abs(v - b) < 0.12 for a, b in placed)
+        side = -1 if u > 0.85 else 1
+        ax.annotate(str(name), (u, v), xytext=(5 * side, -3 - 9 * close), fontsize=7,
+                    textcoords="offset points", ha="left" if side > 0 else "right")  # fmt: skip
+        placed.append((float(u), float(v)))
+    ax.fill_between([THRESHOLD, 1], -1, float(uses[1].score.min()), color="#D55E00", alpha=0.1,
+                    lw=0)  # fmt: skip
+    ax.axhline(0, color="0.6", lw=0.8)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-1.05, 1.05), xlabel="attention to the present token",
+           ylabel="sum(eig) / sum(|eig|) of OV", title="Heads that may delete")  # fmt: skip
+    ax.legend(frameon=False, fontsize=8, handlelength=1.4, loc="upper right")
+
+
+def _draw_neurons(uses: tuple[_Use, _Use], ax: Axes) -> None:
+    for_each = [use.cosines.values.ravel() for use in uses if use.cosines is not None]
+    ax.hist(for_each, bins=np.linspace(-1, 1, 21).tolist(), color=[use.colour for use in uses],
+            label=[use.name for use in uses])  # fmt: skip
+    ax.set(xlabel="$\\cos(w_{in}, w_{out})$", ylabel="neurons", title="Neurons")
+    ax.legend(frameon=False, fontsize=8)
+
+
+def _busiest(model: GPT) -> tuple[int, int, str]:
+    """Layer, head and role of the head with the highest score of a role that moves something; the
+    best induction head if there is one, which tells the most."""
+    scores = attention.taxonomy(model)
+    busy = scores.where(scores.behaviour != "first token", 0.0)
+    layer, head, _ = np.unravel_index(int(busy.values.argmax()), busy.shape)
+    preferred = attention.prefix_matching(model)
+    if float(preferred.max()) > attention.THRESHOLD:
+        layer, head = np.unravel_index(int(preferred.values.argmax()), preferred.shape)
+    return int(layer), int(head), str(scores.role.values[layer, head])

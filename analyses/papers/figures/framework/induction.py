@@ -1,0 +1,279 @@
+"""Framework paper, "Induction heads", on a story of ours and on random tokens (I1, F20, I2, F21,
+F22)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from xarray import DataArray
+
+from analyses import plots, prompts
+from analyses.heads import attention, copying, logit_effects
+from analyses.labelled import to_numpy
+from analyses.papers.figures.record import Finding, Picture, figure, picture_of
+from analyses.prompts import passages
+from circuits import scores
+from circuits.ground_truth.controls import at_initialisation
+from circuits.hooks import Cache
+from circuits.model import GPT
+
+LENGTH = 128
+"The number of tokens of the story that are shown."
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One run on the story, and the head that does most induction."""
+
+    model: GPT
+    tokens: Int[Tensor, "1 pos"]
+    cache: Cache
+    layer: int
+    head: int
+
+    @property
+    def label(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+    @property
+    def pattern(self) -> Float[Tensor, "dest src"]:
+        return self.cache["pattern", self.layer][0, self.head]
+
+    @property
+    def words(self) -> list[str]:
+        return self.model.to_str_tokens(self.tokens[0])
+
+    def clearest(self) -> tuple[int, int]:
+        """The destination and source of its strongest prefix match, not at the text's end."""
+        match = attention.to_successors(self.tokens)[0, :-1, :-1]
+        best = int((self.pattern[:-1, :-1] * match).argmax())
+        return divmod(best, match.shape[1])
+
+    def logit_effect(self) -> Float[Tensor, " dest"]:
+        """What the head adds to the logit of the token that really follows, over the mean logit."""
+        effects = logit_effects.by_source(self.model, self.tokens)
+        return torch.from_numpy(effects[self.layer, self.head].sum("src").values)
+
+    def strips(self, strips: Sequence[tuple[str, Tensor, float, float, tuple[int, ...]]]
+               ) -> Picture:  # fmt: skip
+        """Strips of the story, one above the other: (title, values, low, high, framed)."""
+        figure, axes = plots.grid(len(strips), 1, (9.4, 1.15))
+        for ax, (title, values, low, high, framed) in zip(axes[:, 0], strips, strict=True):
+            named = DataArray(to_numpy(values), dims="token", attrs={"bounds": (low, high)})
+            plots.text(named, self.words, ax, title, framed=framed)
+        return figure
+
+
+@figure(
+    "framework/story",
+    "A story with names",
+    "Framework, Two-layer attention-only transformers (I1)",
+    "induction heads attend to what followed the same token before, where it can be found",
+)
+def story(model: GPT) -> Finding:
+    """Patterns of all heads on the beginning of a story, value-weighted: the first paragraph
+    explorer. Induction heads show where names come again."""
+    tokens = _story(model)
+    score = attention.prefix_matching(model, tokens)
+    start = attention.prefix_matching(at_initialisation(model), tokens)
+    best, chance = int(score.values.argmax()), score.attrs["chance"]
+    roles = attention.taxonomy(model).role
+    role = str(roles.values.ravel()[best])
+    return Finding(
+        float(score.max()) > 3 * chance and role == "induction",
+        f"{score.label.values.ravel()[best]} (by its scores: {role}) puts {float(score.max()):.2f} "
+        f"of its attention there (uniform: {chance:.2f}, the best head at initialisation "
+        f"{float(start.max()):.2f})",
+        "Attention times the size of the value it fetches, scaled to each head's largest entry; "
+        f"the first {tokens.shape[1]} tokens of a story in which names of several tokens return.",
+        lambda: patterns_by_role(model, tokens, roles),
+    )
+
+
+@figure(
+    "framework/induction-head",
+    "An induction head on names",
+    "Framework, Induction heads (F20)",
+    "the head looks back to what followed the same token, and raises it",
+    layers=2,
+)
+def induction_head(model: GPT) -> Finding:
+    """Where one induction head looks from one token of a text, and how it changes the logit of the
+    token that follows, at every place. It raises the rest of names that come again."""
+    read = _read(model)
+    dest, src = read.clearest()
+    effect = read.logit_effect()
+    high, looked = float(effect.abs().max()), float(read.pattern[dest, src])
+    right = _induction_is_right(read.tokens[0])
+    ours, rest = float(effect[:-1][right].mean()), float(effect[:-1][~right].mean())
+    return Finding(
+        looked > attention.THRESHOLD and ours > rest + 1,
+        f"{read.label} puts {looked:.2f} of its attention from {read.words[dest]!r} on "
+        f"{read.words[src]!r}, and adds {ours:+.2f} to the right logit where the earlier "
+        f"continuation is right ({int(right.sum())} places), {rest:+.2f} elsewhere",
+        "Above: where the head with the most prefix matching looks from the place of its clearest "
+        "match. Below: how much it adds to the logit of the very token that stands there, as seen "
+        "from the token before, over what it adds to the mean of all logits.",
+        lambda: read.strips([
+            (f"Attention of {read.label} from the framed token", read.pattern[dest], 0.0, 1.0,
+             (dest,)),
+            (f"What {read.label} adds to the logit of each token (red: lowers, blue: raises, up to "
+             f"{high:.1f})", effect.roll(1), -high, high, ()),
+        ]),
+    )  # fmt: skip
+
+
+@figure(
+    "framework/repeats",
+    "Random tokens, three times",
+    "Framework, Induction heads on random repeated tokens (I2)",
+    "induction heads attend to the stripes",
+)
+def repeats(model: GPT) -> Finding:
+    """Value-weighted patterns of all heads on 20 random tokens said three times. Induction heads
+    show stripes 19 and 39 below the diagonal."""
+    n = min(20, (model.cfg.n_ctx - 1) // 3)
+    tokens = prompts.random_tokens(model, n, batch=8, times=3)
+    score = attention.prefix_matching(model, tokens)
+    start = attention.prefix_matching(at_initialisation(model), tokens)
+    best = int(score.values.argmax())
+    return Finding(
+        float(score.max()) > attention.THRESHOLD,
+        f"{score.label.values.ravel()[best]} puts {score.values.max():.2f} of its attention there "
+        f"(uniform: {score.attrs['chance']:.3f}), the best head at initialisation "
+        f"{float(start.max()):.3f}",
+        f"{n} random tokens. Attention times the size of the value it fetches, scaled to each "
+        f"head's largest entry. Stripes {n - 1} and {2 * n - 1} below the diagonal lead to what "
+        "followed the token the last times. Frames: what each head is by its scores.",
+        lambda: patterns_by_role(model, tokens, attention.taxonomy(model).role),
+    )
+
+
+@figure(
+    "framework/key-tokens",
+    "What an induction head's key is made of",
+    "Framework, How induction heads work (F21)",
+    "the key that is found was made by the token before",
+    layers=2,
+)
+def by_token(model: GPT) -> Finding:
+    """One score of an induction head, split by the tokens whose information meets in it. Its key is
+    made of the token *before* the one it attends to."""
+    read = _read(model)
+    dest, src = read.clearest()
+    with torch.no_grad():
+        split = scores.by_token(model, read.cache, read.label, dest=dest, src=src)[0]
+    query, key, words = split.sum(1), split.sum(0), read.words
+    brings, seeks = int(key.argmax()), int(query.argmax())
+    share = float(key[src - 1] / split.sum())
+
+    def picture() -> Picture:
+        high = float(torch.stack([query.abs().max(), key.abs().max()]).max())
+        effect = read.logit_effect().roll(1)
+        most = float(effect.abs().max())
+        return read.strips([
+            (f"The key at the framed token: what each token brings to the score (up to {high:.1f})",
+             key, -high, high, (src,)),
+            ("The query at the framed token: what each token brings to the same score",
+             query, -high, high, (dest,)),
+            (f"What {read.label} adds to the logit of each token (up to {most:.1f})", effect,
+             -most, most, (dest + 1,)),
+        ])  # fmt: skip
+
+    return Finding(
+        brings == src - 1
+        and seeks == dest
+        and share > 0.5
+        and float(read.pattern[dest, src]) > attention.THRESHOLD,
+        f"of the score of {read.label} from {words[dest]!r} for {words[src]!r} "
+        f"({float(split.sum()):.1f}), {words[brings]!r} {_places(src - brings)} brings the most to "
+        f"the key, and the token before {share:.0%}; {words[seeks]!r} {_places(dest - seeks)} "
+        "brings the most to the query",
+        "The attention score before the softmax is a sum over pairs of tokens: what one brought to "
+        "the query, with what the other brought to the key, directly or through the layer before "
+        "(patterns and norms frozen). Red takes away, blue adds.",
+        picture,
+    )
+
+
+@figure(
+    "framework/corner",
+    "The induction corner",
+    "Framework, How induction heads work (F22)",
+    "induction heads stand in the extreme upper right corner",
+    layers=2,
+)
+def corner(model: GPT) -> Finding:
+    """QK eigenvalue positivity through a previous-token head against OV positivity, for every head
+    of layer 1. Induction heads stand in the upper right corner."""
+    writer = int(attention.previous_token(model)[0].values.argmax())
+    x, y, prefix = _corner_scores(model, writer)
+    induction = (prefix > 0.5).values
+    inside = induction & (x > 0.8).values & (y > 0.8).values
+    heads = zip(x.label.values[induction], x.values[induction], y.values[induction], strict=True)
+    where = ", ".join(f"{name} at ({a:.2f}, {b:.2f})" for name, a, b in heads)
+
+    def picture() -> Picture:
+        figure, axes = plots.grid(1, 2, (5.2, 4.2))
+        plots.scatter(x, y, prefix, axes[0, 0], "trained")
+        start = _corner_scores(at_initialisation(model), writer)
+        plots.scatter(*start, ax=axes[0, 1], title="at initialisation")
+        return figure
+
+    return Finding(
+        bool(induction.any() and inside[induction].all()),
+        f"{inside.sum()} of {induction.sum()} heads with prefix matching over 0.5 have both scores "
+        f"over 0.8 ({where or 'there is none'})",
+        f"Each point is a head of layer 1. Right: its query seeks, through L0H{writer} (the "
+        "layer-0 head that most attends to the previous token), the token it is at. Up: it copies "
+        "what it finds. The colour is measured, not read from weights.",
+        picture,
+    )
+
+
+def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"], roles: DataArray) -> Picture:
+    """Value-weighted patterns of all heads on the first row, framed by the role of each head."""
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens[:1], names_filter=attention.pattern_or_value)
+    layers = range(model.cfg.n_layers)
+    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
+    axes = plots.attention(
+        torch.cat(weighted),
+        titles=[str(label) for label in roles.label.values.ravel()],
+        colours=[plots.ROLE_COLOURS[str(role)] for role in roles.values.ravel()],
+        columns=model.cfg.n_heads,
+    )
+    plots.role_legend(axes, roles)
+    return picture_of(axes[0, 0])
+
+
+def _story(model: GPT) -> Int[Tensor, "1 pos"]:
+    return passages.tokens(model, min(LENGTH, passages.tokens(model).shape[1]))[:1]
+
+
+def _read(model: GPT) -> _Reading:
+    tokens = _story(model)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+    later = attention.prefix_matching(model)[1:]
+    layer, head = divmod(int(later.values.argmax()), model.cfg.n_heads)
+    return _Reading(model, tokens, cache, layer + 1, head)
+
+
+def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
+    """Where the next token is one that followed the same token before: [pos-1], bool."""
+    before = attention.to_successors(tokens[None])[0, :-1]
+    return (before & (tokens[None, :] == tokens[1:, None])).any(-1)
+
+
+def _places(back: int) -> str:
+    return "there" if back == 0 else f"{back} before"
+
+
+def _corner_scores(model: GPT, writer: int) -> tuple[DataArray, DataArray, DataArray]:
+    """QK positivity through L0H`writer`, OV positivity and prefix matching of layer 1."""
+    x = copying.composed_qk_score(model, (0, writer))[:1]
+    x = x.assign_attrs(long_name=f"K-composed QK positivity through L0H{writer}")
+    return x, copying.score(model)[1:2], attention.prefix_matching(model)[1:2]

@@ -1,0 +1,104 @@
+"""Framework paper, "Two-layer attention-only transformers": path expansions of the logits and of
+attention scores (F17, F18)."""
+
+import numpy as np
+
+from analyses import plots
+from analyses.heads import attention
+from analyses.papers.figures.framework.sums import (
+    NOTE,
+    ONE_LAYER,
+    adds_up,
+    prompt,
+    sizes,
+    terms,
+    words,
+)
+from analyses.papers.figures.record import Finding, Picture, figure
+from analyses.terms import expansion
+from circuits.model import GPT
+
+GROUPS = {
+    "order 0 x order 0": (r"$Id \otimes Id$", "tokens for tokens"),
+    "order 0 x order 1": (r"$Id \otimes A^{h_k}$", "tokens for moved"),
+    "order 1 x order 0": (r"$A^{h_q} \otimes Id$", "moved for tokens"),
+    "order 1 x order 1": (r"$A^{h_q} \otimes A^{h_k}$", "moved for moved"),
+}
+"The four groups of terms of an attention score: formula, and query and key in words."
+
+
+@figure(
+    "framework/two-layers",
+    "The logits of a deeper model, by how many heads a path passes",
+    "Framework, Path expansion of logits (F17)",
+    "direct path, heads and virtual heads sum to the logits",
+    layers=2,
+    identity=True,
+)
+def two_layers(model: GPT) -> Finding:
+    """The direct path, individual heads and virtual heads: three groups of terms (one more for each
+    further layer) that sum to the logits."""
+    tokens = prompt(model)
+    found = expansion.by_order(model, tokens)
+    lines = [
+        rf"${ONE_LAYER}$",
+        r"$\quad + \sum_{h_2, h_1} (A^{h_2} A^{h_1}) \otimes "
+        r"(W_U W_{OV}^{h_2} W_{OV}^{h_1} W_E)" + (r" + \ldots$" if len(found) > 3 else "$"),
+    ]
+    return Finding(
+        adds_up(found.attrs["error"], found.attrs["largest"]),
+        sizes(found, "they"),
+        f"{NOTE} Cells: root mean square over the vocabulary of what a group of terms adds to the "
+        "logits less their mean. Size is not use: see the term importance.",
+        lambda: terms(model, tokens, found, lines),
+    )
+
+
+@figure(
+    "framework/qk-expansion",
+    "Attention scores by path of query and of key",
+    "Framework, Path expansion of attention scores (F18)",
+    "attention scores expand into four groups of terms, by whether query and key pass a head",
+    layers=2,
+    identity=True,
+)
+def qk_expansion(model: GPT) -> Finding:
+    """The scores of a second-layer head as four groups: the query and the key are each a token, or
+    what first-layer heads moved. The stripe of matches of an induction head is in a group whose key
+    was moved (K-composition). Its query is the token, or what a head that attends to the present
+    token made of it."""
+    tokens = prompt(model)
+    head = f"L1H{int(attention.prefix_matching(model)[1].values.argmax())}"
+    found = expansion.score_terms(model, tokens, head)
+    whole = found.sum("term")
+    error, largest = found.attrs["error"], float(abs(whole).max())
+    spread = {str(panel.term.values): _spread(panel.values) for panel in found}
+    said = ", ".join(f"{GROUPS[term][1]} {size:.1f}" for term, size in spread.items())
+
+    def picture() -> Picture:
+        limit = max(float(abs(found).max()), largest, 1e-9)
+        attrs = {"bounds": (-limit, limit), "long_name": "score before the softmax"}
+        figure, axes = plots.grid(1, len(found) + 1, (1.75, 2.2))
+        hidden = np.triu(np.ones(whole.shape, dtype=bool), 1)
+        titles = ["\n".join(GROUPS[term]) for term in spread] + [f"sum: scores\nof {head}"]
+        for i, (ax, panel) in enumerate(zip(axes[0], [*found, whole], strict=True)):
+            shown = panel.where(~hidden).drop_vars("term", errors="ignore").assign_attrs(attrs)
+            plots.heatmap(shown, ax, titles[i], bar=i == len(found))
+            ax.set(xlabel="source", ylabel="destination" if i == 0 else "", xticks=[], yticks=[])
+            ax.title.set_fontsize(9)
+        labels = [plots.literal(plots.show_token(word)) for word in words(model, tokens)]
+        axes[0, 0].set_yticks(range(len(labels)), labels, fontsize=6)
+        return figure
+
+    return Finding(
+        adds_up(error, largest),
+        f"the groups of {head} sum to its scores up to {error:.0e} of scores up to {largest:.1f}, "
+        f"and spread over sources by {said}",
+        f"The second-layer head with the most prefix matching. {NOTE} Spread: the mean over "
+        "destinations of the standard deviation over sources, since the softmax sees no more.",
+        picture,
+    )
+
+
+def _spread(term: np.ndarray) -> float:
+    return float(np.mean([row[: i + 1].std() for i, row in enumerate(term) if i > 0]))

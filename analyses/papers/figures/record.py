@@ -1,0 +1,163 @@
+"""The record of a figure: its name and place in a paper, the claim of the paper, and the function
+that finds out whether the claim holds in a model and draws the picture."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import matplotlib.figure
+from matplotlib.axes import Axes
+
+from analyses.papers.figures.runs import CONTROL, ZOO, LeftOut, runs
+from circuits.io import load
+from circuits.model import GPT
+
+Picture = matplotlib.figure.Figure
+State = Literal["holds", "does not hold", "not testable here"]
+URLS = {
+    "framework": "https://transformer-circuits.pub/2021/framework/index.html",
+    "induction": "https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/"
+    "index.html",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the claim of a paper holds, with the numbers of the paper and ours in words."""
+
+    state: State
+    paper: str
+    here: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim was tested and holds."""
+        return self.state == "holds"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a figure found in a model. The numbers are computed already; the picture, the tables and
+    the pages are only made when they are asked for."""
+
+    holds: bool | None
+    "None: the claim cannot be tested in this model."
+    here: str
+    "The numbers in words."
+    caption: str
+    picture: Callable[[], Picture]
+    tables: Callable[[], str] = str
+    "HTML that the report shows under the picture."
+    pages: Callable[[], Mapping[str, str]] = dict
+    "Whole HTML documents that lie beside the report, by file name; `tables` may link to them."
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of a paper, drawn again."""
+
+    figure: Picture
+    title: str
+    source: str
+    "Paper, section and URL."
+    caption: str
+    verdict: Verdict
+    html: str = ""
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Everything that is known of a figure before it is drawn."""
+
+    name: str
+    title: str
+    where: str
+    "The paper and the section, with the number of the figure in brackets."
+    claim: str
+    "The claim and the numbers of the paper, in words."
+    find: Callable[..., Finding]
+    "Takes what `kind` says: a model, the runs of several models, or nothing."
+    kind: Literal["model", "histories", "toy"] = "model"
+    models: tuple[str, ...] = ("attn-only-2l",)
+    "The names of the models that it is drawn from, unless another one is asked for."
+    beside: tuple[str, ...] = ()
+    "The names of the controls that are shown beside the model that is asked for."
+    layers: int = 0
+    "The least number of layers that a model must have."
+    identity: bool = False
+    "Whether the claim is a law, which holds for all weights, trained or not."
+    url: str = ""
+
+    @property
+    def paper(self) -> str:
+        """The first part of the name."""
+        return self.name.split("/")[0]
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the documentation of `find`, in one line."""
+        return " ".join((self.find.__doc__ or "").split("\n\n")[0].split())
+
+    def shown(self, model: str = "") -> tuple[str, ...]:
+        """The names of the models that are shown if `model` is asked for; none if the figure trains
+        a model of its own."""
+        if self.kind == "toy" or not model:
+            return self.models
+        return tuple(dict.fromkeys((model, *self.beside)))
+
+    def finding(self, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Finding:
+        """What the figure finds in a model, or in the models of a name; `loaded` gives the model of
+        a name. LeftOut and ValueError as `draw`."""
+        if self.kind == "model":
+            given = loaded(self.shown(model)[0]) if isinstance(model, str) else model
+            if given.cfg.n_layers < self.layers:
+                more = f"{self.layers} layer{'s' * (self.layers > 1)} or more"
+                raise ValueError(f"{self.name} needs {more}, this model has {given.cfg.n_layers}")
+            return self.find(given)
+        if not isinstance(model, str):
+            raise ValueError(
+                f"{self.name} is not drawn from a GPT: name a model that ships, or a folder"
+            )
+        if self.kind == "histories":
+            return self.find(runs(self.shown(model)))
+        if model:
+            raise LeftOut(f"it trains a model of its own, and is never of {model}")
+        return self.find()
+
+    def verdict(self, found: Finding) -> Verdict:
+        """The verdict on what was found."""
+        states: dict[bool | None, State] = {True: "holds", False: "does not hold"}
+        return Verdict(states.get(found.holds, "not testable here"), self.claim, found.here)
+
+    def draw(self, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Drawing:
+        """The figure, drawn from a model, or from the model or models of a name, see `shown`.
+
+        LeftOut if the figure cannot be of the model that is asked for; ValueError if the model has
+        too few layers, and for a GPT where a history is read.
+        """
+        found = self.finding(model, loaded)
+        url = self.url or URLS[self.paper]
+        return Drawing(found.picture(), self.title, f"{self.where}, {url}", found.caption,
+                       self.verdict(found), found.tables(), found.pages())  # fmt: skip
+
+
+def figure(
+    name: str, title: str, where: str, claim: str, **fields: Any
+) -> Callable[[Callable[..., Finding]], Figure]:
+    """Makes the record of a figure from the function under it; `fields` are those of `Figure`."""
+    return lambda find: Figure(name, title, where, claim, find, **fields)
+
+
+one_layer_figure = partial(figure, models=("attn-only-1l",))
+history_figure = partial(figure, kind="histories", models=ZOO, beside=(CONTROL,))
+toy_figure = partial(figure, kind="toy", models=())
+
+
+def picture_of(ax: Axes) -> Picture:
+    """The picture that these Axes are part of; ValueError if they are part of none."""
+    found = ax.get_figure(root=True)
+    if found is None:
+        raise ValueError("these Axes belong to no figure")
+    return found
