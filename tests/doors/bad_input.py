@@ -241,7 +241,7 @@ def test_a_hook_returns_a_tensor_of_the_same_shape():
 
 
 def test_a_hook_that_is_never_called_is_an_error():
-    with refused(ValueError, "a hook was never called: the run did not come"):
+    with refused(ValueError, "a hook was never called: the run did not reach"):
         model.run_with_hooks(
             tokens, stop_at_layer=1, fwd_hooks=[("blocks.1.hook_resid_pre", lambda x, hook: x)]
         )
