@@ -59,9 +59,9 @@ def test_scores_need_no_gradients_and_leave_the_gradient_mode_alone():
 
 
 def test_k_composition_of_the_induction_circuit_is_the_closed_form_and_the_only_one():
-    gt = ground_truth.induction()
+    gt = ground_truth.Induction().model
     raw = composition.raw(gt, samples=1)
-    answer = ground_truth.induction_answers().k_composition
+    answer = ground_truth.Induction().k_composition
     pair = raw.sel(writer="L0H0", reader="L1H0")
     assert pair.values == pytest.approx([0, answer, 0], abs=1e-6)
 

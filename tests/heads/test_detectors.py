@@ -17,10 +17,10 @@ EXACT = {"abs": 1e-6, "rel": 0}
 
 @pytest.fixture(scope="module")
 def gt():
-    return ground_truth.induction()
+    return ground_truth.Induction().model
 
 
-ANSWERS = ground_truth.induction_answers()
+ANSWERS = ground_truth.Induction()
 
 
 def test_the_previous_token_head_scores_one_and_the_induction_head_matches_prefixes(gt):
@@ -37,8 +37,8 @@ def test_the_previous_token_head_scores_one_and_the_induction_head_matches_prefi
     ("d_vocab", "gain", "rest"), [(20, 12.0, 0.5), (11, 5.0, 0.25), (30, 9.0, 0.8)]
 )
 def test_losses_before_and_after_the_repeat_are_the_closed_forms(d_vocab, gain, rest):
-    model = ground_truth.induction(d_vocab, gain=gain, rest=rest)
-    answers = ground_truth.induction_answers(d_vocab, gain=gain, rest=rest)
+    answers = ground_truth.Induction(d_vocab, gain=gain, rest=rest)
+    model = answers.model
     loss = induction.loss_by_position(model, d_vocab - 1).mean("sequence")
     before = loss.where(loss.position < loss.attrs["repeat"], drop=True)
     after = loss.where(loss.position >= loss.attrs["repeat"], drop=True)

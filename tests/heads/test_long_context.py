@@ -59,7 +59,7 @@ def test_blocks_of_any_size_cover_every_destination_once(block_bytes):
 def test_at_8192_tokens_no_tensor_grows_with_the_square_of_the_context():
     """Smeared induction far beyond its default context: it finds every match, in closed form."""
     n, rows = 8192, 128
-    model = ground_truth.smeared_induction(12, n)
+    model = ground_truth.SmearedInduction(12, n).model
     tokens = prompts.random_tokens(model, n - 1, batch=1)
     masks = {"induction": to_successors}
     with Largest() as largest:

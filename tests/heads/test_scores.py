@@ -46,7 +46,8 @@ def uniform(model: GPT) -> GPT:
 
 
 def test_induction_by_k_composition_has_every_score_in_closed_form():
-    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    answers = ground_truth.Induction()
+    model = answers.model
     once = distinct(model, 19)
     back, match = attention.positional(model), induction.stripe(model, 19)
     assert float(back[0, 0]) == pytest.approx(answers.previous_token, **EXACT)
@@ -68,7 +69,8 @@ def test_induction_by_k_composition_has_every_score_in_closed_form():
 
 
 def test_induction_by_pointers_has_every_score_in_closed_form():
-    model, answers = ground_truth.pointer_induction(), ground_truth.pointer_induction_answers()
+    answers = ground_truth.PointerInduction()
+    model = answers.model
     once, twice = distinct(model, 31), prompts.repeated(model, 31)
     duplicate = attention.duplicate_token(model, twice).values
     assert duplicate[:, 0] == pytest.approx([answers.duplicate_token, 0], **EXACT)
@@ -84,7 +86,8 @@ def test_induction_by_pointers_has_every_score_in_closed_form():
 
 
 def test_the_two_heads_of_the_virtual_head_look_one_back_and_nothing_else():
-    model, answers = ground_truth.virtual_head(), ground_truth.virtual_head_answers()
+    answers = ground_truth.VirtualHead()
+    model = answers.model
     found = attention.positional(model)
     assert found.values == pytest.approx(answers.previous_token, **EXACT)
     assert (found.offset == 1).all() and (patterns.fixed_offset(model) == 1).all()
@@ -95,7 +98,7 @@ def test_the_two_heads_of_the_virtual_head_look_one_back_and_nothing_else():
 
 
 def test_the_skip_trigram_head_looks_at_what_it_keeps_and_else_rests():
-    model = ground_truth.skip_trigram_bug()
+    model = ground_truth.SkipTrigramBug().model
     tokens = torch.tensor([[BOS, KEEP, 9, 8, IN], [BOS, 9, KEEP, 7, AT]])
     asks = ((tokens == IN) | (tokens == AT))[:, :, None] & (tokens == KEEP)[:, None, :]
     kept = attention.attention_on(model, tokens, asks, "kept", "attention to keep")
@@ -108,8 +111,8 @@ def test_the_skip_trigram_head_looks_at_what_it_keeps_and_else_rests():
 
 
 def test_smeared_induction_has_every_score_in_closed_form():
-    model = ground_truth.smeared_induction()
-    answers, once = ground_truth.smeared_induction_answers(), distinct(model, 19)
+    model = ground_truth.SmearedInduction().model
+    answers, once = ground_truth.SmearedInduction(), distinct(model, 19)
     prefix = attention.prefix_matching(model, prompts.repeated(model, 19))
     assert prefix.item() == pytest.approx(answers.prefix_matching, **EXACT)
     stripe = induction.stripe(model, 19)  # half of the rest on either entry without a match
@@ -144,7 +147,7 @@ HEADS = {
 def test_times_the_share_that_is_counted_a_score_is_transformer_lens_detect_head():
     from transformer_lens.head_detector import detect_head
 
-    gt = ground_truth.induction(16)
+    gt = ground_truth.Induction(16).model
     for model in (gt, tiny(), tiny(n_ctx=24, smeared_keys=True, positional_embedding_type="none")):
         length = min(15, (model.cfg.n_ctx - 2) // 2)
         tokens = prompts.repeated(model, length, batch=1)
@@ -291,21 +294,21 @@ def bos_last(model: GPT) -> GPT:
 
 @pytest.mark.parametrize("d_vocab", [6, 12, 20])
 def test_an_ideal_induction_head_has_the_perfect_stripe_in_a_small_vocabulary(d_vocab):
-    stripe = induction.stripe(ground_truth.induction(d_vocab))
+    stripe = induction.stripe(ground_truth.Induction(d_vocab).model)
     assert stripe.values[:, 0] == pytest.approx([0, stripe.attrs["perfect"]], **EXACT)
     assert stripe.attrs["perfect"] == d_vocab / (d_vocab + 1)
 
 
 @pytest.mark.parametrize("d_vocab", [25, 26, 40])
 def test_an_ideal_induction_head_copies_all_of_the_little_that_it_sees_or_has_no_score(d_vocab):
-    found = induction.copying(ground_truth.induction(d_vocab))
+    found = induction.copying(ground_truth.Induction(d_vocab).model)
     assert found.values[1, 0] == pytest.approx(1, **EXACT)
-    rounded = induction.copying(ground_truth.induction(d_vocab, sharpness=1000.0).float())
+    rounded = induction.copying(ground_truth.Induction(d_vocab, sharpness=1000.0).model.float())
     assert np.isnan(rounded[1, 0]) if d_vocab > 25 else rounded[1, 0] == pytest.approx(1)
 
 
 def test_prompts_begin_with_the_bos_that_the_model_has_or_that_is_said():
-    model = bos_last(ground_truth.induction())
+    model = bos_last(ground_truth.Induction().model)
     bos = model.cfg.d_vocab - 1
     said, roles = {"bos": bos}, np.array([["previous token"], ["induction"]])
     wrong = induction.copying(model)

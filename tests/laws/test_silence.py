@@ -18,7 +18,7 @@ def test_on_four_hundred_untrained_heads_hardly_a_detector_speaks():
 
 
 def test_detectors_speak_on_the_circuit_they_are_for_and_say_why():
-    above = detectors.above(ground_truth.induction())
+    above = detectors.above(ground_truth.Induction().model)
     assert above.sel(detector="previous token").values.tolist() == [[True], [False]]
     assert above.sel(detector="induction").values.tolist() == [[False], [True]]
     assert above.sel(detector="OV copying").values.tolist() == [[False], [True]]

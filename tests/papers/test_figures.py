@@ -38,7 +38,7 @@ def test_every_figure_is_drawn_and_only_laws_hold_on_an_untrained_model(name, un
      "induction/loss-by-position", "induction/idealised"],
 )  # fmt: skip
 def test_the_verdict_holds_on_a_circuit_built_to_show_it(name):
-    gt = ground_truth.induction(d_vocab=70, n_ctx=70).float()
+    gt = ground_truth.Induction(d_vocab=70, n_ctx=70).model.float()
     verdict = figures.draw(name, gt).verdict
     assert verdict.holds, verdict.says
 
