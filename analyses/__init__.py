@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from analyses import plots as plots
     from analyses import prompts as prompts
     from analyses.causal import (
+        Task,
         ablation,
         attribution,
         discovery,
         idealised,
+        induction_task,
         metrics,
         patching,
         path_patching,
@@ -70,20 +72,25 @@ ROOMS = {
 _PATHS = {name: f"analyses.{room}.{name}" for room, names in ROOMS.items() for name in names}
 _PATHS |= {room: f"analyses.{room}" for room in ROOMS} | {"labelled": "analyses.labelled"}
 
+_OBJECTS = {"Task": "analyses.causal.task", "induction_task": "analyses.causal.task"}
+
 __all__ = [
-    "ablation", "attention", "attribution", "bandwidth", "composition", "copying", "corpus",
+    "Task", "ablation", "attention", "attribution", "bandwidth", "composition", "copying", "corpus",
     "detectors", "discovery", "dynamics", "evaluation", "expansion", "explorer", "figures",
-    "html_tables", "idealised", "importance", "in_context", "induction", "labelled",
+    "html_tables", "idealised", "importance", "in_context", "induction",
+    "induction_task", "labelled",
     "logit_effects", "long_context", "masks", "metrics", "passages", "patching", "path_patching",
     "patterns", "plots", "prompts", "recording", "report", "runs", "skip_trigrams", "toys",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OBJECTS:
+        return getattr(import_module(_OBJECTS[name]), name)
     if name not in _PATHS:
-        raise AttributeError(f"analyses has no {name!r}; it has {sorted(_PATHS)}")
+        raise AttributeError(f"analyses has no {name!r}; it has {__dir__()}")
     return import_module(_PATHS[name])
 
 
 def __dir__() -> list[str]:
-    return sorted(_PATHS)
+    return sorted([*_PATHS, *_OBJECTS])

@@ -1,13 +1,19 @@
-"""What causes what: a run is changed somewhere, and the change is followed.
+"""Causes: a run is changed at one place, and the effect on a metric is measured.
 
-- metrics: one number for each example of a run.
-- patching: activations of another run, put in one place at a time.
-- path_patching: the same along single edges.
-- attribution: patching to first order, by gradients.
-- ablation: what is lost without a part.
-- idealised: what is lost when a head has a pattern that one can write down.
-- discovery: circuits found edge by edge, and judged.
+- Task: an experiment: a model, clean and corrupted tokens, and a metric. All modules take it.
+- induction_task: the task of completing a repeat of random tokens.
+- metrics: metrics of a run: logit difference, loss, probability, divergence.
+- patching: put activations of one run into another, one place at a time.
+- path_patching: the same along chosen edges.
+- attribution: a first-order estimate of patching, by gradients.
+- ablation: the metric without a component.
+- idealised: the metric when a head has a pattern that one can write down.
+- discovery: find circuits edge by edge, and measure how good they are.
 """
 
-__all__ = ["ablation", "attribution", "discovery", "idealised", "metrics", "patching",
-           "path_patching"]  # fmt: skip
+from analyses.causal.task import Task, induction_task
+
+__all__ = [
+    "Task", "ablation", "attribution", "discovery", "idealised", "induction_task", "metrics",
+    "patching", "path_patching",
+]  # fmt: skip

@@ -1,16 +1,15 @@
-"""Idealised patterns in the place of a head's own: is this all that the head attends by?
+"""Idealised patterns in the place of a head's own: does a simple rule describe the head?
 
-A head is ablated, and then given back with a pattern that one can write down: the token before, or
-what followed earlier copies of the token. The share of the loss which that brings back says how far
-the words describe the head. (Replication by Redwood Research in Olsson et al. 2022, "Comments &
-Replications": 99% for a previous-token head; for induction heads some 65% by exact matches, and
-another 10% by matches of two tokens.
+A head is ablated, and then put back with a pattern that one can write down: attention to the token
+before, or to the tokens that followed earlier copies of this token. The share of the loss that this
+brings back says how well the rule describes the head. (Replication by Redwood Research in Olsson et
+al. 2022, "Comments & Replications": 99% for a previous-token head; for induction heads some 65% by
+exact matches, and another 10% by matches of two tokens.
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +17,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from xarray import DataArray, Dataset
 
-from analyses.causal import ablation, metrics
+from analyses.causal import ablation
+from analyses.causal.patching import swept
+from analyses.causal.task import Task
 from analyses.heads import attention
 from analyses.labelled import to_numpy
-from circuits.interventions import Cell, Metric, edit, sweep
-from circuits.model import GPT, checked_tokens, components
+from circuits.interventions import MEMORY, Cell, edit
+from circuits.model import GPT, components
 
 Tokens = Int[Tensor, "batch pos"]
 Mask = Bool[Tensor, "batch dest src"]
 Pattern = Float[Tensor, "batch dest src"]
 CLEAR = 3.0
-"How many standard errors a gap must be wide to ask what is recovered of it."
+"The least width of a gap, in standard errors, for which a share is given."
 
 
 def previous_token(tokens: Tokens) -> Pattern:
@@ -37,9 +38,9 @@ def previous_token(tokens: Tokens) -> Pattern:
 
 
 def induction(tokens: Tokens, n: int = 1) -> Pattern:
-    """Attention to what followed earlier copies of the token, evenly; to the first token where
-    there are none. With n > 1, of these to those alone that match most tokens in a row, up to n:
-    A B C ... A B finds C. ValueError for n < 1."""
+    """Even attention to the tokens that followed earlier copies of this token; attention to the
+    first token where there are none. With n > 1, attention goes to the longest matches alone, of up
+    to n tokens in a row: A B C ... A B finds C. ValueError for n < 1."""
     if n < 1:
         raise ValueError(f"a match is of one token or more, got {n=}")
     matched = attention.to_duplicates(tokens)
@@ -52,7 +53,7 @@ def induction(tokens: Tokens, n: int = 1) -> Pattern:
 
 
 def uniform(tokens: Tokens) -> Pattern:
-    """Attention to all tokens up to here alike: the control."""
+    """Even attention to all tokens up to this one: the control."""
     n = tokens.shape[1]
     return _spread(torch.ones_like(tokens, dtype=torch.bool)[:, None].expand(-1, n, -1).tril())
 
@@ -66,49 +67,51 @@ PATTERNS: Mapping[str, Callable[[Tokens], Pattern]] = {
 
 
 def substituted(
-    model: GPT,
-    tokens: Tokens,
+    task: Task,
     names: ablation.Names,
     patterns: Mapping[str, Pattern] | None = None,
     *,
-    metric: Metric | None = None,
-    by: str = "zero",
-    reference: ablation.Reference | None = None,
-    **how: Any,
+    memory: int = MEMORY,
+    progress: bool = False,
 ) -> DataArray:
-    """The metric with each pattern in the place of a head's own, or of several heads' together,
-    (component, pattern, example); by default the mean loss in nats, and all of PATTERNS.
+    """The metric with a pattern in the place of a head's own, or of several heads' together,
+    (component, pattern, example); by default with each of PATTERNS.
 
-    The coordinate `base` (component, example) is that without the heads, ablated `by` zero, mean or
-    resampling of `reference`; `source` that of the model as it is, as patching.recovered reads them
-    of one component. ValueError for what is no head, and for a pattern of another shape.
+    The coordinate `base` (component, example) is the metric without the heads, ablated as
+    `task.replace` says; `source` is the metric of the clean run, as patching.recovered reads them
+    for one component. `memory` and `progress` are as in patching.positions. ValueError for a name
+    that is no head, and for a pattern of another shape.
     """
-    tokens = checked_tokens(tokens, model.cfg).to(model.W_E.device)
+    model, tokens = task.model, task.clean
     if patterns is None:
         patterns = {name: pattern(tokens) for name, pattern in PATTERNS.items()}
-    metric = metric or metrics.next_token_loss(model, tokens)
-    sets = ablation.sets(names)
-    without = ablation.ablated(model, tokens, names, metric=metric, by=by, reference=reference)
+    sets = ablation.component_sets(names)
+    without = ablation.ablated(task, names)
     cells = [_cell(model, tokens, one, pattern) for one in sets for pattern in patterns.values()]
-    values = sweep(model, tokens, cells, metric, **how)
+    values = swept(task, task.clean_run, cells, "patterns replaced", memory, progress)
     return DataArray(
         to_numpy(values.unflatten(0, (len(sets), len(patterns)))),
         dims=("component", "pattern", "example"),
-        coords={"component": without.component.values, "pattern": list(patterns),
-                "example": without.example.values, "source": ("example", without.base.values),
-                "base": (("component", "example"), without.values)},
+        coords={
+            "component": without.component.values,
+            "pattern": list(patterns),
+            "example": without.example.values,
+            "source": ("example", without.base.values),
+            "base": (("component", "example"), without.values),
+        },
         name="substituted",
-        attrs={"long_name": "metric with idealised patterns", "by": by},
-    )  # fmt: skip
+        attrs={"long_name": "metric with idealised patterns", "replace": task.replace},
+    )
 
 
 def recovered(result: DataArray) -> Dataset:
-    """Of what `substituted` gives: the `share` (component, pattern) of the gap between the model
-    without the heads and as it is that a pattern recovers, 0 none and 1 all, and its standard
-    `error` over examples (jackknife); `gap` and `gap_error`, in the metric's unit.
+    """The `share` of the loss of the ablated heads that each pattern recovers, (component,
+    pattern): 0 none of it, 1 all of it; and its standard `error` over examples (jackknife). `gap`
+    is the metric without the heads less the metric of the whole model, `gap_error` its error, both
+    in the metric's unit. `result` is from `substituted`.
 
-    NaN where there is no gap to speak of: none, or under CLEAR errors wide, or in the wrong
-    direction. ValueError for fewer than two examples.
+    The share is NaN where the gap is negative, or less than CLEAR errors wide. ValueError for fewer
+    than two examples.
     """
     n = result.sizes["example"]
     if n < 2:
@@ -123,7 +126,7 @@ def recovered(result: DataArray) -> Dataset:
 
 
 def _spread(mask: Mask) -> Pattern:
-    """Evenly over the sources of a mask; on the first token where there is none."""
+    """Even attention to the sources of a mask; to the first token where the mask is empty."""
     first = torch.zeros_like(mask)
     first[..., 0] = True
     chosen = torch.where(mask.any(-1, keepdim=True), mask, first).float()
@@ -131,9 +134,9 @@ def _spread(mask: Mask) -> Pattern:
 
 
 def _one_on(mask: Mask, dest: int = 1) -> Mask:
-    """The mask one source later, and one destination later."""
+    """The mask moved by one source, and by `dest` destinations."""
     moved = mask.roll((dest, 1), (-2, -1))
-    moved[..., 0] = False  # what rolled over the edge
+    moved[..., 0] = False  # these rolled over the edge
     moved[:, :dest] = False
     return moved
 

@@ -1,89 +1,86 @@
-"""Activation patching: put what another run had into one place, and see what it changes.
+"""Activation patching: put an activation of one run into another run, and see what changes.
 
-Every result has the metric of each example, (..., example), or of the batch, the one example "all",
-where the metric gives one number for it; and as coordinates `base`, the run that
-is patched, and `source`, the run that the values come from: clean into corrupted to see what is
-enough, corrupted into clean to see what is needed. `recovered` and `summary` make of it what one
-plots. (Names as in TransformerLens's `patching`; Heimersheim and Nanda 2024, "How to use and
-interpret activation patching", https://arxiv.org/abs/2404.15255)
+Every result has the metric of each example, (..., example); a metric of the whole batch gives the
+one example "all". Its coordinates `base` and `source` are the metric of the run that is patched and
+of the run that the values come from. Patching the corrupted run (into="corrupted", the default)
+shows which places are enough to restore the clean metric; patching the clean run shows which places
+are needed. `recovered` and `summary` make plots of a result easy. (Names as in TransformerLens's
+`patching`; Heimersheim and Nanda 2024, "How to use and interpret activation patching",
+https://arxiv.org/abs/2404.15255)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from rich.progress import Progress
 from torch import Tensor
 from xarray import DataArray, Dataset
 
-from analyses.labelled import examples, head_coords, to_numpy, tokens_of
+from analyses.causal.task import Into, Run, Task
+from analyses.labelled import examples, head_coords, to_numpy
 from circuits import distributed
-from circuits.decomposition import logits_at, same_run, stream
-from circuits.hooks import Cache
-from circuits.interventions import Cell, Metric, edit, judged, sweep
-from circuits.model import GPT, Ids
+from circuits.interventions import MEMORY, Cell, edit, sweep
 
-Tokens = Int[Tensor, "batch pos"]
 Place = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"]
-Part = Literal["z", "q", "k", "v", "pattern"]
+Activation = Literal["z", "q", "k", "v", "pattern"]
 
 
 def positions(
-    model: GPT,
-    tokens: Ids | str,
-    source: Cache,
-    metric: Metric,
+    task: Task,
     *,
     place: Place = "resid_pre",
-    at: int | Int[Tensor, " batch"] | None = None,
-    **how: Any,
+    into: Into = "corrupted",
+    memory: int = MEMORY,
+    progress: bool = False,
 ) -> DataArray:
-    """The metric with the stream, or what heads or MLPs write to it, taken from `source` at one
-    layer and position: (layer, pos, example). `at` and `how` are those of interventions.sweep;
-    bar=True draws how far it is."""
-    tokens = tokens_of(model, tokens)
-    n = tokens.shape[1]
-    layers = range(model.cfg.n_layers)
-    cells = [[edit(model, (place, layer), source, pos=pos)] for layer in layers for pos in range(n)]
+    """The metric with one place patched at one layer and position, (layer, pos, example): the
+    residual stream, or the output of the layer's heads or MLP. `memory` is the limit of a sweep in
+    bytes; `progress` draws a bar on the terminal."""
+    base, source = task.base_and_source(into)
+    layers, n = range(task.model.cfg.n_layers), base.tokens.shape[1]
+    cells = [[edit(task.model, (place, layer), source.cache, pos=pos)]
+             for layer in layers for pos in range(n)]  # fmt: skip
     coords = {"layer": list(layers), "pos": list(range(n))}
     words = f"metric with {place} patched"
-    return _swept(model, tokens, source, cells, metric, at, how, coords, words)
+    values = swept(task, base, cells, words, memory, progress)
+    return named(values, base, source, coords, "patched", words)
 
 
 def heads(
-    model: GPT,
-    tokens: Ids | str,
-    source: Cache,
-    metric: Metric,
+    task: Task,
     *,
-    part: Part = "z",
+    part: Activation = "z",
     by_position: bool = False,
-    at: int | Int[Tensor, " batch"] | None = None,
-    **how: Any,
+    into: Into = "corrupted",
+    memory: int = MEMORY,
+    progress: bool = False,
 ) -> DataArray:
-    """The metric with one head's z, q, k, v or pattern taken from `source`, at all positions, or at
-    one each (destinations, for patterns): (layer, head, example) or (layer, head, pos, example).
-    `at` and `how` are as in `positions`."""
-    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    tokens = tokens_of(model, tokens)
-    n = tokens.shape[1]
-    places: Sequence[int | None] = range(n) if by_position else [None]
+    """The metric with one head's z, q, k, v or pattern patched, (layer, head, example). With
+    `by_position` it is patched at one position at a time (one destination, for patterns), (layer,
+    head, pos, example). `memory` and `progress` are as in `positions`."""
+    base, source = task.base_and_source(into)
+    n_layers, n_heads = task.model.cfg.n_layers, task.model.cfg.n_heads
+    coords, places = head_coords(n_layers, n_heads), [None]
+    if by_position:
+        coords["pos"] = places = list(range(base.tokens.shape[1]))
     cells = [
-        [edit(model, (part, layer), source, head=head, pos=pos)]
-        for layer in range(n_layers) for head in range(n_heads) for pos in places
-    ]  # fmt: skip
-    coords = head_coords(n_layers, n_heads) | ({"pos": list(range(n))} if by_position else {})
+        [edit(task.model, (part, layer), source.cache, head=head, pos=pos)]
+        for layer in range(n_layers)
+        for head in range(n_heads)
+        for pos in places
+    ]
     words = f"metric with a head's {part} patched"
-    return _swept(model, tokens, source, cells, metric, at, how, coords, words)
+    values = swept(task, base, cells, words, memory, progress)
+    return named(values, base, source, coords, "patched", words)
 
 
 def recovered(result: DataArray) -> DataArray:
-    """How far the patch goes from `base` to `source`: 0 nothing, 1 all of it; of the means over
-    examples. ValueError where both runs have the same metric."""
+    """The share of the difference between `base` and `source` that each patch makes up: 0 none of
+    it, 1 all of it; of the means over examples. ValueError where both runs have the same metric."""
     base, source = float(result.base.mean()), float(result.source.mean())
     if np.isclose(base, source, rtol=1e-9, atol=1e-12):
         raise ValueError(f"both runs have the metric {base:.4g}: there is nothing to recover")
@@ -93,79 +90,79 @@ def recovered(result: DataArray) -> DataArray:
 
 
 def summary(result: DataArray, *, permutations: int = 1000, seed: int = 0) -> Dataset:
-    """Over examples: `change` of the metric from `base`, its standard `error`, and `p`, how often
-    a change as large comes out when each example's sign is drawn at random (two-sided)."""
+    """Over examples: the mean `change` of the metric from `base`, its standard `error`, and two p
+    values of a two-sided sign-flip test.
+
+    `p` is how often a change as large comes out for this cell when the sign of each example is
+    drawn at random. `p_max` is how often the largest change of all cells, each in its own standard
+    errors, comes out as large: use it when you look for the cells that stand out, for among many
+    cells some have a small `p` by luck. (Westfall and Young 1993, "Resampling-based multiple
+    testing"; maximum statistic)
+    """
     change = (result - result.base).transpose("example", ...)
     n = change.sizes["example"]
     if n < 2:
         raise ValueError(f"an error wants at least two examples, got {n}")
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (permutations, n))
-    drawn = np.abs(np.tensordot(signs, change.values, 1)) / n
     mean = change.mean("example")
-    as_large = (drawn >= np.abs(mean.values) * (1 - 1e-12)).sum(0)
-    p = mean.copy(data=(as_large + 1) / (permutations + 1))
+    drawn = np.abs(np.tensordot(signs, change.values, 1)) / n
+    scale = np.sqrt((change.values**2).mean(0))  # the same under all signs
+    scale = np.where(scale > 0, scale, np.inf)
+    largest = (drawn / scale).reshape(permutations, -1).max(1, initial=0.0)
+    enough = 1 - 1e-12  # a draw that equals the data counts
+    as_large = (drawn >= np.abs(mean.values) * enough).sum(0)
+    all_as_large = (largest >= (np.abs(mean.values) / scale * enough)[..., None]).sum(-1)
+    p, p_max = (mean.copy(data=(count + 1) / (permutations + 1))
+                for count in (as_large, all_as_large))  # fmt: skip
     error = change.std("example", ddof=1) / np.sqrt(n)
-    return Dataset({"change": mean, "error": error, "p": p}, attrs={"examples": n})
+    values = {"change": mean, "error": error, "p": p, "p_max": p_max}
+    return Dataset(values, attrs={"examples": n})
 
 
 def named(
-    values: Float[Tensor, "*place example"],
-    base: Float[Tensor, "example"],
-    source: Float[Tensor, "example"],
-    tokens: Tokens,
+    values: Float[Tensor, "*cell example"],
+    base: Run,
+    source: Run,
     coords: Mapping[str, Any],
     name: str,
     words: str,
 ) -> DataArray:
-    """A metric of patched runs on some tokens, (..., example), over `coords` with layer, head, pos
-    or neuron, and the metric of both runs beside it."""
+    """The metric of patched runs over `coords` with layer, head, pos or neuron, (..., example),
+    with the metric of both runs as coordinates."""
     dims = [dim for dim in ("layer", "head", "pos", "neuron") if dim in coords]
-    shape = [len(coords[dim]) for dim in dims]
-    ends = {"base": ("example", to_numpy(base)), "source": ("example", to_numpy(source))}
+    ends = {run: ("example", to_numpy(side.value)) for run, side in
+            (("base", base), ("source", source))}  # fmt: skip
     return DataArray(
-        to_numpy(values.reshape(*shape, -1)),
+        to_numpy(values.reshape(*(len(coords[dim]) for dim in dims), -1)),
         dims=(*dims, "example"),
-        coords={**coords, "example": examples(base, tokens), **ends},
+        coords={**coords, "example": examples(base.value, base.tokens), **ends},
         name=name,
         attrs={"long_name": words},
     )
 
 
+def swept(
+    task: Task,
+    base: Run,
+    cells: Sequence[Cell],
+    words: str,
+    memory: int = MEMORY,
+    progress: bool = False,
+) -> Float[Tensor, "cell example"]:
+    """The metric of each cell, put into one run of a task; `words` stand beside the bar."""
+    with progress_bar(len(cells), words, progress) as advance:
+        return sweep(
+            task.model, base.tokens, cells, task.metric, at=task.at, memory=memory, progress=advance
+        )
+
+
 @contextmanager
-def progress_bar(total: int, words: str, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What to pass on to a sweep of `how`, with its `bar` made a `progress` that a bar on the
-    terminal shows while the block lasts; one process of a group draws it."""
-    rest = {name: value for name, value in how.items() if name != "bar"}
-    if not how.get("bar"):
-        yield rest
+def progress_bar(total: int, words: str, show: bool) -> Iterator[Callable[[int], Any]]:
+    """A function that a sweep tells how many cells are done. With `show`, a bar on the terminal
+    shows the number; in a process group one process draws the bar."""
+    if not show:
+        yield lambda done: None
         return
     with Progress(disable=distributed.rank() > 0) as bar:
-        task = bar.add_task(words, total=len(range(distributed.rank(), total, distributed.world())))
-        yield {**rest, "progress": partial(bar.advance, task)}
-
-
-def _swept(
-    model: GPT,
-    tokens: Tokens,
-    source: Cache,
-    cells: Sequence[Cell],
-    metric: Metric,
-    at: Any,
-    how: dict[str, Any],
-    coords: dict[str, Any],
-    words: str,
-) -> DataArray:
-    """The metric of each cell, in the shape of `coords`, the dims in front of the examples."""
-    same_run(model, source)
-    there, own = list(source["embed"].shape[:2]), list(tokens.shape)
-    if there != own:
-        raise ValueError(f"the source is a run on tokens {there}, and those to patch are {own}")
-    if not cells:
-        raise ValueError("there is nothing to patch: the model has no layers")
-    with torch.no_grad():
-        final = stream(model, source)
-        logits = model.unembed(model.ln_final(final)) if at is None else logits_at(model, final, at)
-        with progress_bar(len(cells) + 1, words, how) as how:
-            *values, base = sweep(model, tokens, [*cells, []], metric, at=at, **how)
-        ends = base, judged(metric, logits)
-        return named(torch.stack(values), *ends, tokens, coords, "patched", words)
+        mine = range(distributed.rank(), total, distributed.world())
+        yield partial(bar.advance, bar.add_task(words, total=len(mine)))

@@ -1,95 +1,82 @@
-"""Path patching: what a sender does through chosen receivers alone.
+"""Path patching: the effect of a sender through chosen receivers alone.
 
-The edge from a sender to a receiver, as Wang et al. 2022 have it ("Interpretability in the wild",
-appendix B, https://arxiv.org/abs/2211.00593). Two runs on the clean tokens:
+Wang et al. 2022 define the edge from a sender to a receiver by two runs on the clean tokens
+("Interpretability in the wild", appendix B, https://arxiv.org/abs/2211.00593):
 
-1. The sender writes what it wrote in the corrupted run. Every other head writes what it wrote in
-   the clean run, but for those in `through`, which work with what reaches them. MLPs work with what
-   reaches them, or are held too (`freeze_mlps`). Norms rescale, or keep the scale of the clean run
-   (`freeze_norms`). What the receivers read here is noted.
-2. Nothing is held; only the receivers read what was noted. The metric is taken of this run.
+1. The sender writes its value of the corrupted run. Every other head writes its value of the clean
+   run, except the heads in `through`, which are computed. MLPs are computed, or also keep their
+   clean values (`freeze_mlps`). Norms are computed, or keep the scale of the clean run
+   (`freeze_norms`). The inputs of the receivers are noted.
+2. Everything is computed, except the inputs of the receivers, which are those of the first run. The
+   metric is taken of this run.
 
-Senders are embed, pos, heads and MLPs by name; receivers a head's L1H2.Q, .K and .V, an MLP1, and
-logits, whose reading is the change of the final stream.
+Senders are embed, pos, heads and MLPs. Receivers are a head's L1H2.Q, .K and .V, an MLP such as
+MLP1, and logits, whose input is the change of the final stream.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import torch
-from jaxtyping import Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses.causal.patching import progress_bar
+from analyses.causal.patching import swept
+from analyses.causal.task import Into, Run, Task
 from analyses.labelled import to_numpy
-from circuits.decomposition import same_run, stream
+from circuits.decomposition import stream
 from circuits.hooks import Cache
-from circuits.interventions import MEMORY, Cell, Edit, Metric, edit, run_cells, start, sweep
-from circuits.model import GPT, Head, components
-
-Tokens = Int[Tensor, "batch pos"]
+from circuits.interventions import MEMORY, Cell, Edit, edit, run_cells, start
+from circuits.model import GPT, Reader, components
 
 
 def path_patching(
-    model: GPT,
-    tokens: Tokens,
-    clean: Cache,
-    corrupted: Cache,
-    metric: Metric,
+    task: Task,
     *,
     senders: Sequence[str],
     receivers: Sequence[str],
     through: Sequence[str] = (),
     freeze_mlps: bool = False,
     freeze_norms: bool = False,
-    at: int | Int[Tensor, " batch"] | None = None,
-    **how: Any,
+    into: Into = "clean",
+    memory: int = MEMORY,
+    progress: bool = False,
 ) -> DataArray:
-    """The metric when each sender reaches the receivers from the corrupted run, (sender, example);
-    the coordinate `base` is the clean run's. `clean` is the run on `tokens`, `corrupted` one on
-    others of their shape, both with everything cached.
+    """The metric when each sender reaches the receivers with its value of the other run, (sender,
+    example). The coordinate `base` is the metric of the run that is patched, by default the clean
+    one. `memory` and `progress` are as in patching.positions.
 
-    ValueError for names that can neither send nor receive, and for a receiver that no sender comes
-    before.
+    ValueError for names that cannot send or receive, and for a sender that comes before none of the
+    receivers.
     """
-    same_run(model, clean, tokens)
-    if same_run(model, corrupted)["embed"].shape != clean["embed"].shape:
-        raise ValueError("the corrupted run must have as many examples and tokens as the clean one")
+    model, (base, source) = task.model, task.base_and_source(into)
     check_order(model, senders, receivers)
-    others = held(model, clean, through, freeze_mlps, freeze_norms)
-    cells = [first_run(model, others, [_sent(model, corrupted, sender)]) for sender in senders]
-    noted = readings(model, tokens, clean, cells, receivers, how.get("memory", MEMORY))
+    held = frozen_edits(model, base.cache, through, freeze_mlps, freeze_norms)
+    cells = [first_run(model, held, [_sent(model, source.cache, sender)]) for sender in senders]
+    noted = second_runs(model, base, cells, receivers, memory)
     words = f"metric with paths to {', '.join(receivers)} patched"
-    with progress_bar(len(cells) + 1, words, how) as how:
-        *values, base = sweep(model, tokens, [*noted, []], metric, at=at, **how)
+    values = swept(task, base, noted, words, memory, progress)
+    start_value = task.labelled(base.value)
     return DataArray(
-        to_numpy(torch.stack(values)),
+        to_numpy(values),
         dims=("sender", "example"),
-        coords={"sender": list(senders), "base": ("example", to_numpy(base))},
+        coords={
+            "sender": list(senders),
+            "example": start_value.example,
+            "base": ("example", start_value.values),
+        },
         name="path_patched",
         attrs={"long_name": words},
     )
 
 
-def _sent(model: GPT, corrupted: Cache, sender: str) -> Edit:
-    if sender in ("embed", "pos"):
-        return edit(model, {"embed": "embed", "pos": "pos_embed"}[sender], corrupted)
-    if sender.startswith("MLP"):
-        return edit(model, ("mlp_out", int(sender[3:])), corrupted)
-    layer, head = components.head(model.cfg, sender)
-    return edit(model, ("z", layer), corrupted, head=head)
-
-
-def held(
+def frozen_edits(
     model: GPT,
     clean: Cache,
     through: Sequence[str] = (),
     mlps: bool = False,
     norms: bool = False,
 ) -> Cell:
-    """Edits that hold what heads write, but for those in `through`, and if asked MLPs and the
-    scales of norms, as in the clean run."""
+    """Edits that keep the outputs of all heads but those in `through`, and if asked of MLPs and
+    the scales of norms, as they were in the clean run."""
     free = {components.head(model.cfg, name) for name in through}
     found = []
     for layer in range(model.cfg.n_layers):
@@ -105,53 +92,30 @@ def held(
     return found + [edit(model, name, clean) for name in scales]
 
 
-def first_run(model: GPT, others: Cell, sent: Cell) -> Cell:
-    """What the sender writes, over what is held; before its layer nothing differs anyway."""
+def first_run(model: GPT, frozen: Cell, sent: Cell) -> Cell:
+    """The edits of a first run: the sender's, and the frozen ones from its layer on; before it
+    nothing differs."""
     first = start(model, sent).layer
-    return [*(one for one in others if start(model, [one]).layer >= first), *sent]
+    return [*(one for one in frozen if start(model, [one]).layer >= first), *sent]
 
 
-def readings(
+def second_runs(
     model: GPT,
-    tokens: Tokens,
-    clean: Cache,
-    cells: Sequence[Cell],
+    base: Run,
+    first_runs: Sequence[Cell],
     receivers: Sequence[str],
     memory: int = MEMORY,
 ) -> list[Cell]:
-    """What receivers read in first runs with these edits, as the edits of the second runs."""
-    points = {receiver: _point(model, receiver) for receiver in receivers}
-    seen = run_cells(model, tokens, cells, [name for name, _ in points.values()], memory=memory)
-    parts = {name: seen[name].chunk(len(cells)) for name in seen}
+    """The edits of the second runs: the inputs of the receivers as they are in the first runs."""
+    read = [components.reader(model.cfg, receiver) for receiver in receivers]
+    points = [one.read_point for one in read]
+    seen = run_cells(model, base.tokens, first_runs, points, memory=memory)
+    parts = {name: seen[name].chunk(len(first_runs)) for name in seen}
     return [
-        [_reading(model, clean, {name: parts[name][number] for name in parts}, points, receiver)
-         for receiver in receivers]
-        for number in range(len(cells))
+        [_reading(model, base.cache, {name: parts[name][number] for name in parts}, one)
+         for one in read]
+        for number in range(len(first_runs))
     ]  # fmt: skip
-
-
-def _point(model: GPT, receiver: str) -> tuple[str, Head | None]:
-    """Where a receiver reads: a hook point, and the head if it is one's."""
-    if receiver == "logits":
-        return f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", None
-    if receiver.startswith("MLP"):
-        return f"blocks.{int(receiver[3:])}.hook_mlp_in", None
-    name, _, what = receiver.partition(".")
-    head = components.head(model.cfg, name)
-    return f"blocks.{head.layer}.attn.hook_{what.lower()}", head
-
-
-def _reading(
-    model: GPT,
-    clean: Cache,
-    run: Mapping[str, Tensor],
-    points: dict[str, tuple[str, Head | None]],
-    receiver: str,
-) -> Edit:
-    name, head = points[receiver]
-    if receiver == "logits":
-        return Edit(name, run[name] - stream(model, clean), add=True)
-    return Edit(name, run[name], head=None if head is None else head.head)
 
 
 def check_order(model: GPT, senders: Sequence[str], receivers: Sequence[str]) -> None:
@@ -170,3 +134,15 @@ def check_order(model: GPT, senders: Sequence[str], receivers: Sequence[str]) ->
     for receiver in receivers:
         if receiver in ("embed", "pos") or (receiver[0] == "L" and "." not in receiver):
             raise ValueError(f"{receiver} writes; receivers are L1H2.Q, .K, .V, MLP1 and logits")
+
+
+def _sent(model: GPT, source: Cache, sender: str) -> Edit:
+    writer = components.writer(model.cfg, sender)
+    return edit(model, writer.key, source, head=writer.head)
+
+
+def _reading(model: GPT, clean: Cache, run: Mapping[str, Tensor], reader: Reader) -> Edit:
+    point = reader.read_point
+    if reader.name == "logits":
+        return Edit(point, run[point] - stream(model, clean), add=True)
+    return Edit(point, run[point], head=reader.head)

@@ -1,8 +1,9 @@
-"""Text written for this project: what figures show, and what they measure losses on.
+"""Texts that figures show and measure losses on.
 
-A story with names of several tokens, a manual, advice, code, a textbook, a proposal, a description
-of customs, questions with answers: see analyses/texts. None of it is from the corpus that the
-models were trained on, or from anywhere else.
+Eight passages were written for this project: a story with names of several tokens, a manual,
+advice, code, a textbook, a proposal, a description of customs, questions with answers. Beside them
+lie 200 kB of public-domain text that no model was trained on (see texts/SOURCES.md): claims about
+text rest on some 250 windows of it.
 """
 
 from importlib import resources
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuits.model import GPT
+from circuits.model import BOS, GPT
 
 NAMES = ("story", "manual", "advice", "code", "textbook", "proposal", "customs", "answers")
 
@@ -22,6 +23,25 @@ def passage(name: str) -> str:
         raise KeyError(f"no passage {name!r}; there are {list(NAMES)}")
     file = resources.files("analyses.prompts") / "texts" / f"{name}.txt"
     return file.read_text(encoding="utf-8")
+
+
+def held_out(model: GPT, length: int = 192) -> Int[Tensor, "window pos"]:
+    """Windows of `length` tokens of the public-domain text, [window pos]. Each window begins with
+    BOS and lies in one document; windows do not overlap. ValueError for a model that reads no text,
+    and for a length that does not fit into the context."""
+    if model.tokenizer is None:
+        raise ValueError("held-out windows are text, and this model has no tokenizer")
+    if not 2 <= length <= model.cfg.n_ctx:
+        raise ValueError(f"a window has 2 to {model.cfg.n_ctx} tokens for this model, got {length}")
+    file = resources.files("analyses.prompts") / "texts" / "held_out.txt"
+    windows = []
+    for document in file.read_text(encoding="utf-8").split(f"\n{BOS}\n"):
+        row = model.to_tokens(document)[0]
+        bos, pieces = row[:1], row[1:].split(length - 1)
+        windows += [torch.cat([bos, piece]) for piece in pieces if len(piece) == length - 1]
+    if not windows:
+        raise ValueError(f"no document has {length} tokens for this model")
+    return torch.stack(windows)
 
 
 def tokens(model: GPT, length: int | None = None) -> Int[Tensor, "batch pos"]:

@@ -55,8 +55,10 @@ def virtual_weights(model: GPT) -> DataArray:
     with (
         torch.no_grad()
     ):  # ||A B||^2 = <A^T A, B B^T>: one Gram matrix each instead of all products
-        written = [algebra.virtual_weights(model, name, "logits").factors[0] for name in writers]
-        read = [algebra.virtual_weights(model, "embed", name).factors[-1] for name in readers]
+        written = [
+            algebra.virtual_weights(model, f"{name} > logits").factors[0] for name in writers
+        ]
+        read = [algebra.virtual_weights(model, f"embed > {name}").factors[-1] for name in readers]
         outer = torch.stack([_gram(W.mT).flatten() for W in written])
         inner = torch.stack([_gram(W).flatten() for W in read])
         values = (outer @ inner.T).clamp(min=0).sqrt().log2() + 0.5 * np.log2(cfg.d_model)

@@ -20,9 +20,9 @@ from torch import Tensor
 from xarray import DataArray
 
 from circuits import paths
-from circuits.decomposition import Path, arrived, carried, same_run, source, starts
+from circuits.decomposition import read_by_end, same_run, source, starts, through_heads
 from circuits.hooks import Cache, HookPoint
-from circuits.model import GPT, check_predicts, checked_tokens, components, token_loss
+from circuits.model import GPT, AnyPath, check_predicts, checked_tokens, components, token_loss
 
 Tokens = Int[Tensor, "*batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
@@ -103,11 +103,12 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
 
 
 def of_paths(
-    model: GPT, tokens: Tokens, chosen: Sequence[Path], metric: Metric = loss
+    model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: Metric = loss
 ) -> DataArray:
     """What the metric is without a path less what it is, (path), for each path alone: by default
     the nats that the path saves. Patterns and norms are frozen; works with MLPs too."""
     tokens = _next_tokens(model, tokens, metric)
+    chosen = [paths.path(model, one) for one in chosen]
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         own = metric(logits, tokens)
@@ -137,11 +138,11 @@ def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric = loss) -> DataA
             depth = components.depth(model.cfg, str(writer))
             begin = [name for name, at in starts(model, "logits").items() if at < depth]
             read = torch.stack([source(model, cache, name) for name in begin]).sum(0)
-            written = carried(model, cache, read, [writer])
+            written = through_heads(model, cache, read, [writer])
             for j, reader in enumerate(heads):
                 if writer.layer < reader.layer:
-                    moved = carried(model, cache, written, [reader])
-                    term = arrived(model, cache, moved, "logits")
+                    moved = through_heads(model, cache, written, [reader])
+                    term = read_by_end(model, cache, moved, "logits")
                     values[i, j] = float(metric(logits - term, tokens) - own)
     labels = [str(head) for head in heads]
     return DataArray(

@@ -14,7 +14,6 @@ products of the parameters: no norm folded in, no scale.
 
 import math
 from collections.abc import Sequence
-from functools import reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,10 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuits.decomposition.stream import whole_pattern
-from circuits.hooks import Cache
 from circuits.matrices import FactoredMatrix
-from circuits.model import GPT, AnyHead, Head, Norm, depth, head, heads, mlp
+from circuits.model import GPT, AnyHead, AnyPath, Head, Norm, components
 
 LayerHead = Float[Tensor, "layer head d_model d_head"]
 
@@ -98,7 +95,7 @@ def neuron_reads(model: GPT) -> FactoredMatrix:
 def neuron_reads_through_heads(model: GPT, layer: int) -> FactoredMatrix:
     """W_E W_OV W_in of the MLP in `layer`, [head_layer head d_vocab d_mlp]: how a token that a head
     of layers 0 to `layer` attends to drives each neuron. ValueError for an attention-only model."""
-    mlp(model.cfg, f"MLP{layer}")
+    components.mlp(model.cfg, f"MLP{layer}")
     return FactoredMatrix(
         _embedding(model), *OV(model)[: layer + 1].factors, _neurons(model)[layer]
     )
@@ -115,7 +112,7 @@ def virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
     The first head reads the stream, each later one what the one before it wrote. ValueError unless
     the layers increase.
     """
-    each, found = OV(model), heads(model.cfg, chain)
+    each, found = OV(model), components.heads(model.cfg, chain)
     if not found:
         raise ValueError("a virtual head is made of one head or more, got none")
     return FactoredMatrix(*(factor for at in found for factor in each[at].factors))
@@ -124,18 +121,6 @@ def virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
 def full_virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
     """W_E W_OV^1 W_OV^2 ... W_U, [d_vocab d_vocab], of a virtual head: see `virtual_OV`."""
     return FactoredMatrix(_embedding(model), *virtual_OV(model, chain).factors, unembedding(model))
-
-
-def virtual_pattern(
-    model: GPT, cache: Cache, chain: Sequence[AnyHead]
-) -> Float[Tensor, "batch dest src"]:
-    """A^n ... A^2 A^1, the pattern of the virtual head that a chain of heads makes, in [0, 1]: how
-    much reaches a destination from a source along it. ValueError unless the layers increase."""
-    found = heads(model.cfg, chain)
-    if not found:
-        raise ValueError("a virtual head is made of one head or more, got none")
-    first, *later = (whole_pattern(model, cache, at.layer)[:, at.head] for at in found)
-    return reduce(lambda moved, pattern: pattern @ moved, later, first)
 
 
 def composed_QK(
@@ -152,8 +137,10 @@ def composed_QK(
     on the key side, positive eigenvalues mean that the reader seeks the token it is at: the
     induction circuit. ValueError unless the layers increase, up to the reader's.
     """
-    at = head(model.cfg, reader)
-    left, right = (_moved(model, heads(model.cfg, (*side, at))[:-1]) for side in (query, key))
+    at = components.head(model.cfg, reader)
+    left, right = (
+        _moved(model, components.heads(model.cfg, (*side, at))[:-1]) for side in (query, key)
+    )
     return FactoredMatrix(*left, *QK(model)[at].factors, *(factor.mT for factor in reversed(right)))
 
 
@@ -170,28 +157,27 @@ def K_composed_QK(model: GPT, reader_layer: int, writer_layer: int) -> FactoredM
     return FactoredMatrix(_embedding(model), *score, *moved, _embedding(model).T)
 
 
-def virtual_weights(model: GPT, *names: AnyHead) -> FactoredMatrix:
-    """What the last of `names` reads of what the first writes, through the heads between them.
+def virtual_weights(model: GPT, path: AnyPath) -> FactoredMatrix:
+    """The product of weights along a path, from the weights that its start writes with to the
+    weights that its end reads with.
 
-    Writers: embed (W_E), pos (W_pos), a head such as L0H1 (W_O), an MLP such as MLP0 (W_out).
-    Readers: L1H4.Q, L1H4.K, L1H4.V, an MLP (W_in), logits (W_U). So ("embed", "L0H1", "logits") is
-    a full OV circuit, ("MLP0", "L1H2.K") the virtual weights of one pair. ValueError for a name
-    that does not exist, or that comes before what it reads.
+    Starts: embed (W_E), pos (W_pos), a head such as L0H1 (W_O), an MLP such as MLP0 (W_out). Ends:
+    L1H4.Q, L1H4.K, L1H4.V, an MLP (W_in), logits (W_U). So 'embed > L0H1 > logits' is a full OV
+    circuit, and 'MLP0 > L1H2.K' the virtual weights of one pair. ValueError for a name that does
+    not exist, and for one that comes before the name that it reads from.
     """
-    if len(names) < 2:
-        raise ValueError(f"virtual weights lead from a writer to a reader, got {list(names)}")
-    names = tuple(name if isinstance(name, str) else str(head(model.cfg, name)) for name in names)
-    depths = [depth(model.cfg, name) for name in names]
+    path = components.path(model.cfg, path)
+    names = [path.start, *map(str, path.heads), path.end]
+    depths = [components.depth(model.cfg, name) for name in names]
     for (first, second), (a, b) in zip(pairwise(names), pairwise(depths), strict=True):
         if a >= b:
             raise ValueError(f"{second} comes before {first} or beside it and cannot read from it")
-    if names[0] == "pos" and model.cfg.shortformer:
+    if path.start == "pos" and model.cfg.shortformer:
         raise ValueError(
             "shortformer positions never enter the stream: heads alone read them, see positional_QK"
         )
-    between = heads(model.cfg, names[1:-1])
-    carried = (factor for at in between for factor in OV(model)[at].factors)
-    return FactoredMatrix(_written(model, names[0]), *carried, _read(model, names[-1]))
+    carried = (factor for at in path.heads for factor in OV(model)[at].factors)
+    return FactoredMatrix(_written(model, path.start), *carried, _read(model, path.end))
 
 
 def reads(model: GPT, what: Literal["Q", "K", "V"]) -> LayerHead:
@@ -267,16 +253,14 @@ def _written(model: GPT, name: str) -> Float[Tensor, "written d_model"]:
     if name in ("embed", "pos"):
         return _embedding(model) if name == "embed" else _finite("W_pos", model.W_pos)
     if name.startswith("MLP"):
-        return _finite("W_out", model.W_out)[mlp(model.cfg, name)]
-    return writes(model)[head(model.cfg, name)]
+        return _finite("W_out", model.W_out)[components.mlp(model.cfg, name)]
+    return writes(model)[components.head(model.cfg, name)]
 
 
 def _read(model: GPT, name: str) -> Float[Tensor, "d_model read"]:
     if name == "logits":
         return unembedding(model)
     if name.startswith("MLP"):
-        return _neurons(model)[mlp(model.cfg, name)]
-    label, _, what = name.partition(".")
-    if what not in ("Q", "K", "V"):
-        raise ValueError(f"a head reads as {name}.Q, {name}.K or {name}.V; say which")
-    return reads(model, what)[head(model.cfg, label)]  # type: ignore[arg-type]
+        return _neurons(model)[components.mlp(model.cfg, name)]
+    head, what = components.head_input(model.cfg, name)
+    return reads(model, what)[head]  # type: ignore[arg-type]

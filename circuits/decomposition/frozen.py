@@ -1,7 +1,9 @@
-"""One run frozen: what enters the stream, how heads carry it, and what arrives where it is read.
+"""A run with frozen patterns: the terms that enter the stream, how heads move them, how they are
+read.
 
-With patterns and the 1/sigma of norms taken from a run, all but the MLPs is linear. Starts and ends
-are named as in paths.py: from `embed`, `pos`, `L0 bias`, `MLP0` to `logits`, `MLP1`, `L1H2.Q`.
+If the patterns and the 1/sigma of the norms are those of a run, everything but the MLPs is linear.
+Starts and ends have the names of paths.py: starts are `embed`, `pos`, `L0 bias`, `MLP0`; ends are
+`logits`, `MLP1`, `L1H2.Q`.
 """
 
 import re
@@ -26,11 +28,11 @@ from circuits.hooks import Cache
 from circuits.model import GPT, Head, components
 
 Read = Float[Tensor, "batch pos read"]
-"What an end reads: logits [batch pos d_vocab], neurons [batch pos d_mlp], a head's q, k or v."
+"The input of an end: logits [batch pos d_vocab], neurons [batch pos d_mlp], a head's q, k or v."
 
 
 def source(model: GPT, cache: Cache, start: str) -> Stream:
-    """What a start of paths brings into the stream."""
+    """The term that a start of paths adds to the stream."""
     if start in ("embed", "pos"):
         return entering(model, same_run(model, cache))[start]
     layer = layer_of(start)
@@ -43,9 +45,9 @@ def source(model: GPT, cache: Cache, start: str) -> Stream:
     return einsum(reached, moved, "batch head pos, head d -> batch pos d") + attn.b_O
 
 
-def carried(model: GPT, cache: Cache, streams: Streams, heads: Sequence[Head]) -> Streams:
-    """A x W_V W_O: what heads of one layer together make of a stream, with their patterns and the
-    scale of their norm frozen; linear, biases aside."""
+def through_heads(model: GPT, cache: Cache, streams: Streams, heads: Sequence[Head]) -> Streams:
+    """A x W_V W_O: the output of some heads of one layer for a stream x, summed over the heads. It
+    is linear: patterns and the norm's scale are frozen, and biases are left out."""
     layer, numbers = heads[0].layer, [head.head for head in heads]
     attn, pattern = model.blocks[layer].attn, whole_pattern(model, cache, layer)
     v = einsum(
@@ -56,21 +58,23 @@ def carried(model: GPT, cache: Cache, streams: Streams, heads: Sequence[Head]) -
     return einsum(z, attn.W_O[numbers], "... batch head pos e, head e d -> ... batch pos d")
 
 
-def arrived(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:
-    """What an end reads of a stream, its norm's scale frozen, biases and positions aside."""
+def read_by_end(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:
+    """The input of an end for a stream. It is linear: the norm's scale is frozen, and biases and
+    shortformer positions are left out."""
     if end == "logits":
         return through_norm(model, cache, streams) @ model.W_U
     layer = layer_of(end)
     if end.startswith("MLP"):
         return through_norm(model, cache, streams, layer, mid=True) @ model.W_in[layer]
-    head, what = reader(model, end)
+    head, what = components.head_input(model.cfg, end)
     W = getattr(model.blocks[layer].attn, f"W_{what}")[head.head]
     return smeared(model, through_norm(model, cache, streams, layer) @ W, end)
 
 
 def smeared(model: GPT, k: Float[Tensor, "... pos d_head"], end: str) -> Float[Tensor, "... pos _"]:
-    """Keys as a head uses them: mixed with the key before where the model smears them."""
-    head, what = reader(model, end)
+    """The keys of a head with smeared keys, each mixed with the key before it. Queries, values and
+    keys that are not smeared come back unchanged."""
+    head, what = components.head_input(model.cfg, end)
     alpha = model.blocks[head.layer].attn.alpha
     if what != "K" or alpha is None:
         return k
@@ -79,18 +83,17 @@ def smeared(model: GPT, k: Float[Tensor, "... pos d_head"], end: str) -> Float[T
 
 
 def constant(model: GPT, cache: Cache, start: str, end: str) -> Read:
-    """What `bias` or shortformer's `pos` adds at an end: it passes no head on the way."""
-    value = added(model, cache, start, end)
+    """The term that `bias`, or `pos` of shortformer, adds at an end. It passes no head."""
+    value = constant_before_smearing(model, cache, start, end)
     return smeared(model, value, end) if end.endswith(".K") else value
 
 
-def added(model: GPT, cache: Cache, start: str, end: str) -> Read:
-    """`constant` before keys are smeared: what is added at each position."""
+def constant_before_smearing(model: GPT, cache: Cache, start: str, end: str) -> Read:
+    """The same term as `constant`, at each position, before keys are smeared."""
     if start == "pos":
-        pos = same_run(model, cache)["pos_embed"]
-        head, what = reader(model, end)
+        head, what = components.head_input(model.cfg, end)
         W = getattr(model.blocks[head.layer].attn, f"W_{what}")[head.head]
-        return pos @ W
+        return same_run(model, cache)["pos_embed"] @ W
     if end == "logits":
         W, b, at = model.W_U, model.unembed.b_U, norm_bias(model)
     elif end.startswith("MLP"):
@@ -98,7 +101,7 @@ def added(model: GPT, cache: Cache, start: str, end: str) -> Read:
         mlp = model.blocks[layer].mlp
         W, b, at = mlp.W_in, mlp.b_in, norm_bias(model, layer, mid=True)
     else:
-        head, what = reader(model, end)
+        head, what = components.head_input(model.cfg, end)
         attn = model.blocks[head.layer].attn
         W, b = (getattr(attn, f"{kind}_{what}")[head.head] for kind in "Wb")
         at = norm_bias(model, head.layer)
@@ -106,21 +109,21 @@ def added(model: GPT, cache: Cache, start: str, end: str) -> Read:
     return (at @ W + b).expand(*batch_pos, -1)
 
 
-def whole(model: GPT, cache: Cache, end: str) -> Read:
-    """What an end really read in the run; logits are made anew from the final stream."""
+def whole_input(model: GPT, cache: Cache, end: str) -> Read:
+    """The input of an end in the run. Logits are computed from the final stream."""
     if end == "logits":
         return model.unembed(model.ln_final(stream(model, cache)))
     if end.startswith("MLP"):
         return same_run(model, cache)["pre", layer_of(end)]
-    head, what = reader(model, end)
+    head, what = components.head_input(model.cfg, end)
     return same_run(model, cache)[what.lower(), head.layer][:, :, head.head]
 
 
 def starts(model: GPT, end: str) -> dict[str, int]:
-    """What can start a path that reaches `end`, and the depth where it enters the stream."""
+    """The starts of all paths that reach `end`, and the depth at which each enters the stream (see
+    circuits.model.depth)."""
     cfg, last = model.cfg, components.depth(model.cfg, end)
-    in_stream = cfg.positional_embedding_type != "none" and not cfg.shortformer
-    found = {"embed": 0, **({"pos": 0} if in_stream else {})}
+    found = {"embed": 0, **({"pos": 0} if cfg.positions_in_stream else {})}
     for layer in range(cfg.n_layers):
         if cfg.bias:
             found[f"L{layer} bias"] = 2 * layer + 1
@@ -129,20 +132,12 @@ def starts(model: GPT, end: str) -> dict[str, int]:
     return {start: depth for start, depth in found.items() if depth < last}
 
 
-def aside(model: GPT, end: str) -> list[str]:
-    """What is added at an end without having been in the stream."""
+def constant_starts(model: GPT, end: str) -> list[str]:
+    """The starts of the terms that are added at an end and were never in the stream."""
     places = model.cfg.shortformer and end.endswith((".Q", ".K"))
     return [*(["pos"] if places else []), *(["bias"] if model.cfg.bias else [])]
 
 
-def reader(model: GPT, end: str) -> tuple[Head, str]:
-    """The head and which of Q, K and V an end such as L1H2.K names; ValueError if none."""
-    name, _, what = end.partition(".")
-    if what not in ("Q", "K", "V"):
-        raise ValueError(f"a path ends in logits, MLP0 or a head's {name}.Q, .K or .V; got {end!r}")
-    return components.head(model.cfg, name), what
-
-
 def layer_of(name: str) -> int:
-    """The layer of MLP0, 'L0 bias' or L0H1.Q, whose existence is checked elsewhere."""
+    """The layer in a name such as MLP0, 'L0 bias' or L0H1.Q. It is not checked here."""
     return int(re.findall(r"\d+", name)[0])

@@ -1,20 +1,20 @@
 """Paths: the model expanded into embed > heads > logits, term by term, exactly.
 
-With the patterns of a run frozen, and the 1/sigma of its norms, attention is linear: a head carries
-whatever stream it is given, x -> A x W_V W_O, and the logits are the sum over all ways through the
-model. (Elhage et al. 2021, "The path expansion trick", for any number of layers,
+If the attention patterns and the 1/sigma of the norms are frozen as in a run, attention is linear:
+a head moves any stream x to A x W_V W_O, and the logits are the sum over all paths through the
+model. (Elhage et al. 2021, "The path expansion trick", here for any number of layers,
 https://transformer-circuits.pub/2021/framework/index.html)
 
-A path starts at something that enters the stream: `embed`, `pos` (unless shortformer), `L0 bias`
-(b_O, and what b_V and the norm's bias come to behind the heads of a layer), `MLP0` (all that an MLP
-writes: frozen, since it is not linear). It passes heads of increasing layers, and ends where
-something reads: `logits`, the neurons of `MLP1`, the `L1H2.Q`, `.K` or `.V` of a head. What is
-added there whatever comes (b_U, b_in, b_Q, the norm's bias) is a path from `bias`.
+A path starts at a term that enters the stream: `embed`; `pos`, unless positions are shortformer;
+`L0 bias`, the b_O of a layer and the effect of b_V and of the norm's bias behind its heads; `MLP0`,
+the frozen output of an MLP, which is not linear. A path passes heads of increasing layers. It ends
+at a reader: `logits`, the neurons of `MLP1`, or the `L1H2.Q`, `.K` or `.V` of a head. The constants
+that are added at the end (b_U, b_in, b_Q, the norm's bias) form a path from `bias`.
 """
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations, pairwise, product
 from typing import Any, Literal, NamedTuple
 
@@ -24,62 +24,37 @@ from torch import Tensor
 
 from circuits.decomposition.frozen import (
     Read,
-    arrived,
-    aside,
-    carried,
     constant,
-    reader,
+    constant_starts,
+    read_by_end,
     source,
     starts,
-    whole,
+    through_heads,
+    whole_input,
 )
 from circuits.decomposition.parts import Parts
-from circuits.decomposition.stream import Stream
+from circuits.decomposition.stream import Stream, whole_pattern
 from circuits.hooks import Cache
-from circuits.model import GPT, AnyHead, Head, components
+from circuits.model import GPT, AnyHead, AnyPath, Head, Path, components
 
 By = Literal["order", "start", "layers", "path"]
 MEMORY = 2**30
 
 
-@dataclass(frozen=True)
-class Path:
-    """A way through the model; `str(path)` is 'embed > L0H1 > L1H0 > logits'."""
-
-    start: str
-    heads: tuple[Head, ...] = ()
-    end: str = "logits"
-
-    @property
-    def order(self) -> int:
-        """How many heads it passes: 0 is a direct path, 2 a virtual head."""
-        return len(self.heads)
-
-    def __str__(self) -> str:
-        return " > ".join((self.start, *map(str, self.heads), self.end))
-
-
-def path(model: GPT, text: str) -> Path:
-    """The path written as 'embed > L0H1 > logits'.
-
-    ValueError if it names what does not exist, or if layers do not increase along it.
-    """
-    names = [name.strip() for name in text.split(">")]
-    if len(names) < 2:
-        raise ValueError(f"a path is written like 'embed > L0H1 > logits', got {text!r}")
-    start, *between, end = names
-    found = Path(start, components.heads(model.cfg, between), end)
-    _check(model, found)
-    return found
+def path(model: GPT, given: AnyPath) -> Path:
+    """The path that is written as 'embed > L0H1 > logits'. ValueError if it names a component that
+    does not exist, or if layers do not increase along it."""
+    return _checked(model, given)
 
 
 def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Path]:
-    """Every path to `end`, or every one through `order` heads, direct paths first.
+    """Every path to `end`, or every path through `order` heads; direct paths come first.
 
-    Their number grows as (heads + 1)^layers: count before you sum. `grouped` sums without listing.
+    The number of paths grows as (heads + 1)^layers: count them before you sum them. `grouped` sums
+    them without a list.
     """
     _check_end(model, end)
-    layers = range(components.depth(model.cfg, end) // 2)  # those whose heads come before
+    layers = range(components.depth(model.cfg, end) // 2)  # the layers whose heads come before
     orders = range(len(layers) + 1) if order is None else [order]
     if order is not None and not 0 <= order <= len(layers):
         raise ValueError(f"paths to {end} pass 0 to {len(layers)} heads, got order={order}")
@@ -89,7 +64,7 @@ def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Pa
         for chosen in combinations(layers, n)
         for numbers in product(range(model.cfg.n_heads), repeat=n)
     ]
-    begin, added = starts(model, end), aside(model, end)
+    begin, added = starts(model, end), constant_starts(model, end)
     return [
         Path(start, chain, end)
         for chain in chains
@@ -98,22 +73,36 @@ def all(model: GPT, order: int | None = None, *, end: str = "logits") -> list[Pa
     ]
 
 
-def value(model: GPT, cache: Cache, path: Path) -> Read:
-    """What arrives along one path at its end, with patterns and scales frozen as in the run."""
-    _check(model, path)
-    if path.start in aside(model, path.end):
+def value(model: GPT, cache: Cache, path: AnyPath) -> Read:
+    """The term that arrives along one path at its end; patterns and scales are those of the run."""
+    path = _checked(model, path)
+    if path.start in constant_starts(model, path.end):
         return constant(model, cache, path.start, path.end)
     x = source(model, cache, path.start)
     for head in path.heads:
-        x = carried(model, cache, x, [head])
-    return arrived(model, cache, x, path.end)
+        x = through_heads(model, cache, x, [head])
+    return read_by_end(model, cache, x, path.end)
 
 
-def logits(model: GPT, cache: Cache, path: Path) -> Float[Tensor, "batch pos d_vocab"]:
-    """What one path adds to the logits. The sum over `all` paths is the logits."""
+def logits(model: GPT, cache: Cache, path: AnyPath) -> Float[Tensor, "batch pos d_vocab"]:
+    """The term that one path adds to the logits. The sum over `all` paths is the logits."""
+    path = _checked(model, path)
     if path.end != "logits":
         raise ValueError(f"{path} does not end in the logits; see paths.value")
     return value(model, cache, path)
+
+
+def virtual_pattern(
+    model: GPT, cache: Cache, chain: Sequence[AnyHead]
+) -> Float[Tensor, "batch dest src"]:
+    """A^n ... A^2 A^1, the pattern of the virtual head that a chain of heads makes, in [0, 1]: the
+    share of a source that reaches a destination along the chain. ValueError unless the layers
+    increase."""
+    found = components.heads(model.cfg, chain)
+    if not found:
+        raise ValueError("a virtual head is made of one head or more, got none")
+    first, *later = (whole_pattern(model, cache, at.layer)[:, at.head] for at in found)
+    return reduce(lambda moved, pattern: pattern @ moved, later, first)
 
 
 def grouped(
@@ -125,13 +114,13 @@ def grouped(
     heads: Sequence[AnyHead] | None = None,
     memory: int = MEMORY,
 ) -> Parts:
-    """The sum of all paths to `end`, [group batch pos read], in groups: by "order" (how many heads
-    they pass), by "start", by the "layers" whose heads they pass, or each "path" alone.
+    """The sums of the paths to `end` in groups, [group batch pos read]: by "order" (the number of
+    heads on the path), by "start", by the "layers" of the heads on the path, or each "path" alone.
 
-    They sum to what the end really reads. With `heads`, only paths are taken whose heads are all
-    among these, and the remainder is what the other heads carry. Groups are carried up together, a
-    layer at a time: none but "path" is ever listed path by path. ValueError before more than
-    `memory` bytes are held, by an estimate from above.
+    The groups sum to the input of the end in the run. With `heads`, only paths through these heads
+    are counted, and the remainder is the share of the other heads. The groups are moved up layer by
+    layer, so no grouping but "path" lists the paths. ValueError before the groups would take more
+    than `memory` bytes, by an estimate from above.
     """
     _check_end(model, end)
     every = components.every_head(model.cfg)
@@ -147,31 +136,33 @@ def grouped(
         before = dict(streams)
         _check_fits(model, cache, len(before) * (1 + len(teams)), end, memory)
         for team in teams:
-            moved = carried(model, cache, torch.stack([*before.values()]), team)
+            moved = through_heads(model, cache, torch.stack([*before.values()]), team)
             _add(streams, [grouping.then(key, team[0]) for key in before], moved)
         entered = [name for name, at in begin.items() if at == depth]
         _add(streams, map(grouping.first, entered), [source(model, cache, s) for s in entered])
     _check_fits(model, cache, len(streams), end, memory)
-    arriving = arrived(model, cache, torch.stack([*streams.values()]), end)
-    read = dict(zip(streams, arriving, strict=True))
-    apart = aside(model, end)
-    _add(read, map(grouping.first, apart), [constant(model, cache, s, end) for s in apart])
-    labels = [grouping.label(key, end) for key in read]
-    return Parts(labels, torch.stack([*read.values()]), whole(model, cache, end))
+    arriving = read_by_end(model, cache, torch.stack([*streams.values()]), end)
+    terms = dict(zip(streams, arriving, strict=True))
+    added = constant_starts(model, end)
+    _add(terms, map(grouping.first, added), [constant(model, cache, s, end) for s in added])
+    labels = [grouping.label(key, end) for key in terms]
+    return Parts(labels, torch.stack([*terms.values()]), whole_input(model, cache, end))
 
 
 def _check_end(model: GPT, end: str) -> None:
     if end != "logits" and not end.startswith("MLP"):
-        reader(model, end)
+        components.head_input(model.cfg, end)
 
 
 def _check_fits(model: GPT, cache: Cache, groups: int, end: str, memory: int) -> None:
-    """ValueError if so many groups take more bytes: each as a stream, and what a norm makes of it,
-    and as what the end reads."""
+    """ValueError if this number of groups takes more bytes than `memory`: each group as a stream,
+    as the output of a norm, and as the input of the end."""
     batch, n, width = cache["embed"].shape
     cfg, W = model.cfg, model.W_U
-    read = W.shape[1] if end == "logits" else cfg.d_mlp if end.startswith("MLP") else cfg.d_head
-    needed = groups * batch * n * (6 * width + 3 * (read or 0)) * W.element_size()
+    width_read = (
+        W.shape[1] if end == "logits" else cfg.d_mlp if end.startswith("MLP") else cfg.d_head
+    )
+    needed = groups * batch * n * (6 * width + 3 * (width_read or 0)) * W.element_size()
     if needed > memory:
         raise ValueError(
             f"{groups} groups of paths to {end} want {needed / 2**30:.1f} GiB, and memory="
@@ -180,10 +171,10 @@ def _check_fits(model: GPT, cache: Cache, groups: int, end: str, memory: int) ->
         )
 
 
-def _check(model: GPT, path: Path) -> None:
-    components.heads(model.cfg, path.heads)
+def _checked(model: GPT, given: AnyPath) -> Path:
+    path = components.path(model.cfg, given)
     _check_end(model, path.end)
-    begin, added = starts(model, path.end), aside(model, path.end)
+    begin, added = starts(model, path.end), constant_starts(model, path.end)
     if path.start not in begin and path.start not in added:
         raise ValueError(f"no path to {path.end} starts at {path.start!r}; there are "
                          f"{[*begin, *added]}")  # fmt: skip
@@ -193,6 +184,7 @@ def _check(model: GPT, path: Path) -> None:
     depths.append(components.depth(model.cfg, path.end))
     if any(a >= b for a, b in pairwise(depths)):
         raise ValueError(f"a path leads from earlier layers to later ones, and {path} does not")
+    return path
 
 
 def _add(sums: dict[Any, Tensor], keys: Iterable[Any], new: Iterable[Tensor]) -> None:
@@ -202,7 +194,7 @@ def _add(sums: dict[Any, Tensor], keys: Iterable[Any], new: Iterable[Tensor]) ->
 
 
 class _Grouping(NamedTuple):
-    """To which group a path belongs, as it grows from its start head by head."""
+    """The key of a path's group, while the path grows from its start head by head."""
 
     first: Callable[[str], Hashable]
     then: Callable[[Any, Head], Hashable]

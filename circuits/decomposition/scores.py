@@ -1,13 +1,13 @@
-"""Attention scores expanded: query path x key path, and token by token.
+"""Attention scores as sums over query path x key path, and over pairs of tokens.
 
-A score is q . k / scale, and q and k are each a sum over the paths that end there, so the score is
-a sum over pairs of paths: in layer 1 the four groups direct x direct, heads x direct, direct x
-heads, heads x heads of the paper, in later layers one group for each pair of orders. (Elhage et al.
-2021, "Path expansion of attention scores QK circuit",
+A score is q . k / scale. The q and the k are sums over the paths that end there, so the score is a
+sum over pairs of paths. In layer 1 these are the paper's four groups: direct x direct, heads x
+direct, direct x heads, heads x heads. In later layers there is a group for each pair of orders.
+(Elhage et al. 2021, "Path expansion of attention scores QK circuit",
 https://transformer-circuits.pub/2021/framework/index.html)
 
-Every term is [batch dest src] and 0 where the destination does not see the source, where the model
-puts -inf. Earlier patterns and the scales of norms are frozen as in the run.
+Every term is [batch dest src]. It is 0 where the destination does not see the source; the model has
+-inf there. Earlier patterns and the scales of norms are frozen as in the run.
 """
 
 import torch
@@ -17,17 +17,23 @@ from torch import Tensor
 
 from circuits.decomposition import paths
 from circuits.decomposition.algebra import folded
-from circuits.decomposition.frozen import added, aside, reader, source, starts
+from circuits.decomposition.frozen import (
+    constant_before_smearing,
+    constant_starts,
+    source,
+    starts,
+)
 from circuits.decomposition.parts import Parts
-from circuits.decomposition.paths import By, Path
+from circuits.decomposition.paths import By
 from circuits.decomposition.stream import same_run, whole_pattern
 from circuits.hooks import Cache
-from circuits.model import GPT, AnyHead, check_causal, components
+from circuits.model import GPT, AnyHead, AnyPath, check_causal, components
 
 
-def term(model: GPT, cache: Cache, query: Path, key: Path) -> Float[Tensor, "batch dest src"]:
-    """The score that what arrives along `query` gives what arrives along `key`: paths that end in
+def term(model: GPT, cache: Cache, query: AnyPath, key: AnyPath) -> Float[Tensor, "batch dest src"]:
+    """The part of a head's scores that a query path and a key path make together. The paths end in
     the .Q and the .K of one head, as 'embed > L1H2.Q' and 'embed > L0H1 > L1H2.K'."""
+    query, key = (paths.path(model, one) for one in (query, key))
     head, ends = query.end.removesuffix(".Q"), (query.end[-2:], key.end[-2:])
     if ends != (".Q", ".K") or key.end != f"{head}.K":
         raise ValueError(f"wanted paths to the .Q and the .K of one head, got {query} and {key}")
@@ -37,9 +43,9 @@ def term(model: GPT, cache: Cache, query: Path, key: Path) -> Float[Tensor, "bat
 
 
 def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
-    """A head's scores before the softmax, [group batch dest src], as the sum over pairs of groups
-    of query and key paths, in groups as `paths.grouped` makes them: 'order 0 x order 1' is what
-    tokens give to what one earlier head moved."""
+    """A head's scores before the softmax as a sum over pairs of groups of query and key paths,
+    [group batch dest src]. The groups are those of `paths.grouped`: in 'order 0 x order 1' the
+    query comes from the token itself, and the key through one earlier head."""
     head = components.head(model.cfg, of)
     q, k = (paths.grouped(model, cache, by, end=f"{head}.{what}") for what in "QK")
     terms = einsum(q.stack, k.stack, "m batch dest e, n batch src e -> m n batch dest src")
@@ -53,12 +59,13 @@ def grouped(model: GPT, cache: Cache, of: AnyHead, by: By = "order") -> Parts:
 def by_token(
     model: GPT, cache: Cache, of: AnyHead, *, dest: int, src: int
 ) -> Float[Tensor, "batch query_token key_token"]:
-    """The score of one destination for one source, split by the tokens whose information meets in
-    it: what token i brought to the destination's query, with what token j brought to the source's
-    key, directly or through earlier heads. They sum to the score.
+    """The score of one destination for one source as a sum over pairs of tokens. Entry [i, j] is
+    the part that token i makes through the destination's query and token j through the source's
+    key, directly or through earlier heads.
 
-    All that enters the stream at a position counts as that position's: embedding, place, biases,
-    MLPs. (Elhage et al. 2021, the token-by-token attribution of an induction head's scores.)
+    Everything that enters the stream at a position belongs to the token of that position: its
+    embedding, position, biases and MLP outputs. (Elhage et al. 2021, the token-by-token attribution
+    of an induction head's scores.)
     """
     head = components.head(model.cfg, of)
     pos = same_run(model, cache)["embed"].shape[1]
@@ -76,11 +83,13 @@ def by_token(
 def read_by_token(
     model: GPT, cache: Cache, end: str, pos: int
 ) -> Float[Tensor, "batch token d_head"]:
-    """What each token brought to a head's q, k or v ('L1H2.K') at one position; they sum to it.
+    """The part of a head's q, k or v ('L1H2.K') at one position that each token makes; the parts
+    sum to it.
 
-    From the end down: how the end depends on the stream at every position, layer by layer.
+    The computation goes from the end down: it keeps how the end depends on the stream at every
+    position, layer by layer.
     """
-    (layer, number), what = reader(model, end)
+    (layer, number), what = components.head_input(model.cfg, end)
     length = same_run(model, cache)["embed"].shape[1]
     if not 0 <= pos < length:
         raise ValueError(f"there is no position {pos} among {length}, counted from 0")
@@ -91,13 +100,13 @@ def read_by_token(
     depends = embed.new_zeros(*embed.shape, W.shape[1])  # batch token d_model d_head
     for at, share in _read_at(attn.alpha if what == "K" else None, number, pos):
         depends[:, at] = share * W / _sigma(model, cache, layer)[:, at, :, None]
-        for name in aside(model, end):
-            brought[:, at] += share * added(model, cache, name, end)[:, at]
+        for name in constant_starts(model, end):
+            brought[:, at] += share * constant_before_smearing(model, cache, name, end)[:, at]
     for depth in reversed(range(components.depth(model.cfg, end))):
         for name in (name for name, enters in begin.items() if enters == depth):
             stream = source(model, cache, name)
             brought += einsum(stream, depends, "batch token d, batch token d e -> batch token e")
-        if depth % 2:
+        if depth % 2:  # heads have odd depths
             depends = depends + _through_heads(model, cache, depth // 2, depends)
     return brought
 
@@ -105,7 +114,8 @@ def read_by_token(
 def _through_heads(
     model: GPT, cache: Cache, layer: int, depends: Float[Tensor, "batch dest d_model e"]
 ) -> Float[Tensor, "batch src d_model e"]:
-    """How what depends on the stream behind a layer's heads depends through them on that before."""
+    """The dependence on the stream before a layer's heads that goes through these heads, given the
+    dependence on the stream behind them."""
     attn, sigma = model.blocks[layer].attn, _sigma(model, cache, layer)
     W_V = folded(model.blocks[layer].ln1, attn.W_V)
     written = einsum(depends, attn.W_O, "b dest d e, head f d -> b head dest f e")
@@ -115,8 +125,8 @@ def _through_heads(
 
 
 def _read_at(alpha: Tensor | None, head: int, pos: int) -> list[tuple[int, float | Tensor]]:
-    """The positions that a query, key or value is read from, and their shares: smeared keys mix
-    two."""
+    """The positions that a query, key or value is read from, and the share of each. A smeared key
+    mixes two positions."""
     if alpha is None or pos == 0:
         return [(pos, 1.0)]
     share = alpha[head].sigmoid()
@@ -124,17 +134,17 @@ def _read_at(alpha: Tensor | None, head: int, pos: int) -> list[tuple[int, float
 
 
 def _seen(model: GPT, cache: Cache, end: str) -> Bool[Tensor, "batch dest src"]:
-    """Which sources a head's destinations see: its other scores are -inf."""
-    layer, number = reader(model, end)[0]
+    """True where a destination sees a source; the head's other scores are -inf."""
+    layer, number = components.head_input(model.cfg, end)[0]
     return ~same_run(model, cache)["attn_scores", layer][:, number].isneginf()
 
 
 def _sigma(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch pos 1"]:
-    """The scale of the norm that a layer's heads read through; 1 where there is none."""
+    """The scale of the norm in front of a layer's heads, or 1 without a norm."""
     if model.cfg.normalization_type is None:
         return torch.ones_like(cache["embed"][..., :1])
     return cache["scale", layer, "ln1"]
 
 
 def _scale(model: GPT, end: str) -> float:
-    return model.blocks[reader(model, end)[0].layer].attn.scale
+    return model.blocks[components.head_input(model.cfg, end)[0].layer].attn.scale

@@ -82,10 +82,13 @@ def through_norm(
 
 
 def logits_at(
-    model: GPT, resid: Stream, at: int | Int[Tensor, " batch"]
-) -> Float[Tensor, "batch d_vocab"]:
-    """Logits of the final stream at one position, the same in all examples or one in each; the
-    others are not unembedded. ValueError for a position outside of the stream."""
+    model: GPT, resid: Stream, at: int | Int[Tensor, " batch"] | None
+) -> Float[Tensor, "batch *pos d_vocab"]:
+    """The logits of the final stream at one position, the same in all examples or one in each; with
+    None at all positions. Only the positions that are asked for are unembedded. ValueError for a
+    position outside of the stream."""
+    if at is None:
+        return model.unembed(model.ln_final(resid))
     batch, n = resid.shape[:2]
     where = torch.as_tensor(at, device=resid.device).expand(batch)
     if not ((where >= -n) & (where < n)).all():
@@ -142,8 +145,7 @@ def whole_pattern(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch 
 
 def entering(model: GPT, cache: Cache) -> dict[str, Stream]:
     """What is in the stream before block 0, by name: embed, and pos unless it is shortformer's."""
-    kind = model.cfg.positional_embedding_type
-    pos = {} if kind == "none" or model.cfg.shortformer else {"pos": cache["pos_embed"]}
+    pos = {"pos": cache["pos_embed"]} if model.cfg.positions_in_stream else {}
     return {"embed": cache["embed"], **pos}
 
 

@@ -10,6 +10,7 @@
 - means: an activation replaced by its mean over examples.
 - MEMORY: how many bytes a sweep may use, unless one says otherwise.
 - Metric: the type of a metric: it gets logits and gives one number for each example.
+- other_examples: for each example the number of another one, for resampling.
 - resampled: an activation replaced by that of another example.
 - run_cells: the activations of several experiments at some hook points.
 - Sizes: how much memory a batch of runs takes.
@@ -29,6 +30,7 @@ from circuits.interventions.edits import (
     edited,
     frozen_patterns,
     means,
+    other_examples,
     resampled,
     start,
     steer,
@@ -49,6 +51,7 @@ __all__ = [
     "frozen_patterns",
     "judged",
     "means",
+    "other_examples",
     "resampled",
     "run_cells",
     "slopes",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.hooks import Cache, CacheKey, HookFn, HookPoint
@@ -73,17 +73,21 @@ def means(cache: Cache, key: CacheKey, *, by_position: bool = True) -> Tensor:
 
 
 def resampled(cache: Cache, key: CacheKey, *, seed: int = 0) -> Tensor:
-    """The activation of another example in the place of each: resample ablation. The examples go
-    round in a seeded order, so that none keeps its own. ValueError for fewer than two."""
+    """The activation of another example in the place of each: resample ablation. ValueError for
+    fewer than two examples."""
     values = cache[key]
-    if len(values) < 2:
-        raise ValueError(
-            f"resampling takes the values of other examples, and there is {len(values)}"
-        )
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
+    return values[other_examples(len(values), seed=seed).to(values.device)]
+
+
+def other_examples(n: int, *, seed: int = 0) -> Int[Tensor, " example"]:
+    """For each of n examples the number of another one, in a seeded order in which every example is
+    used once. ValueError for fewer than two examples."""
+    if n < 2:
+        raise ValueError(f"resampling takes the values of other examples, and there is {n}")
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     other = torch.empty_like(order)
     other[order] = order.roll(1)
-    return values[other.to(values.device)]
+    return other
 
 
 def frozen_patterns(model: GPT, cache: Cache, layers: Iterable[int] | None = None) -> list[Edit]:

@@ -1,4 +1,4 @@
-"""Slopes: how a metric changes with each activation of a run, by one backward pass."""
+"""Slopes: the gradient of a metric at every activation of a run, by one backward pass."""
 
 from collections.abc import Sequence
 
@@ -17,13 +17,15 @@ def slopes(
     tokens: Int[Tensor, "batch pos"],
     names: Sequence[str],
     metric: Metric,
-    at: int | Int[Tensor, " batch"] = -1,
+    at: int | Int[Tensor, " batch"] | None = -1,
     hooks: Sequence[tuple[str, HookFn]] = (),
 ) -> dict[str, Tensor]:
-    """d metric / d activation at some hook points, by full name, each of its activation's shape:
-    the slope of an example's own metric, or of the batch's, whatever the caller's grad mode.
-    `metric` gets logits [batch d_vocab] of the position `at`; `hooks` are attached for this run,
-    before the slopes are taken. No weight's gradient is touched.
+    """d metric / d activation at some hook points, by full name, in the shape of the activation. It
+    is the slope of each example's own metric, or of the batch's metric.
+
+    `metric` gets the logits [batch d_vocab] of the position `at`, or of all positions with None.
+    `hooks` are attached for this run, before the slopes are taken. Gradients of weights are not
+    touched, and the function works inside torch.no_grad too.
     """
     probes: dict[str, Tensor] = {}
 

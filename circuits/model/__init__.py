@@ -1,6 +1,7 @@
 """The GPT, in the order in which data meets it: config, vocabulary, layers, attention, gpt.
 
 - AnyHead: a head in any of its forms: Head(1, 4), (1, 4) or 'L1H4'.
+- AnyPath: a path as a Path or as text.
 - Attention: the heads of one layer.
 - BOS: the text of the token that every prompt begins with.
 - check_causal: refuses a model in which tokens see what comes after them.
@@ -27,9 +28,15 @@
 - misfit: in which names a checkpoint does not fit a model, and the likely reason.
 - mlp: the layer of an MLP named like 'MLP0'.
 - Norm: layer norm or RMS norm.
+- Path: a path through the model, from a writer through heads to a reader.
+- path: the path that a text such as 'embed > L0H1 > logits' means.
 - process_weights: a model with plainer weights and the same log-probabilities.
+- Reader: the place where a component reads the residual stream.
+- reader: the place where the component of a name reads.
+- receivers: the names of everything that reads from the residual stream.
 - Resid: the type of the residual stream, [batch pos d_model].
 - Seen: the type of a mask: which tokens see which.
+- senders: the names of everything that writes to the residual stream.
 - Sources: the type of keys and values: [batch src head d_head].
 - Speaks: what a GPT does with text: tokens, strings, generation.
 - Stacked: the weights of all layers as one tensor each, such as W_Q and W_OV.
@@ -37,11 +44,29 @@
 - triangle: the causal mask.
 - unwrapped: weights without the prefixes of torch.compile and DistributedDataParallel.
 - Vocabulary: a tokenizer: text to tokens and back.
-- Writer: where a component writes: a hook point, and its head or neuron there.
+- Writer: the place where a component writes to the residual stream.
+- writer: the place where the component of a name writes.
 """
 
 from circuits.model.attention import Attention, Seen, masked_scores, triangle
-from circuits.model.components import AnyHead, Head, Writer, depth, every_head, head, heads, mlp
+from circuits.model.components import (
+    AnyHead,
+    AnyPath,
+    Head,
+    Path,
+    Reader,
+    Writer,
+    depth,
+    every_head,
+    head,
+    heads,
+    mlp,
+    path,
+    reader,
+    receivers,
+    senders,
+    writer,
+)
 from circuits.model.config import GPTConfig, check_causal, check_predicts
 from circuits.model.folding import process_weights
 from circuits.model.generation import Speaks, likeliest
@@ -63,6 +88,7 @@ __all__ = [
     "BOS",
     "GPT",
     "AnyHead",
+    "AnyPath",
     "Attention",
     "GPTConfig",
     "Head",
@@ -71,6 +97,8 @@ __all__ = [
     "KeyValueCache",
     "LayerPast",
     "Norm",
+    "Path",
+    "Reader",
     "Resid",
     "Seen",
     "Sources",
@@ -94,8 +122,13 @@ __all__ = [
     "mean_loss",
     "misfit",
     "mlp",
+    "path",
     "process_weights",
+    "reader",
+    "receivers",
+    "senders",
     "token_loss",
     "triangle",
     "unwrapped",
+    "writer",
 ]  # fmt: skip

@@ -1,12 +1,15 @@
-"""The parts of a model by name, in the order in which they write to the residual stream.
+"""The components of a model by name, and the hook points where they write and read.
 
-`embed`, `pos`, the heads `L0H0`, `L0H1`, ..., the MLPs `MLP0`, ... and their
-neurons `MLP0N0`, ... A head is named by its label or by (layer, head), both from 0.
+Writers: `embed`, `pos`, heads as `L0H1`, the attention of a layer as `L0 attn`, MLPs as `MLP0` and
+neurons as `MLP0N17`. Readers: the inputs of a head as `L0H1.Q`, `.K` and `.V`, MLPs, and `logits`.
+A head is named by its label or by (layer, head), both counted from 0. No other module knows which
+hook point belongs to a name.
 """
 
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,8 +27,8 @@ class Head(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """Where a component writes: a hook point, by its short name and layer, and its head or neuron
-    there if it is one."""
+    """The place where a component writes: a hook point, by its short name and layer, and the number
+    of the head or neuron there."""
 
     name: str
     point: str
@@ -38,9 +41,51 @@ class Writer(NamedTuple):
         """The hook point as a cache takes it: ("z", 1)."""
         return self.point if self.layer is None else (self.point, self.layer)
 
+    @property
+    def adds_at(self) -> str:
+        """The hook point whose activation is added to the residual stream, by its full name."""
+        added = {"z": "attn_out", "post": "mlp_out"}.get(self.point, self.point)
+        return f"hook_{added}" if self.layer is None else f"blocks.{self.layer}.hook_{added}"
+
+
+class Reader(NamedTuple):
+    """The place where a component reads the residual stream: a hook point by its full name, and
+    for a head its number and which of Q, K and V it reads for."""
+
+    name: str
+    point: str
+    "Where the stream arrives: [batch pos d_model], or [batch pos head d_model] for a head."
+    read_point: str
+    "Where what was read can be replaced: the head's q, k or v; else the same point."
+    layer: int
+    head: int | None = None
+    what: str | None = None
+
 
 AnyHead = Head | tuple[int, int] | str
 "L1H4 in any of its forms: Head(1, 4), (1, 4), 'L1H4'."
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path through the model, from a writer through heads to a reader. As text it is
+    'embed > L0H1 > L1H0 > logits'; an edge is a path without heads between, 'L0H1 > L1H0.K'."""
+
+    start: str
+    heads: tuple[Head, ...] = ()
+    end: str = "logits"
+
+    @property
+    def order(self) -> int:
+        """The number of heads between start and end: 0 for a direct path, 2 for a virtual head."""
+        return len(self.heads)
+
+    def __str__(self) -> str:
+        return " > ".join((self.start, *map(str, self.heads), self.end))
+
+
+AnyPath = Path | str
+"A path as a Path or as text."
 
 
 def head(cfg: GPTConfig, name: AnyHead) -> Head:
@@ -74,6 +119,19 @@ def heads(cfg: GPTConfig, names: Sequence[AnyHead]) -> tuple[Head, ...]:
                 f"got {' > '.join(map(str, found))}"
             )
     return found
+
+
+def path(cfg: GPTConfig, given: AnyPath) -> Path:
+    """The path that a text such as 'embed > L0H1 > logits' means. ValueError for fewer than two
+    names, for heads that do not exist, and where the layers of the heads do not increase."""
+    if isinstance(given, Path):
+        heads(cfg, given.heads)
+        return given
+    names = [name.strip() for name in given.split(">")]
+    if len(names) < 2:
+        raise ValueError(f"a path is written like 'embed > L0H1 > logits', got {given!r}")
+    start, *between, end = names
+    return Path(start, heads(cfg, between), end)
 
 
 def every_head(cfg: GPTConfig) -> list[Head]:
@@ -123,9 +181,54 @@ def writer(cfg: GPTConfig, name: str) -> Writer:
     )
 
 
+def head_input(cfg: GPTConfig, name: str) -> tuple[Head, str]:
+    """The head and which of Q, K and V a name such as L1H2.K means; ValueError for another name."""
+    label, _, what = name.partition(".")
+    if what not in ("Q", "K", "V"):
+        raise ValueError(f"a path ends in logits, MLP0 or a head's {label}.Q, .K or .V; "
+                         f"got {name!r}")  # fmt: skip
+    return head(cfg, label), what
+
+
+def reader(cfg: GPTConfig, name: str) -> Reader:
+    """The place where a component reads the stream: L0H1.Q, .K or .V, MLP0, or logits. ValueError
+    with what exists if there is no such reader."""
+    if name == "logits":
+        point = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
+        return Reader(name, point, point, cfg.n_layers)
+    if name.startswith("MLP"):
+        layer = mlp(cfg, name)
+        return Reader(name, f"blocks.{layer}.hook_mlp_in", f"blocks.{layer}.hook_mlp_in", layer)
+    (layer, number), what = head_input(cfg, name)
+    block, letter = f"blocks.{layer}", what.lower()
+    points = f"{block}.hook_{letter}_input", f"{block}.attn.hook_{letter}"
+    return Reader(name, *points, layer, number, what)
+
+
+def senders(cfg: GPTConfig) -> list[str]:
+    """The names of everything that writes to the stream, in the order in which it writes: embed,
+    pos where positions enter the stream, heads and MLPs."""
+    names = ["embed", "pos"] if cfg.positions_in_stream else ["embed"]
+    for layer in range(cfg.n_layers):
+        names += [f"L{layer}H{number}" for number in range(cfg.n_heads)]
+        names += [] if cfg.attn_only else [f"MLP{layer}"]
+    return names
+
+
+def receivers(cfg: GPTConfig) -> list[str]:
+    """The names of everything that reads from the stream, in the order in which it reads: the
+    inputs of heads, MLPs, and logits."""
+    names = []
+    for layer in range(cfg.n_layers):
+        names += [f"L{layer}H{number}.{what}" for number in range(cfg.n_heads) for what in "QKV"]
+        names += [] if cfg.attn_only else [f"MLP{layer}"]
+    return [*names, "logits"]
+
+
 def depth(cfg: GPTConfig, name: str) -> int:
-    """Where a writer or reader stands from the embedding (0) up to the logits: a name can read from
-    names of smaller depth. Readers are a head's input as in L1H4.Q, an MLP, or logits."""
+    """The place of a writer or reader on the way from the embedding (0) to the logits. A component
+    can read from components of smaller depth; heads of layer n have the depth 2n + 1, MLPs 2n + 2.
+    """
     if name in ("embed", "pos", "logits"):
         return 2 * cfg.n_layers + 1 if name == "logits" else 0
     if name.startswith("MLP"):

@@ -150,6 +150,11 @@ class GPTConfig:
         """True when positions enter the inputs of W_Q and W_K and never the residual stream."""
         return "shortformer" in self.positional_embedding_type
 
+    @property
+    def positions_in_stream(self) -> bool:
+        """True when positions are added to the embedding at the start of the residual stream."""
+        return self.positional_embedding_type != "none" and not self.shortformer
+
     def to_json(self) -> str:
         """The config as JSON text; `from_json` gives an equal config back."""
         return json.dumps(asdict(self), indent=2) + "\n"

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from analyses import metrics, patching
+from analyses import Task, metrics, patching
 from analyses.causal.path_patching import path_patching
 from circuits import GPT, GPTConfig, interventions
 from circuits.io import load_weights
@@ -40,9 +40,9 @@ def contest(
     clean, corrupted = torch.randint(0, cfg.d_vocab, (2, 1, n), generator=generator)
     metric = metrics.logit_difference(torch.tensor([3]), torch.tensor([7]))
     with torch.no_grad():
-        _, source = ours.run_with_cache(clean)
         _, their_source = bridge.run_with_cache(clean)
-        _, own = ours.run_with_cache(corrupted)
+    task = Task(ours, clean, corrupted, metric)
+    task.clean_run, task.corrupted_run  # noqa: B018 -- the runs are made and kept
     heads = [str(head) for head in every_head(cfg)]
 
     def single(logits: torch.Tensor) -> torch.Tensor:
@@ -51,14 +51,14 @@ def contest(
     def their(sweep: Callable[..., Any]) -> Callable[[], torch.Tensor]:
         return lambda: sweep(bridge, corrupted, their_source, single)
 
-    how = {"at": -1, "memory": memory}
+    how = {"memory": memory}
     calls: dict[str, Callable[[], Any]] = {
-        "residual stream": lambda: patching.positions(ours, corrupted, source, metric, **how),
+        "residual stream": lambda: patching.positions(task, **how),
         "residual stream, bridge": their(theirs.get_act_patch_resid_pre),
-        "heads": lambda: patching.heads(ours, corrupted, source, metric, **how),
+        "heads": lambda: patching.heads(task, **how),
         "heads, bridge": their(theirs.get_act_patch_attn_head_out_all_pos),
         "paths to logits": lambda: path_patching(
-            ours, corrupted, own, source, metric, senders=heads, receivers=["logits"], **how
+            task, senders=heads, receivers=["logits"], into="corrupted", **how
         ),
     }
     with torch.no_grad():

@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from analyses import (
+    Task,
     ablation,
     attention,
     attribution,
@@ -44,28 +45,25 @@ def eleven(model: GPT, seed: int) -> dict[str, Numbers]:
 
     tokens, other, (right, wrong) = drawn(), drawn(), drawn(2, 3)
     metric = metrics.logit_difference(right, wrong)
-    with torch.no_grad():
-        clean, source = (model.run_with_cache(rows)[1] for rows in (tokens, other))
-    task = discovery.Task(model, tokens, other, metric)
-    kept = discovery.top(discovery.eap(task), int(task.edges.sum()) // 2)
-    senders, receivers = ["L0H0", "embed"], ["L1H1.K", "logits"]
+    kept = discovery.edges(model)
+    kept.values[:, ::2] = False
+    edges = {"senders": ["L0H0", "embed"], "receivers": ["L1H1.K", "logits"]}
 
-    def paths() -> np.ndarray:
-        return path_patching(
-            model, tokens, clean, source, metric, senders=senders, receivers=receivers
-        ).values
+    def task() -> Task:
+        """A new task each time, so that it runs each time."""
+        return Task(model, tokens, other, metric)
 
     return {
-        "discovery.Task": lambda: task.value(kept).values,
-        "discovery.eap": lambda: discovery.eap(task).values,
-        "discovery.exact": lambda: discovery.exact(task).values,
+        "discovery.value": lambda: discovery.value(task(), kept).values,
+        "discovery.eap": lambda: discovery.eap(task()).values,
+        "discovery.exact": lambda: discovery.exact(task()).values,
         "ablation.of_heads": lambda: ablation.of_heads(model, tokens).values,
-        "ablation.by_kind": lambda: ablation.by_kind(model, tokens, ["L0H0", "L1H1"]).values,
-        "attribution.heads": lambda: attribution.heads(model, tokens, source, metric).values,
-        "patching.heads": lambda: patching.heads(model, tokens, source, metric).values,
-        "path_patching": paths,
+        "ablation.by_kind": lambda: ablation.by_kind(task(), ["L0H0", "L1H1"]).values,
+        "attribution.heads": lambda: attribution.heads(task()).values,
+        "patching.heads": lambda: patching.heads(task()).values,
+        "path_patching": lambda: path_patching(task(), **edges).values,
         "importance.by_order": lambda: importance.by_order(model, tokens).values,
-        "idealised": lambda: idealised.substituted(model, tokens, ["L0H0"]).values,
+        "idealised": lambda: idealised.substituted(task(), ["L0H0"]).values,
         "attention": lambda: attention.previous_token(model, tokens).values,
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import ablation, metrics, patching, prompts
+from analyses import Task, ablation, metrics, patching, prompts
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit, frozen_patterns, means
 from tests.causal.test_patching import METRIC, TOKENS, by_hand, cache_of
@@ -17,8 +17,8 @@ MLPS = {"normalization_type": "LN", "d_mlp": 7, "act_fn": "gelu"}
 LINEAR = {"normalization_type": None, "bias": False, "positional_embedding_type": "standard"}
 
 
-def ablated(model: GPT, names, **how):
-    return ablation.ablated(model, TOKENS, names, **{"metric": METRIC, **how})
+def ablated(model: GPT, names, *, corrupted=None, replace=None, **how):
+    return ablation.ablated(Task(model, TOKENS, corrupted, METRIC, replace=replace), names, **how)
 
 
 def without_weights(model: GPT, heads=(), neurons=()) -> GPT:
@@ -57,7 +57,7 @@ def test_places_values_and_positions_are_as_by_hand(kind):
                             ("L1 attn", ("attn_out", 1), None),
                             ("MLP0", ("mlp_out", 0), None)]:  # fmt: skip
         expected = edit(model, key, means(other, key), head=head, pos=6)
-        seen = ablated(model, name, kind=kind, by="mean", reference=OTHER, pos=6)
+        seen = ablated(model, name, kind=kind, replace="mean", corrupted=OTHER, pos=6)
         assert np.allclose(seen[0], by_hand(model, [*frozen, expected])), name
 
 
@@ -87,34 +87,38 @@ def test_all_heads_of_a_layer_are_its_attention_but_for_the_bias():
 
 def test_a_mean_or_another_example_of_what_never_varies_changes_nothing():
     model, same = tiny(), OTHER[:1].expand(4, -1)
-    for by in ("mean", "resample"):
-        seen = ablation.ablated(model, same, ["L0H1", "L1 attn"], by=by)
+    for replace in ("mean", "resample"):
+        seen = ablation.ablated(Task(model, same, replace=replace), ["L0H1", "L1 attn"])
         assert np.allclose(seen, seen.base)
     standard = tiny(positional_embedding_type="standard")
-    seen = ablated(standard, "pos", by="mean", reference=OTHER)
+    seen = ablated(standard, "pos", replace="mean", corrupted=OTHER)
     assert np.allclose(seen, seen.base)
-    over_all = ablated(standard, "pos", by="mean", reference=OTHER[:, :5], by_position=False)
+    over_all = ablated(standard, "pos", replace="mean", corrupted=OTHER[:, :5], by_position=False)
     assert not np.allclose(over_all, over_all.base)
 
 
 def test_resampling_two_examples_exchanges_them():
     model, two = tiny(), TOKENS[:2]
-    metric = metrics.mean_loss(two)
-    seen = ablation.ablated(model, two, ["L0H1", "L1H2"], by="resample")
-    patched = patching.heads(model, two, cache_of(model, two.flip(0)), metric)
+    task = Task(model, two, two.flip(0), metrics.mean_loss(two), at=None)
+    seen = ablation.ablated(Task(model, two, replace="resample"), ["L0H1", "L1H2"])
+    assert seen.equals(
+        ablation.ablated(Task(model, two, two, replace="resample"), ["L0H1", "L1H2"])
+    )
+    patched = patching.heads(task, into="clean")
     expected = [patched.sel(layer=0, head=1), patched.sel(layer=1, head=2)]
     assert np.allclose(seen, np.stack(expected))
+    assert np.allclose(ablation.ablated(task, ["L0H1", "L1H2"]), np.stack(expected))  # by the run
 
 
 def test_the_paths_out_of_a_head_sum_to_the_head():
     model = tiny(**LINEAR, n_layers=3)
     to = [f"L{layer}H{head}.V" for layer in (1, 2) for head in range(3)] + ["logits"]
     head, *paths = ablated(
-        model, ["L0H1", *(f"L0H1 -> {one}" for one in to)], kind="pattern-preserving"
+        model, ["L0H1", *(f"L0H1 > {one}" for one in to)], kind="pattern-preserving"
     )
     changes = [path - path.base for path in paths]
     assert np.allclose(head - head.base, sum(changes)) and abs(changes[0]).max() > 1e-3
-    through_patterns = ablated(model, "L0H1 -> L1H0.Q, L1H0.K", kind="pattern-preserving")
+    through_patterns = ablated(model, "L0H1 > L1H0.Q, L1H0.K", kind="pattern-preserving")
     assert np.allclose(through_patterns, head.base)  # which they do not move
 
 
@@ -122,7 +126,7 @@ def test_all_paths_of_a_head_together_are_the_head():
     model = tiny(normalization_type="LN")
     receivers = [f"L1H{head}.{what}" for head in range(3) for what in "QKV"] + ["logits"]
     head, path, one = ablated(
-        model, ["L0H1", f"L0H1 -> {', '.join(receivers)}", "L0H1 -> L1H2.K"], by="mean"
+        model, ["L0H1", f"L0H1 > {', '.join(receivers)}", "L0H1 > L1H2.K"], replace="mean"
     )
     assert np.allclose(head, path)
     assert not np.allclose(one, head) and not np.allclose(one, one.base)
@@ -130,14 +134,14 @@ def test_all_paths_of_a_head_together_are_the_head():
 
 def test_a_head_that_writes_nothing_is_worth_nothing():
     model = without_weights(tiny(bias=False), [(0, 1)])
-    for by in ablation.BY:
-        seen = ablated(model, ["L0H1", "L0H1 -> L1H2.K"], by=by)
+    for replace in ("zero", "mean", "resample"):
+        seen = ablated(model, ["L0H1", "L0H1 > L1H2.K"], replace=replace)
         assert np.allclose(seen, seen.base)
 
 
 def test_of_an_untrained_model_no_part_is_worth_what_means_anything():
     model = GPT(tiny(d_model=15, d_mlp=7, act_fn="gelu").cfg)
-    seen = ablation.ablated(model, TOKENS, ["L0H1", "MLP1", "MLP0N2", "L0H1 -> L1H0.K"])
+    seen = ablation.ablated(Task(model, TOKENS), ["L0H1", "MLP1", "MLP0N2", "L0H1 > L1H0.K"])
     assert abs(patching.summary(seen).change).max() < 0.01
 
 
@@ -148,7 +152,7 @@ def test_the_mean_loss_is_that_of_the_tokens_from_an_index_on():
         expected = model(TOKENS, return_type="loss", loss_per_token=True)[:, 2:].mean(-1)
     assert torch.allclose(metrics.mean_loss(TOKENS, first=3)(logits), expected)
     with pytest.raises(ValueError, match="it takes no `at`"):
-        ablation.ablated(model, TOKENS, "L0H1", at=-1)
+        ablation.ablated(Task(model, TOKENS, metric=metrics.mean_loss(TOKENS), at=-1), "L0H1")
     with pytest.raises(ValueError, match="of 8 tokens those from 1 on"):
         metrics.mean_loss(TOKENS, first=8)
 
@@ -156,12 +160,13 @@ def test_the_mean_loss_is_that_of_the_tokens_from_an_index_on():
 def check_table(model: GPT, tokens: torch.Tensor, first: int, whole: float, losses) -> None:
     """Losses from an index on: of the model, and without either head (rows) by kind (columns)."""
     metric = metrics.mean_loss(tokens, first)
-    table = ablation.by_kind(model, tokens, ["L0H0", "L1H0"], metric=metric)
+    task = Task(model, tokens, metric=metric, at=None)
+    table = ablation.by_kind(task, ["L0H0", "L1H0"])
     assert np.allclose(table.base, whole, atol=1e-6)
     frame = table.mean("example").to_pandas()
     assert np.allclose(frame, losses, atol=1e-6)
     assert list(frame.columns) == list(ablation.KINDS) and list(frame.index) == ["L0H0", "L1H0"]
-    own = ablation.ablated(model, tokens, "L1H0 -> logits", metric=metric)
+    own = ablation.ablated(task, "L1H0 > logits")
     assert np.allclose(own, losses[1][0], atol=1e-6)  # all that the last head does
 
 
@@ -195,19 +200,20 @@ def test_what_does_not_exist_is_refused_in_words():
     for names, match in [
         ("L2H0", "no head L2H0"), ("L2 attn", "2 layers"), ("MLP0", "attention-only"),
         ("head 3", "no component is called 'head 3'"), ([], "nothing to ablate"),
-        ([["L0H0", "L0H1 -> logits"]], "experiment of its own"),
-        ("L1H0 -> L1H1.K", "comes before none"), ("L0H0 -> L1H1", "writes; receivers are"),
+        ([["L0H0", "L0H1 > logits"]], "experiment of its own"),
+        ("L1H0 > L1H1.K", "comes before none"), ("L0H0 > L1H1", "writes; receivers are"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=match):
             ablated(model, names)
     for name, match in [("MLP0N7", "MLP0 has N0 to N6"), ("MLP2N0", "has MLP0 to MLP1"),
-                        ("MLP0N1 -> logits", "no 'MLP0N1'")]:  # fmt: skip
+                        ("MLP0N1 > logits", "no 'MLP0N1'")]:  # fmt: skip
         with pytest.raises(ValueError, match=match):
             ablated(mlps, name)
     for how, match in [
-        ({"by": "noise"}, "one of .'zero', 'mean', 'resample'"), ({"kind": "half"}, "pattern-pres"),
-        ({"by": "mean", "reference": OTHER[:, :5]}, r"reference of that size, got \[3, 5\]"),
-        ({"by": "resample", "reference": OTHER}, r"for \[4, 8\] tokens"),
+        ({"kind": "half"}, "pattern-pres"),
+        ({"replace": "mean", "corrupted": OTHER[:, :5]}, r"tokens of that size, got \[3, 5\]"),
+        ({"replace": "resample", "corrupted": OTHER}, r"for \[4, 8\] tokens"),
+        ({"replace": "run"}, "give its tokens"),
         ({"pos": 8}, "has 8 of pos"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=match):

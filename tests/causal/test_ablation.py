@@ -30,7 +30,7 @@ def by_hand(model: GPT, head: Head, patterns: bool) -> torch.Tensor:
 
 
 def test_each_head_is_silenced_as_by_hand(variant, monkeypatch):
-    monkeypatch.setattr(ablation, "AT_ONCE", 2 * 3 * 9**2)  # two rows at a time
+    monkeypatch.setattr(ablation, "PATTERNS", 2 * 3 * 9**2)  # two rows at a time
     example, index = torch.tensor([[0, 4, 4, 2], [7, 0, 5, 3]])
     whole, without = ablation.losses(variant, TOKENS, example, index)
     own = variant(TOKENS, return_type="loss", loss_per_token=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import attribution, metrics, patching
+from analyses import Task, attribution, metrics, patching
 from circuits import GPT
 from circuits.hooks import Cache
 from circuits.interventions import edit, slopes, sweep
@@ -26,16 +26,19 @@ def near(model: GPT, share: float) -> Cache:
     return Cache(moved, model.cfg.n_layers)
 
 
+def near_task(model: GPT) -> Task:
+    return Task(model, TOKENS, near(model, 1e-5), METRIC)
+
+
 def rise(result) -> np.ndarray:
     return (result - result.base).values
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_estimate_for_the_stream_is_the_slope_of_patching(place):
-    model = tiny(**WITH_MLPS)
-    source = near(model, 1e-5)
-    truth = patching.positions(model, TOKENS, source, METRIC, place=place, at=-1)
-    estimate = attribution.positions(model, TOKENS, source, METRIC, place=place)
+    task = near_task(tiny(**WITH_MLPS))
+    truth = patching.positions(task, place=place, into="clean")
+    estimate = attribution.positions(task, place=place, into="clean")
     assert estimate.dims == truth.dims and estimate.shape == truth.shape
     assert np.allclose(rise(estimate), rise(truth), atol=1e-8) and abs(rise(truth)).max() > 1e-6
     assert np.allclose(estimate.base, truth.base) and np.allclose(estimate.source, truth.source)
@@ -44,19 +47,19 @@ def test_an_estimate_for_the_stream_is_the_slope_of_patching(place):
 @pytest.mark.parametrize("by_position", [False, True])
 @pytest.mark.parametrize("part", ["z", "q", "k", "v", "pattern"])
 def test_an_estimate_for_heads_is_the_slope_of_patching(part, by_position):
-    model = tiny(**WITH_MLPS)
-    source = near(model, 1e-5)
-    how = {"part": part, "by_position": by_position, "at": -1}
-    truth = patching.heads(model, TOKENS, source, METRIC, **how)
-    estimate = attribution.heads(model, TOKENS, source, METRIC, **how)
+    task = near_task(tiny(**WITH_MLPS))
+    how = {"part": part, "by_position": by_position, "into": "clean"}
+    truth = patching.heads(task, **how)
+    estimate = attribution.heads(task, **how)
     assert estimate.dims == truth.dims and (estimate.label == truth.label).all()
     assert np.allclose(rise(estimate), rise(truth), atol=1e-8) and abs(rise(truth)).max() > 1e-7
 
 
 def test_an_estimate_for_neurons_is_the_slope_of_patching():
     model = tiny(**WITH_MLPS)
-    source = near(model, 1e-5)
-    estimate = attribution.neurons(model, TOKENS, source, METRIC)
+    task = near_task(model)
+    source = task.corrupted_run.cache
+    estimate = attribution.neurons(task, into="clean")
     for layer, neuron in [(0, 2), (1, 6)]:
         with torch.no_grad():
             values = model.run_with_cache(TOKENS)[1]["post", layer].clone()
@@ -69,13 +72,10 @@ def test_an_estimate_for_neurons_is_the_slope_of_patching():
 def test_an_estimate_is_exact_where_model_and_metric_are_linear():
     model = linear_model()
     metric = metrics.logit_difference(torch.tensor([3, 1, 4, 1]), torch.tensor([5, 9, 2, 6]))
-    with torch.no_grad():
-        source = model.run_with_cache(OTHER)[1]
-    truth = patching.positions(model, TOKENS, source, metric, at=-1)
-    assert np.allclose(attribution.positions(model, TOKENS, source, metric), truth)
-    share = patching.recovered(attribution.heads(model, TOKENS, source, metric, part="v"))
-    assert np.allclose(share, patching.recovered(
-        patching.heads(model, TOKENS, source, metric, part="v", at=-1)))  # fmt: skip
+    task = Task(model, OTHER, TOKENS, metric)
+    assert np.allclose(attribution.positions(task), patching.positions(task))
+    share = patching.recovered(attribution.heads(task, part="v"))
+    assert np.allclose(share, patching.recovered(patching.heads(task, part="v")))
 
 
 def test_slopes_leave_the_model_and_the_callers_grad_mode_alone():
@@ -92,14 +92,11 @@ def test_slopes_leave_the_model_and_the_callers_grad_mode_alone():
 
 def test_what_cannot_be_estimated_is_refused_in_words():
     model = tiny()
-    with torch.no_grad():
-        source = model.run_with_cache(OTHER)[1]
     with pytest.raises(ValueError, match="attention-only"):
-        attribution.neurons(model, TOKENS, source, METRIC)
-    with pytest.raises(ValueError, match=r"of shape \[4, 6, 12\], the run to patch \[4, 5, 12\]"):
-        attribution.positions(model, TOKENS[:, :5], source, METRIC)
+        attribution.neurons(Task(model, OTHER, TOKENS, METRIC))
+    with pytest.raises(ValueError, match=r"\[4, 5\] and corrupted tokens \[4, 6\]"):
+        attribution.positions(Task(model, TOKENS[:, :5], near(model, 0.0), METRIC), into="clean")
     with pytest.raises(ValueError, match="outside of 6 positions"):
-        attribution.positions(model, TOKENS, source, METRIC, at=6)
+        attribution.positions(Task(model, OTHER, TOKENS, METRIC, at=6))
     with pytest.raises(ValueError, match="no layers"):
-        empty = tiny(n_layers=0)
-        attribution.positions(empty, TOKENS, empty.run_with_cache(OTHER)[1], METRIC)
+        attribution.positions(Task(tiny(n_layers=0), OTHER, TOKENS, METRIC))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import discovery, figures, metrics, prompts
+from analyses import Task, discovery, figures, induction_task, metrics, prompts
 from circuits import GPT, ground_truth
 from circuits.ground_truth import AT, BAY, BOS, IN, KEEP, MIND
 from tests.conftest import tiny, tiny_tokens
@@ -13,27 +13,27 @@ SIZE = {"d_vocab": 12, "n_ctx": 16}
 SHARP = {"sharpness": 40.0}  # so that slopes are not lost in rounding, see the test of saturation
 
 
-def on_repeats(model: GPT) -> discovery.Task:
-    return discovery.induction_task(model, 7)
+def on_repeats(model: GPT) -> Task:
+    return induction_task(model, 7)
 
 
-def on_threes(model: GPT) -> discovery.Task:
+def on_threes(model: GPT) -> Task:
     """A B C A B against tokens one on: the virtual head says the token two back."""
     clean = prompts.random_tokens(model, 3, times=2, batch=6)[:, :-1]
     other = (clean + 1) % model.cfg.d_vocab
-    return discovery.Task(model, clean, other, metrics.logit_difference(clean[:, 3], other[:, 3]))
+    return Task(model, clean, other, metrics.logit_difference(clean[:, 3], other[:, 3]))
 
 
-def on_skip_trigrams(model: GPT) -> discovery.Task:
+def on_skip_trigrams(model: GPT) -> Task:
     """keep ... in -> mind, against two tokens that nothing reads."""
     clean = torch.tensor([[BOS, KEEP, filler, last] for filler in (9, 10, 11) for last in (IN, AT)])
     other = clean.clone()
     other[:, [1, 3]] = torch.tensor([8, 7])
     right = torch.tensor([MIND, BAY] * 3)
-    return discovery.Task(model, clean, other, metrics.logit_difference(right, other[:, 3]))
+    return Task(model, clean, other, metrics.logit_difference(right, other[:, 3]))
 
 
-def built(name: str) -> tuple[discovery.Task, tuple[tuple[str, str], ...]]:
+def built(name: str) -> tuple[Task, tuple[tuple[str, str], ...]]:
     induction = ground_truth.Induction(**SIZE, **SHARP).edges
     match name:
         case "induction":
@@ -80,7 +80,7 @@ def test_every_method_finds_the_circuit_that_was_built(name):
     assert all(area > 1 - 1e-12 for area in areas.values()), areas
     assert discovery.top(discovery.exact(task), len(edges)).equals(truth)
     assert discovery.greedy(discovery.eap_ig(task), len(edges)).equals(truth)
-    assert discovery.reported(discovery.exact(task)).equals(truth) or len(task.clean) < 12
+    assert discovery.significant_edges(discovery.exact(task)).equals(truth) or len(task.clean) < 12
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -117,16 +117,18 @@ def test_slopes_are_blind_where_attention_is_saturated_and_their_mean_is_not():
     assert discovery.curve(discovery.eap_ig(task), truth).attrs["auc"] > 1 - 1e-12
 
 
-def random_task(seed: int, n_heads: int = 3) -> discovery.Task:
+def random_task(seed: int, n_heads: int = 3) -> Task:
     model = tiny(seed, n_heads=n_heads, d_head=4, d_model=12)
     clean, other = (tiny_tokens(12, 5, seed=1000 * i + seed) for i in (1, 2))
     right, wrong = tiny_tokens(2, 12, seed=seed)
-    return discovery.Task(model, clean, other, metrics.logit_difference(right, wrong))
+    return Task(model, clean, other, metrics.logit_difference(right, wrong))
 
 
 def test_random_models_have_no_circuit_to_report():
     effects = [METHODS[way](random_task(seed)) for seed in range(8) for way in ("exact", "EAP")]
-    assert sum(bool(discovery.reported(effect).any()) for effect in effects) <= 2  # 0.8 expected
+    assert (
+        sum(bool(discovery.significant_edges(effect).any()) for effect in effects) <= 2
+    )  # 0.8 expected
 
 
 def test_random_models_meet_the_names_of_no_circuit():
@@ -134,9 +136,9 @@ def test_random_models_meet_the_names_of_no_circuit():
     for seed in range(8):
         task = random_task(seed)
         truth = discovery.circuit(task.model, edges)
-        chance.append(discovery.renamed(discovery.eap(task), truth, permutations=19))
+        chance.append(discovery.p_of_renaming(discovery.eap(task), truth, permutations=19))
     task, edges = built("among_distractors")
-    found = discovery.renamed(
+    found = discovery.p_of_renaming(
         discovery.eap(task), discovery.circuit(task.model, edges), permutations=39
     )
     assert sum(p <= 0.05 for p in chance) <= 2 and np.mean(chance) > 0.3 and found < 0.15
@@ -148,9 +150,9 @@ def test_acdc_cuts_nothing_everything_and_what_costs_least():
     assert discovery.acdc(task, -np.inf).equals(whole)
     assert not discovery.acdc(task, np.inf).any()
     some = discovery.acdc(task, 0.05)
-    apart = metrics.divergence(task.logits(whole))
+    apart = metrics.divergence(discovery.logits(task, whole))
     assert 0 < some.sum() < whole.sum()
-    assert np.isclose(some.attrs["distance"], apart(task.logits(some)).mean())
+    assert np.isclose(some.attrs["distance"], apart(discovery.logits(task, some)).mean())
     assert discovery.connected(some).sum() <= some.sum()
 
 
@@ -187,8 +189,8 @@ def test_what_cannot_be_judged_is_refused_in_words():
     with pytest.raises(KeyError, match=r"no sender 'L9H9'; there are .*'embed'"):
         discovery.without(whole, ["L9H9"])
     with pytest.raises(ValueError, match="3 examples cannot tell chance from effect"):
-        discovery.reported(effect.isel(example=slice(3)))
-    still = discovery.Task(task.model, task.clean, task.clean, task.metric)
+        discovery.significant_edges(effect.isel(example=slice(3)))
+    still = Task(task.model, task.clean, task.clean, task.metric)
     with pytest.raises(ValueError, match="nothing to be faithful to"):
         discovery.faithfulness(still, whole)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from xarray import DataArray
 
-from analyses import idealised, metrics, patching, prompts
+from analyses import Task, idealised, metrics, patching, prompts
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit
 from tests.conftest import tiny, tiny_tokens
@@ -43,7 +43,7 @@ def test_they_attend_where_they_are_said_to():
 
 def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     model, tokens = tiny(), tiny_tokens(batch=4, pos=8)
-    seen = idealised.substituted(model, tokens, [["L0H1", "L0H2"], "L1H0"])
+    seen = idealised.substituted(Task(model, tokens), [["L0H1", "L0H2"], "L1H0"])
     assert seen.component.values.tolist() == ["L0H1 + L0H2", "L1H0"]
     every = idealised.previous_token(tokens)[:, None].expand(-1, 3, -1, -1)
     cell = [edit(model, ("pattern", 0), every, head=head) for head in (1, 2)]
@@ -52,16 +52,15 @@ def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     expected = metrics.mean_loss(tokens)(logits)
     assert np.allclose(seen.sel(component="L0H1 + L0H2", pattern="previous token"), expected)
     own = {"own": model.run_with_cache(tokens)[1]["pattern", 1][:, 0].detach()}
-    alike = idealised.substituted(model, tokens, "L1H0", own)
+    alike = idealised.substituted(Task(model, tokens), "L1H0", own)
     assert np.allclose(alike, alike.source)
 
 
-@pytest.mark.parametrize("by", ["zero", "mean"])
-def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others_nothing(by):
+@pytest.mark.parametrize("replace", ["zero", "mean"])
+def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others_nothing(replace):
     model = ground_truth.Induction().model
-    result = idealised.substituted(
-        model, prompts.repeated(model, 12, batch=4), ["L0H0", "L1H0"], by=by
-    )
+    task = Task(model, prompts.repeated(model, 12, batch=4), replace=replace)
+    result = idealised.substituted(task, ["L0H0", "L1H0"])
     share = idealised.recovered(result).share
     previous, reader = share.sel(component="L0H0"), share.sel(component="L1H0")
     assert np.isclose(previous.sel(pattern="previous token"), 1, atol=1e-6)
@@ -93,7 +92,7 @@ def test_the_error_is_that_of_a_ratio_of_means():
 def test_an_untrained_model_has_no_gap_of_which_to_recover():
     model = GPT(tiny(d_model=15).cfg)
     tokens = prompts.repeated(model, 6, batch=6)
-    out = idealised.recovered(idealised.substituted(model, tokens, ["L0H1", "L1H0"]))
+    out = idealised.recovered(idealised.substituted(Task(model, tokens), ["L0H1", "L1H0"]))
     assert abs(out.gap).max() < 1e-3 and out.share.isnull().all()
 
 
@@ -101,8 +100,8 @@ def test_what_does_not_fit_is_refused():
     model, tokens = tiny(), tiny_tokens(batch=4, pos=8)
     pattern = {"short": idealised.uniform(tokens[:, :5])}
     with pytest.raises(ValueError, match=r"want a pattern \[4, 8, 8\], got \[4, 5, 5\]"):
-        idealised.substituted(model, tokens, "L0H1", pattern)
+        idealised.substituted(Task(model, tokens), "L0H1", pattern)
     with pytest.raises(ValueError, match="a head is named like"):
-        idealised.substituted(model, tokens, "L0 attn")
+        idealised.substituted(Task(model, tokens), "L0 attn")
     with pytest.raises(ValueError, match="at least two examples"):
-        idealised.recovered(idealised.substituted(model, tokens[:1], "L0H1"))
+        idealised.recovered(idealised.substituted(Task(model, tokens[:1]), "L0H1"))

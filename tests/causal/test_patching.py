@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from xarray import DataArray
 
-from analyses import ablation, attribution, idealised, metrics, patching, prompts
+from analyses import Task, ablation, attribution, idealised, metrics, patching, prompts
 from analyses.causal.path_patching import path_patching
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit
@@ -29,17 +30,21 @@ def by_hand(model: GPT, cell) -> np.ndarray:
 def test_each_cell_is_its_own_run(variant, at):
     if not variant.cfg.n_layers:
         return
-    source = cache_of(variant, OTHER)
-    seen = patching.positions(variant, TOKENS, source, METRIC, place="attn_out", at=at)
+    source, task = cache_of(variant, OTHER), Task(variant, OTHER, TOKENS, METRIC, at=at)
+    seen = patching.positions(task, place="attn_out")
     for layer, pos in [(0, 3), (1, 7)]:
         cell = [edit(variant, ("attn_out", layer), source, pos=pos)]
         assert np.allclose(seen.sel(layer=layer, pos=pos), by_hand(variant, cell))
-    seen = patching.heads(variant, TOKENS, source, METRIC, part="pattern", by_position=True, at=at)
+    seen = patching.heads(task, part="pattern", by_position=True)
     cell = [edit(variant, ("pattern", 1), source, pos=6, head=2)]
     assert np.allclose(seen.sel(layer=1, head=2, pos=6), by_hand(variant, cell))
     with torch.no_grad():
         assert np.allclose(seen.base, METRIC(variant(TOKENS)))
         assert np.allclose(seen.source, METRIC(variant(OTHER)))
+    reversed_task = Task(variant, TOKENS, OTHER, METRIC, at=at)
+    assert seen.equals(
+        patching.heads(reversed_task, part="pattern", by_position=True, into="clean")
+    )
 
 
 def test_metrics_are_what_they_are_called():
@@ -59,84 +64,99 @@ def test_metrics_are_what_they_are_called():
 
 def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
     model = tiny()
-    clean, source = cache_of(model, TOKENS), cache_of(model, OTHER)
     edges = {"senders": ["L0H0"], "receivers": ["L1H1.K", "logits"]}
+
+    def task(metric) -> Task:
+        return Task(model, TOKENS, OTHER, metric)
+
     for call in (
-        lambda metric: patching.heads(model, TOKENS, source, metric, at=-1),
-        lambda metric: patching.positions(model, TOKENS, source, metric),
-        lambda metric: attribution.heads(model, TOKENS, source, metric),
-        lambda metric: attribution.positions(model, TOKENS, source, metric),
-        lambda metric: path_patching(model, TOKENS, clean, source, metric, **edges),
-        lambda metric: ablation.ablated(model, TOKENS, ["L0H1", "embed"], metric=metric),
-        lambda metric: idealised.substituted(model, TOKENS, ["L0H1"], metric=metric),
+        patching.heads,
+        patching.positions,
+        attribution.heads,
+        attribution.positions,
+        lambda task: path_patching(task, **edges),
+        lambda task: ablation.ablated(task, ["L0H1", "embed"]),
+        lambda task: idealised.substituted(task, ["L0H1"]),
     ):
-        each = call(METRIC)
-        for whole in (call(lambda x: METRIC(x).mean()), call(lambda x: METRIC(x).mean()[None])):
+        each = call(task(METRIC))
+        for metric in (lambda x: METRIC(x).mean(), lambda x: METRIC(x).mean()[None]):
+            whole = call(task(metric))
             assert whole.dims == each.dims and whole.sizes["example"] == 1
             assert np.allclose(whole.isel(example=0), each.mean("example"))
             assert np.allclose(whole.base.isel(example=0), each.base.mean("example"))
     with pytest.raises(ValueError, match="at least two examples, got 1"):
-        patching.summary(patching.heads(model, TOKENS, source, lambda x: METRIC(x).mean()))
+        patching.summary(patching.heads(task(lambda x: METRIC(x).mean())))
 
 
-def induction_task():
+def induction_task() -> Task:
     """R said twice up to its last token but one, and the same with another first copy."""
     model = ground_truth.Induction().model
     clean = prompts.repeated(model, 8, batch=6)[:, :-1]
     right = prompts.repeated(model, 8, batch=6)[:, -1]
     corrupted = clean.clone()
     corrupted[:, 1:9] = prompts.random_tokens(model, 8, batch=6, seed=9)[:, 1:]
-    return model, clean, corrupted, metrics.probability(right)
+    return Task(model, clean, corrupted, metrics.probability(right))
 
 
 def test_the_built_induction_circuit_is_found_where_it_was_built():
-    model, clean, corrupted, metric = induction_task()
-    source = cache_of(model, clean)
-    seen = patching.heads(model, corrupted, source, metric, at=-1)
+    task = induction_task()
+    seen = patching.heads(task)
     share = patching.recovered(seen)
     assert share.sel(layer=1, head=0) > 0.99
-    by_pos = patching.recovered(
-        patching.heads(model, corrupted, source, metric, by_position=True, at=-1)
-    )
-    last = clean.shape[1] - 1
+    by_pos = patching.recovered(patching.heads(task, by_position=True))
+    last = task.clean.shape[1] - 1
     assert by_pos.sel(layer=1, head=0, pos=last) > 0.99
     assert abs(by_pos.sel(layer=1, head=0, pos=slice(0, last - 1))).max() < 1e-6
-    keys = patching.recovered(patching.heads(model, clean, cache_of(model, corrupted), metric,
-                                             part="k", at=-1))  # fmt: skip
+    keys = patching.recovered(patching.heads(task, part="k", into="clean"))
     assert keys.sel(layer=1, head=0) > 0.5  # the previous-token head's work lies in its keys
     p = patching.summary(seen)
     assert p.p.sel(layer=1, head=0) < 0.05 and (p.change.sel(layer=1, head=0) > 0.5)
+    assert p.p_max.sel(layer=1, head=0) < 0.05
+
+
+def test_among_many_cells_of_chance_some_single_p_is_small_and_p_max_is_rarely():
+    rng = np.random.default_rng(0)
+    first, single = [], []
+    for _ in range(100):
+        values = DataArray(rng.normal(size=(4, 10, 12)), dims=("layer", "head", "example"))
+        zero = values.assign_coords(base=("example", np.zeros(12)))
+        found = patching.summary(zero, permutations=199)
+        first.append(float(found.p_max.min()))
+        single.append(float(found.p.min()))
+        assert (found.p_max >= found.p - 1e-12).mean() > 0.99
+    assert np.mean(np.array(first) <= 0.05) <= 0.12 and np.mean(np.array(single) <= 0.05) > 0.7
 
 
 def test_a_long_sweep_shows_how_far_it_is_and_gives_the_same(capsys):
-    model = tiny()
-    source = cache_of(model, OTHER)
-    silent = patching.positions(model, TOKENS, source, METRIC)
+    task = Task(tiny(), OTHER, TOKENS, METRIC)
+    silent = patching.positions(task)
     assert capsys.readouterr().out == ""
-    assert silent.equals(patching.positions(model, TOKENS, source, METRIC, bar=True))
+    assert silent.equals(patching.positions(task, progress=True))
     assert "resid_pre patched" in (shown := capsys.readouterr().out) and "100%" in shown
 
 
 def test_on_an_untrained_model_no_patch_recovers_what_means_anything():
     """Patches of random heads change a probability by next to nothing, either way."""
     model = GPT(tiny(d_model=15).cfg)
-    seen = patching.heads(model, TOKENS, cache_of(model, OTHER), metrics.probability(RIGHT))
+    seen = patching.heads(Task(model, OTHER, TOKENS, metrics.probability(RIGHT)))
     assert abs(patching.summary(seen).change).max() < 1e-3
 
 
 def test_what_does_not_fit_is_refused():
     model = tiny()
-    with pytest.raises(ValueError, match=r"a run on tokens \[4, 8\], and those to patch are"):
-        patching.heads(model, TOKENS[:, :5], cache_of(model, OTHER), METRIC)
+    with pytest.raises(ValueError, match=r"\[4, 8\] and corrupted tokens \[4, 5\]"):
+        Task(model, OTHER, TOKENS[:, :5], METRIC)
     with pytest.raises(ValueError, match="no layers"):
-        patching.heads(tiny(n_layers=0), TOKENS, cache_of(tiny(n_layers=0), OTHER), METRIC)
+        patching.heads(Task(tiny(n_layers=0), OTHER, TOKENS, METRIC))
     with pytest.raises(ValueError, match="one number for each of 4 examples"):
-        patching.heads(model, TOKENS, cache_of(model, OTHER), lambda x: METRIC(x)[:3])
+        patching.heads(Task(model, OTHER, TOKENS, lambda x: METRIC(x)[:3]))
+    with pytest.raises(ValueError, match="it cannot run again"):
+        patching.heads(Task(model, OTHER, cache_of(model, TOKENS), METRIC))
     with torch.no_grad():
         _, few = model.run_with_cache(OTHER, names_filter=["hook_embed", "blocks.*.hook_resid_p*"])
     with pytest.raises(KeyError, match="hook_z' is not in the cache; names_filter left it out"):
-        patching.heads(model, TOKENS, few, METRIC)
-    same = patching.heads(model, TOKENS, cache_of(model, TOKENS), METRIC)
+        patching.heads(Task(model, TOKENS, few, METRIC), into="clean")
+    same = patching.heads(Task(model, TOKENS, TOKENS, METRIC))
     with pytest.raises(ValueError, match="nothing to recover"):
         patching.recovered(same)
     with pytest.raises(ValueError, match="at least two examples"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import patching
+from analyses import Task, patching
 from analyses.causal.path_patching import path_patching
 from circuits import GPT
 from circuits.decomposition import stream, through_norm
@@ -16,10 +16,8 @@ from tests.conftest import tiny, tiny_tokens
 
 
 def patched(model: GPT, senders, receivers, tokens=TOKENS, other=OTHER, metric=METRIC, **how):
-    clean, corrupted = cache_of(model, tokens), cache_of(model, other)
-    return path_patching(
-        model, tokens, clean, corrupted, metric, senders=senders, receivers=receivers, **how
-    )
+    task = Task(model, tokens, other, metric)
+    return path_patching(task, senders=senders, receivers=receivers, **how)
 
 
 def test_the_direct_path_of_a_head_adds_what_it_writes_to_the_final_stream(variant):
@@ -41,7 +39,7 @@ def test_all_edges_out_of_a_head_together_are_the_head_itself(fields):
     receivers = [f"L1H{h}.{what}" for h in range(3) for what in "QKV"] + ["logits"]
     mlps = [] if model.cfg.attn_only else ["MLP0", "MLP1"]
     through = [str(head) for head in every_head(model.cfg)]
-    node = patching.heads(model, TOKENS, cache_of(model, OTHER), METRIC)
+    node = patching.heads(Task(model, TOKENS, OTHER, METRIC), into="clean")
     senders = ["L0H0", "L0H1", "L0H2"]
     if not mlps:
         assert np.allclose(patched(model, senders, receivers), node[0])
@@ -83,14 +81,12 @@ def test_with_frozen_norms_a_key_changes_by_what_the_sender_adds_to_it():
 
 
 def test_the_built_circuit_is_found_edge_by_edge():
-    model, clean, corrupted, metric = induction_task()
+    task = induction_task()
     found = {
-        receiver: float(
-            patched(model, ["L0H0"], [receiver], clean, corrupted, metric, at=-1).mean()
-        )
+        receiver: float(path_patching(task, senders=["L0H0"], receivers=[receiver]).mean())
         for receiver in ("L1H0.K", "L1H0.Q", "L1H0.V", "logits")
     }
-    base = float(patched(model, ["L0H0"], ["logits"], clean, corrupted, metric, at=-1).base.mean())
+    base = float(task.clean_value.mean())
     assert base > 0.9 and found.pop("L1H0.K") < 0.5
     assert all(abs(value - base) < 1e-6 for value in found.values()), found
 
@@ -106,5 +102,5 @@ def test_names_that_cannot_send_or_receive_are_refused():
     ]:
         with pytest.raises(ValueError, match=words):
             patched(model, senders, receivers)
-    with pytest.raises(ValueError, match="as many examples and tokens"):
+    with pytest.raises(ValueError, match="must have the same shape"):
         patched(model, ["L0H0"], ["logits"], other=tiny_tokens(batch=4, pos=5))

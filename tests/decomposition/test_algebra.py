@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from circuits import FactoredMatrix, algebra, composition, ground_truth
+from circuits import FactoredMatrix, algebra, composition, ground_truth, paths
 from circuits.model import Head, components
 from tests.conftest import tiny, tiny_tokens
 
@@ -82,24 +82,22 @@ def test_positional_circuits_of_shortformer_meet_the_weights_behind_the_norm():
 def test_virtual_weights_are_the_product_along_the_names(model):
     OV, QK = algebra.OV(model), algebra.QK(model)
     along = algebra.virtual_weights
-    assert torch.allclose(
-        along(model, "embed", "L0H1", "logits").AB, algebra.full_OV(model)[0, 1].AB
-    )
-    assert torch.allclose(along(model, "embed", "logits").AB, algebra.direct_path(model).AB)
-    two = along(model, "embed", "L0H1", "L1H2", "logits").AB
+    assert torch.allclose(along(model, "embed > L0H1 > logits").AB, algebra.full_OV(model)[0, 1].AB)
+    assert torch.allclose(along(model, "embed > logits").AB, algebra.direct_path(model).AB)
+    two = along(model, "embed > L0H1 > L1H2 > logits").AB
     assert torch.allclose(two, algebra.full_virtual_OV(model, ["L0H1", "L1H2"]).AB)
-    written, read = along(model, "MLP0", "L1H2.K").pair
+    written, read = along(model, "MLP0 > L1H2.K").pair
     assert torch.allclose(written @ read, model.W_out[0] @ QK.factors[1][1, 2].mT)
-    into = along(model, "L0H0", "MLP1").AB
+    into = along(model, "L0H0 > MLP1").AB
     assert torch.allclose(into, model.W_O[0, 0] @ algebra.neuron_reads(model).factors[1][1])
-    assert torch.allclose(along(model, "pos", "L1H1.Q").AB, model.W_pos @ QK.factors[0][1, 1])
+    assert torch.allclose(along(model, "pos > L1H1.Q").AB, model.W_pos @ QK.factors[0][1, 1])
     assert torch.allclose(algebra.virtual_OV(model, [(0, 1)]).AB, OV[0, 1].AB)
 
 
 def test_a_virtual_pattern_is_the_product_of_patterns_and_its_rows_sum_to_one():
     model = tiny(n_layers=3)
     _, cache = model.run_with_cache(tiny_tokens())
-    pattern = algebra.virtual_pattern(model, cache, ["L0H1", "L1H2", "L2H0"])
+    pattern = paths.virtual_pattern(model, cache, ["L0H1", "L1H2", "L2H0"])
     A = [cache["pattern", layer] for layer in range(3)]
     assert torch.allclose(pattern, A[2][:, 0] @ A[1][:, 2] @ A[0][:, 1])
     assert torch.allclose(pattern.sum(-1), torch.ones(3, 7, dtype=torch.float64))

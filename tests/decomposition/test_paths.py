@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from circuits import algebra, ground_truth, paths, scores
-from circuits.decomposition import Path
+from circuits.decomposition import frozen
+from circuits.model import Head, Path
 from tests.benchmarks.bench_model import peak_mebibytes
 from tests.conftest import tiny, tiny_tokens
 
@@ -114,7 +115,7 @@ def test_two_layers_are_the_papers_formula():
     for (g, h), term in virtual.items():
         assert torch.allclose(of[f"embed > L0H{g} > L1H{h} > logits"], term)
         moved = algebra.full_virtual_OV(model, [(0, g), (1, h)]).AB[tokens]
-        pattern = algebra.virtual_pattern(model, cache, [(0, g), (1, h)])
+        pattern = paths.virtual_pattern(model, cache, [(0, g), (1, h)])
         assert torch.allclose(pattern @ moved, term)
 
 
@@ -124,7 +125,7 @@ def test_a_head_is_the_kronecker_product_of_its_pattern_and_its_ov_circuit():
     _, cache = model.run_with_cache(tiny_tokens(1, 5))
     A, W, x = cache["pattern", 0][0, 1], model.OV[0, 1].AB, cache["embed"][0]
     written = torch.kron(A, W.T.contiguous()) @ x.flatten()
-    carried = paths.carried(model, cache, cache["embed"], [paths.Head(0, 1)])[0]
+    carried = frozen.through_heads(model, cache, cache["embed"], [Head(0, 1)])[0]
     assert torch.allclose(written.reshape(x.shape), carried)
     B, V = cache["pattern", 0][0, 0], model.OV[0, 0].AB
     both = torch.kron(B, V.T.contiguous()) @ torch.kron(A, W.T.contiguous())
@@ -135,10 +136,10 @@ def test_frozen_paths_are_linear_in_what_enters():
     model = tiny(d_mlp=5, act_fn="gelu")
     _, cache = model.run_with_cache(tiny_tokens())
     x, y = torch.randn(2, *cache["embed"].shape, dtype=torch.float64)
-    heads = [paths.Head(1, 0), paths.Head(1, 2)]
-    both = paths.carried(model, cache, 2 * x - y, heads)
-    assert torch.allclose(both, 2 * paths.carried(model, cache, x, heads)
-                          - paths.carried(model, cache, y, heads))  # fmt: skip
+    heads = [Head(1, 0), Head(1, 2)]
+    both = frozen.through_heads(model, cache, 2 * x - y, heads)
+    assert torch.allclose(both, 2 * frozen.through_heads(model, cache, x, heads)
+                          - frozen.through_heads(model, cache, y, heads))  # fmt: skip
 
 
 def test_chosen_heads_leave_out_every_path_through_the_others():
@@ -158,7 +159,7 @@ def test_chosen_heads_leave_out_every_path_through_the_others():
     parts_bias = parts.total  # b_V of the silenced head is in "L1 bias"; take it out
     attn = model.blocks[1].attn
     shift = (attn.b_V[2] @ attn.W_O[2]).expand_as(cache["embed"])
-    carried = shift + paths.carried(model, cache, shift, [paths.Head(2, h) for h in range(3)])
+    carried = shift + frozen.through_heads(model, cache, shift, [Head(2, h) for h in range(3)])
     assert torch.allclose(parts_bias - carried @ model.W_U, without)
     assert torch.allclose(logits - without, parts.remainder + carried @ model.W_U)
 
@@ -266,5 +267,5 @@ def test_an_unsmeared_and_a_smeared_key_are_read_where_they_come_from():
 def test_a_path_is_written_as_it_is_read():
     model = tiny(n_layers=3)
     path = paths.path(model, "embed > L0H1 > L2H0 > logits")
-    assert path == Path("embed", (paths.Head(0, 1), paths.Head(2, 0))) and path.order == 2
+    assert path == Path("embed", (Head(0, 1), Head(2, 0))) and path.order == 2
     assert str(path) == "embed > L0H1 > L2H0 > logits"

@@ -7,9 +7,19 @@ import re
 import pytest
 import torch
 
-from analyses import attention, bandwidth, discovery, importance, metrics, patterns, prompts
+from analyses import (
+    attention,
+    bandwidth,
+    discovery,
+    importance,
+    induction_task,
+    metrics,
+    patterns,
+    prompts,
+)
 from circuits import FactoredMatrix, algebra, composition, paths, residual, scores
-from circuits.decomposition import Path, same_run
+from circuits.decomposition import same_run
+from circuits.model import Head, Path
 from tests.conftest import tiny, tiny_tokens
 
 MODEL, TOKENS = tiny(n_layers=3), tiny_tokens()
@@ -58,7 +68,7 @@ CASES = [
     (lambda: path("embed > MLP0"), "there is no 'MLP0': the model is attention-only"),
     (lambda: path("MLP1 > L1H0 > logits", WITH_MLPS), "a path leads from earlier layers to later"),
     (lambda: paths.logits(MODEL, CACHE, path("embed > L1H0.Q")), "does not end in the logits"),
-    (lambda: paths.value(MODEL, CACHE, Path("embed", (paths.Head(2, 0), paths.Head(1, 0)))),
+    (lambda: paths.value(MODEL, CACHE, Path("embed", (Head(2, 0), Head(1, 0)))),
      "along a path the layers must increase, got L2H0 > L1H0"),
     (lambda: scores.term(MODEL, CACHE, path("embed > L1H0.Q"), path("embed > L1H1.K")),
      "wanted paths to the .Q and the .K of one head"),
@@ -73,7 +83,7 @@ CASES = [
     # whose run is it
     (lambda: paths.grouped(copy.deepcopy(MODEL), CACHE), "the cache is of another model's run"),
     (lambda: residual.components(WITH_MLPS, CACHE), "the cache is of another model's run"),
-    (lambda: algebra.virtual_pattern(WITH_MLPS, CACHE, [(0, 1), (1, 1)]), "another model's run"),
+    (lambda: paths.virtual_pattern(WITH_MLPS, CACHE, [(0, 1), (1, 1)]), "another model's run"),
     (lambda: importance.frozen_by_order(MODEL, tiny_tokens(seed=8), CACHE),
      "the cache is of a run on other tokens, [3, 7], than these, [3, 7]"),
     (lambda: same_run(MODEL, FLAT), "the cache has no batch dim: run without remove_batch_dim"),
@@ -85,14 +95,14 @@ CASES = [
      "not finite; so do the weights ['blocks.1.attn.W_K', 'blocks.2.attn.W_O']"),
     (lambda: residual.logit_attribution(BROKEN, BROKEN_CACHE, 3), "blocks.1.attn.W_K"),
     # virtual weights
-    (lambda: algebra.virtual_weights(MODEL, "L1H0", "L0H1.K"), "L0H1.K comes before L1H0"),
-    (lambda: algebra.virtual_weights(MODEL, "L1H0", "L1H1.K"), "or beside it"),
-    (lambda: algebra.virtual_weights(MODEL, "embed"), "from a writer to a reader, got ['embed']"),
-    (lambda: algebra.virtual_weights(MODEL, "embed", "L1H0"), "a head reads as L1H0.Q, L1H0.K"),
-    (lambda: algebra.virtual_weights(MODEL, "MLP0", "logits"), "the model is attention-only"),
-    (lambda: algebra.virtual_weights(WITH_MLPS, "MLP7", "logits"), "the model has MLP0 to MLP1"),
-    (lambda: algebra.virtual_weights(SHORT, "pos", "L0H0.Q"), "see positional_QK"),
-    (lambda: algebra.virtual_weights(MODEL, "embed", "unembed"), "there are embed, pos, heads as"),
+    (lambda: algebra.virtual_weights(MODEL, "L1H0 > L0H1.K"), "L0H1.K comes before L1H0"),
+    (lambda: algebra.virtual_weights(MODEL, "L1H0 > L1H1.K"), "or beside it"),
+    (lambda: algebra.virtual_weights(MODEL, "embed"), "written like 'embed > L0H1 > logits'"),
+    (lambda: algebra.virtual_weights(MODEL, "embed > L1H0"), "or a head's L1H0.Q, .K or .V"),
+    (lambda: algebra.virtual_weights(MODEL, "MLP0 > logits"), "the model is attention-only"),
+    (lambda: algebra.virtual_weights(WITH_MLPS, "MLP7 > logits"), "the model has MLP0 to MLP1"),
+    (lambda: algebra.virtual_weights(SHORT, "pos > L0H0.Q"), "see positional_QK"),
+    (lambda: algebra.virtual_weights(MODEL, "embed > unembed"), "there are embed, pos, heads as"),
     (lambda: algebra.virtual_OV(MODEL, []), "made of one head or more, got none"),
     (lambda: algebra.virtual_OV(MODEL, [(1, 0), (0, 0)]), "the layers must increase"),
     (lambda: algebra.composed_QK(MODEL, (1, 0), key=[(1, 2)]), "the layers must increase"),
@@ -119,7 +129,7 @@ CASES = [
     (lambda: residual.logit_attribution(MODEL, CACHE, direction=torch.ones(5).double()),
      "a direction is [d_model=12], got [5]"),
     (lambda: composition.scores(INFINITE), "W_O[1, 0, 0, 0] is inf"),
-    (lambda: algebra.virtual_weights(INFINITE, "L1H0", "logits"), "W_O[1, 0, 0, 0] is inf"),
+    (lambda: algebra.virtual_weights(INFINITE, "L1H0 > logits"), "W_O[1, 0, 0, 0] is inf"),
     (lambda: algebra.positional_QK(INFINITE), "W_pos[3, 1] is nan"),
     (lambda: algebra.biased_QK(INFINITE), "b_Q[0, 2, 1] is nan"),
     (lambda: FactoredMatrix(torch.tensor([[1.0], [torch.nan]]), torch.ones(1, 2)).top(1),
@@ -134,8 +144,8 @@ CASES = [
     (lambda: prompts.repeated(MODEL, 0), "BOS and 2 times 0 tokens"),
     (lambda: prompts.repeated(MODEL, 3, batch=0), "batch=0: wanted is at least one row of tokens"),
     (lambda: prompts.random_tokens(MODEL, 3, batch=-1), "batch=-1: wanted is at least one row"),
-    (lambda: discovery.induction_task(MODEL, 3, batch=0), "batch=0: wanted is at least one row"),
-    (lambda: discovery.acdc(discovery.induction_task(MODEL, 3), math.nan),
+    (lambda: induction_task(MODEL, 3, batch=0), "batch=0: wanted is at least one row"),
+    (lambda: discovery.acdc(induction_task(MODEL, 3), math.nan),
      "an edge is kept if it costs at least the threshold, got nan"),
     (lambda: residual.logit_attribution(MODEL, CACHE, token=True), "wanted one token, or one for"),
     (lambda: attention.taxonomy(BROKEN), "scores of ['L1H2', 'L2H0', 'L2H1', 'L2H2'] are NaN"),

@@ -26,8 +26,8 @@ from circuits.io import load_weights
 from circuits.data import Shards, shards
 from circuits.model import Vocabulary
 from circuits.training import Recipe, Snapshots, train
-from analyses import (attention, composition, copying, discovery, dynamics, figures, induction,
-                      plots, prompts, recording, report, skip_trigrams)
+from analyses import (Task, attention, composition, copying, discovery, dynamics, figures,
+                      induction, patching, plots, prompts, recording, report, skip_trigrams)
 def first(logits): return logits[:, 0]
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
 def cfg(**fields): return GPTConfig(**{**TINY, **fields})
@@ -220,10 +220,12 @@ CASES = [
     ("report.write(folder / 'r', ['eigenvalue'])", "KeyError", "mean 'framework/eigenvalues'?"),
     ("report.write(folder / 'r', jobs=0)", "ValueError", "processes, 1 or more, got 0"),
     # discovery
-    ("discovery.Task(model, tokens, tokens, first, by='noise')", "ValueError",
-     "by='noise'; choose run, mean or zero"),
-    ("discovery.Task(talker, tokens, tokens[:, 1:], first)", "ValueError", "must have one shape"),
-    ("discovery.eap_ig(discovery.Task(talker, tokens, tokens, first), along='edges')", "ValueError",
+    ("Task(model, tokens, tokens, first, replace='noise')", "ValueError",
+     "replace='noise'; choose one of ['run', 'mean', 'zero', 'resample']"),
+    ("patching.heads(Task(talker, tokens, tokens, first), into='dirty')", "ValueError",
+     "into='dirty'; choose one of ['clean', 'corrupted']"),
+    ("Task(talker, tokens, tokens[:, 1:], first)", "ValueError", "must have the same shape"),
+    ("discovery.eap_ig(Task(talker, tokens, tokens, first), along='edges')", "ValueError",
      "along='edges'; choose inputs or activations"),
 ]  # fmt: skip
 

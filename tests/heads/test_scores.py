@@ -10,9 +10,9 @@ import xarray
 
 from analyses import (
     attention,
-    discovery,
     in_context,
     induction,
+    induction_task,
     long_context,
     masks,
     patterns,
@@ -318,7 +318,7 @@ def test_prompts_begin_with_the_bos_that_the_model_has_or_that_is_said():
         assert stripe.values[1, 0] == pytest.approx(stripe.attrs["perfect"], **EXACT)
         assert induction.copying(model, **given).values[1, 0] == pytest.approx(1, **EXACT)
         assert (prompts.repeated_often(model, **given)[:, 0] == bos).all()
-        task = discovery.induction_task(model, 6, **given)
+        task = induction_task(model, 6, **given)
         for rows in (task.clean, task.corrupted):
             assert (rows[:, 0] == bos).all() and (rows[:, 1:] < bos).all()
         assert (task.clean[:, 1:] != task.corrupted[:, 1:]).all()

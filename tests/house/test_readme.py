@@ -57,8 +57,8 @@ def test_what_causes_what_shows_a_circuit_that_does_the_task(names):
     seen = names["what-causes-what"]
     lost = seen["lost"].isel(example=0)
     rise = (lost - lost.base).to_pandas()
-    assert rise.loc["L0H1", "full"] > rise.loc["L0H1 -> L1H1.K", "full"] > 0.2
-    assert abs(rise.loc["L0H1 -> L1H1.K", "pattern-preserving"]) < 1e-5
+    assert rise.loc["L0H1", "full"] > rise.loc["L0H1 > L1H1.K", "full"] > 0.2
+    assert abs(rise.loc["L0H1 > L1H1.K", "pattern-preserving"]) < 1e-5
     task, kept = seen["task"], seen["kept"]
     assert seen["discovery"].faithfulness(task, kept) > 0.8 and kept.sum() < 0.7 * task.edges.sum()
 

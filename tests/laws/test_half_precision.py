@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from analyses import (
+    Task,
     ablation,
     attention,
     attribution,
@@ -24,6 +25,7 @@ from analyses import (
     importance,
     in_context,
     induction,
+    induction_task,
     logit_effects,
     long_context,
     metrics,
@@ -44,12 +46,12 @@ ROW = SHIPPED.to_tokens("The captain of the ship")
 METRIC = metrics.loss(TWICE[:, 5])
 
 
-def source(model: GPT):
-    return model.run_with_cache(OTHER)[1]
+def task(model: GPT) -> Task:
+    return induction_task(model, 3, batch=2)
 
 
-def task(model: GPT) -> discovery.Task:
-    return discovery.induction_task(model, 3, batch=2)
+def patch(model: GPT) -> Task:
+    return Task(model, OTHER, TWICE, METRIC, at=None)
 
 
 OF_WEIGHTS = {
@@ -74,17 +76,16 @@ OF_RUNS = {
     "long_context.behaviours": lambda m: long_context.behaviours(m, TWICE),
     "long_context.entropy": lambda m: long_context.entropy(m, TWICE),
     "logit_effects.by_source": lambda m: logit_effects.by_source(m, ROW),
-    "ablation.ablated": lambda m: ablation.ablated(m, ROW, ["L0H0"]),
+    "ablation.ablated": lambda m: ablation.ablated(Task(m, ROW), ["L0H0"]),
     "ablation.of_heads": lambda m: ablation.of_heads(m, ROW),
-    "patching.heads": lambda m: patching.heads(m, TWICE, source(m), METRIC),
-    "attribution.heads": lambda m: attribution.heads(m, TWICE, source(m), METRIC),
+    "patching.heads": lambda m: patching.heads(patch(m)),
+    "attribution.heads": lambda m: attribution.heads(patch(m)),
     "path_patching": lambda m: path_patching.path_patching(
-        m, TWICE, m.run_with_cache(TWICE)[1], source(m), METRIC, senders=["L0H0"],
-        receivers=["logits"],
+        patch(m), senders=["L0H0"], receivers=["logits"], into="corrupted"
     ),
     "bandwidth.written": lambda m: bandwidth.written(m, ROW),
     "expansion.score_terms": lambda m: expansion.score_terms(m, ROW, "L1H1"),
-    "idealised.substituted": lambda m: idealised.substituted(m, TWICE, ["L1H1"]),
+    "idealised.substituted": lambda m: idealised.substituted(Task(m, TWICE), ["L1H1"]),
     "importance.by_order": lambda m: importance.by_order(m, ROW),
     "importance.frozen_by_order": lambda m: importance.frozen_by_order(m, ROW),
     "in_context.loss_by_index": lambda m: in_context.loss_by_index(m, TWICE),
@@ -93,7 +94,7 @@ OF_RUNS = {
         m, "L1H1", " the", destinations=[" of"], outs=[" a"]
     ),
     "discovery.eap": lambda m: discovery.eap(task(m)),
-    "discovery.Task.value": lambda m: task(m).clean_value,
+    "Task.clean_value": lambda m: task(m).clean_value,
 }  # fmt: skip
 
 

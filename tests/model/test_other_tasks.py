@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from analyses import (
+    Task,
     ablation,
     attention,
     copying,
@@ -78,8 +79,8 @@ LOSSES = {
     "loss": lambda m: m(TOKENS, return_type="loss"),
     "training": lambda m: next_token_loss(m, TOKENS),
     "generate": lambda m: m.generate(TOKENS, 2),
-    "ablation": lambda m: ablation.by_kind(m, TOKENS, ["L0H1"]),
-    "idealised": lambda m: idealised.substituted(m, TOKENS, ["L0H1"]),
+    "ablation": lambda m: ablation.by_kind(Task(m, TOKENS), ["L0H1"]),
+    "idealised": lambda m: idealised.substituted(Task(m, TOKENS), ["L0H1"]),
     "importance": lambda m: importance.by_order(m, TOKENS),
     "virtual heads": lambda m: importance.of_virtual_heads(m, TOKENS),
     "recording": lambda m: recording.measured(m, TOKENS),

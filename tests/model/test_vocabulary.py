@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import attention, long_context, masks, patching, patterns
+from analyses import Task, attention, long_context, masks, patching, patterns
 from circuits import GPT, GPTConfig
 from circuits.data import tokenized, train_tokenizer
 from circuits.model import checked_tokens
@@ -86,14 +86,17 @@ def test_analyses_read_what_the_model_reads(vocabulary):
     model = GPT(GPTConfig(**SHAPED, d_vocab=vocabulary.size), vocabulary)
     text = "The cat"
     tokens = model.to_tokens(text)
-    _, source = model.run_with_cache(tokens)
+
+    def first(logits):
+        return logits[:, 0]
+
     scores = {
         "previous token": attention.previous_token,
         "positional": attention.positional,
         "entropy": patterns.entropy,
         "capture": patterns.capture,
         "long": lambda m, t: long_context.behaviours(m, t, {"first": masks.to_first}),
-        "patched": lambda m, t: patching.heads(m, t, source, lambda logits: logits[:, -1, 0]),
+        "patched": lambda m, t: patching.heads(Task(m, t, tokens, first)),
     }
     for name, score in scores.items():
         wanted = score(model, tokens)

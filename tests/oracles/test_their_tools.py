@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from analyses import attention, patching
+from analyses import Task, attention, patching
 from circuits import hooks, load, residual
 from tests.conftest import tiny, tiny_tokens
 from tests.hooks.test_hook_semantics import COMMON
@@ -19,6 +19,9 @@ def metric(logits):
     return logits[..., -1, 3]
 
 
+TASK = Task(MODEL, CLEAN, CORRUPTED, metric, at=None)
+
+
 @pytest.mark.parametrize("place", ["resid_pre", "resid_mid", "attn_out", "mlp_out"])
 def test_patching_by_position(place):
     from transformer_lens import patching as theirs
@@ -27,7 +30,7 @@ def test_patching_by_position(place):
         found = getattr(theirs, f"get_act_patch_{place}")(
             MODEL, CORRUPTED, CACHE, lambda logits: metric(logits)[0]
         )
-    ours = patching.positions(MODEL, CORRUPTED, CACHE, metric, place=place)
+    ours = patching.positions(TASK, place=place)
     assert torch.allclose(found, torch.tensor(ours.values[..., 0]), rtol=0, atol=1e-5)
 
 
@@ -40,9 +43,7 @@ def test_patching_by_head_and_by_head_and_position(part):
             found = getattr(theirs, f"get_act_patch_attn_head_{part}_{name}")(
                 MODEL, CORRUPTED, CACHE, lambda logits: metric(logits)[0]
             )
-        ours = patching.heads(
-            MODEL, CORRUPTED, CACHE, metric, part=PARTS[part], by_position=by_position
-        ).values[..., 0]
+        ours = patching.heads(TASK, part=PARTS[part], by_position=by_position).values[..., 0]
         if by_position and part != "pattern":  # theirs is [layer pos head] then
             ours = ours.swapaxes(1, 2)
         assert torch.allclose(found, torch.tensor(ours), rtol=0, atol=1e-5)

@@ -34,7 +34,7 @@ def test_virtual_weights_are_norms_of_the_multiplied_matrices_over_chance(varian
         names = str(found.writer.values[writer]), str(found.reader.values[reader])
         here = found.values[writer, reader]
         try:
-            factors = algebra.virtual_weights(model, *names).factors
+            factors = algebra.virtual_weights(model, " > ".join(names)).factors
         except ValueError:  # the reader does not come later
             assert np.isnan(here), names
             continue

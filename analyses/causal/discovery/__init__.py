@@ -1,7 +1,7 @@
 """Circuits found edge by edge: effects of edges, exact and by gradients; ACDC, greedy and top-n
-circuits; how faithful, complete and minimal they are, and how well they meet a known one.
+circuits; measures of a circuit, and of scores that should find a known one.
 
-    task = discovery.Task(model, clean, corrupted, metric)  # or discovery.induction_task(model)
+    task = Task(model, clean, corrupted, metric)  # or induction_task(model)
     scores = discovery.eap_ig(task)
     kept = discovery.top(scores, 10)
     discovery.faithfulness(task, kept)
@@ -14,22 +14,22 @@ from analyses.causal.discovery.evaluation import (
     faithfulness,
     faithfulness_by_edges,
     minimality,
-    renamed,
-    reported,
+    p_of_renaming,
+    significant_edges,
     without,
 )
-from analyses.causal.discovery.graph import circuit, edges, names, receivers, senders
+from analyses.causal.discovery.graph import circuit, edges, names
+from analyses.causal.discovery.runs import cut_value, logits, value
 from analyses.causal.discovery.search import acdc, acdc_scores, connected, greedy, top
-from analyses.causal.discovery.task import Task, induction_task
 
 __all__ = [
-    "Task",
     "acdc",
     "acdc_scores",
     "circuit",
     "completeness",
     "connected",
     "curve",
+    "cut_value",
     "eap",
     "eap_ig",
     "edges",
@@ -37,13 +37,12 @@ __all__ = [
     "faithfulness",
     "faithfulness_by_edges",
     "greedy",
-    "induction_task",
+    "logits",
     "minimality",
     "names",
-    "receivers",
-    "renamed",
-    "reported",
-    "senders",
+    "p_of_renaming",
+    "significant_edges",
     "top",
+    "value",
     "without",
 ]

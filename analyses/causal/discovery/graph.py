@@ -1,110 +1,95 @@
-"""A model as a graph: who writes to the residual stream, and who reads from it.
+"""A model as a graph: senders write to the residual stream, receivers read from it.
 
-Senders are embed, pos where positions enter the stream, heads and MLPs; receivers are what a head
-reads for its queries, keys and values (L1H2.Q, .K, .V), MLPs, and logits. An edge leads from a
-sender to every receiver after it; a receiver reads the stream before its norm. Biases are in the
-stream and are nobody's edge. A circuit is a set of edges, a boolean DataArray (sender, receiver).
-(Conmy et al. 2023, "Towards automated circuit discovery", section 2,
+Senders are embed, pos where positions enter the stream, heads and MLPs. Receivers are the inputs of
+a head (L1H2.Q, .K, .V), MLPs, and logits. An edge leads from a sender to every receiver after it; a
+receiver reads the stream before its norm. Biases are in the stream and belong to no edge. An edge
+is written as the path it is, "L0H1 > L1H2.K". A circuit is a set of edges, a boolean DataArray
+(sender, receiver). (Conmy et al. 2023, "Towards automated circuit discovery", section 2,
 https://arxiv.org/abs/2304.14997)
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from xarray import DataArray
 
-from circuits.model import GPT, components
+from circuits.model import GPT, AnyPath, GPTConfig, Reader, components
 
-Edge = tuple[str, str]
-"A sender and a receiver by name."
-
-
-def senders(model: GPT) -> list[str]:
-    """What writes to the stream, in the order in which it does."""
-    cfg = model.cfg
-    enters = cfg.positional_embedding_type != "none" and not cfg.shortformer
-    names = ["embed", "pos"] if enters else ["embed"]
-    for layer in range(cfg.n_layers):
-        names += [f"L{layer}H{head}" for head in range(cfg.n_heads)]
-        names += [] if cfg.attn_only else [f"MLP{layer}"]
-    return names
+Edge = AnyPath | tuple[str, str]
+"An edge: 'L0H1 > L1H2.K', the same as a Path, or the pair of sender and receiver."
 
 
-def receivers(model: GPT) -> list[str]:
-    """What reads from the stream, in the order in which it does."""
-    cfg, names = model.cfg, []
-    for layer in range(cfg.n_layers):
-        names += [f"L{layer}H{head}.{what}" for head in range(cfg.n_heads) for what in "QKV"]
-        names += [] if cfg.attn_only else [f"MLP{layer}"]
-    return [*names, "logits"]
+@dataclass(frozen=True)
+class Graph:
+    """The senders and receivers of a model in order, and which edges exist."""
+
+    senders: tuple[str, ...]
+    receivers: tuple[Reader, ...]
+    exists: np.ndarray
+    "[sender receiver], boolean."
+
+    @property
+    def coords(self) -> dict[str, list[str]]:
+        """The names of senders and receivers, as coordinates of a DataArray."""
+        return {"sender": [*self.senders], "receiver": [one.name for one in self.receivers]}
+
+    @property
+    def points(self) -> dict[str, list[int]]:
+        """The hook points where receivers read, and the numbers of the receivers there."""
+        found: dict[str, list[int]] = {}
+        for number, receiver in enumerate(self.receivers):
+            found.setdefault(receiver.point, []).append(number)
+        return found
+
+    def label(self, values: np.ndarray, name: str, *dims: str, **attrs: Any) -> DataArray:
+        """Values of edges as a DataArray (sender, receiver, ...)."""
+        return DataArray(values, self.coords, ("sender", "receiver", *dims), name, attrs)
+
+
+@cache
+def graph_of(cfg: GPTConfig) -> Graph:
+    """The graph of all models with this config. ValueError for a model without layers."""
+    if cfg.n_layers == 0:
+        raise ValueError("a model without layers has one edge alone, from embed to logits")
+    senders, receivers = components.senders(cfg), components.receivers(cfg)
+    depths = ([components.depth(cfg, name) for name in names] for names in (senders, receivers))
+    read = tuple(components.reader(cfg, name) for name in receivers)
+    return Graph(tuple(senders), read, np.less.outer(*map(np.array, depths)))
 
 
 def edges(model: GPT) -> DataArray:
-    """Which edges there are, (sender, receiver): the circuit that is the whole model."""
-    depth = {name: components.depth(model.cfg, name) for name in senders(model) + receivers(model)}
-    there = [[depth[a] < depth[b] for b in receivers(model)] for a in senders(model)]
-    return on_edges(model, np.array(there), "edges")
-
-
-def by_name(scores: DataArray) -> DataArray:
-    """Which edges there are in scores of edges, (sender, receiver): a name can be read by names of
-    later layers, and by the MLP of its own."""
-    depths = [np.array([_depth(str(name)) for name in scores[dim].values])
-              for dim in ("sender", "receiver")]  # fmt: skip
-    there = np.less.outer(*depths)
-    coords = {dim: scores[dim].values for dim in ("sender", "receiver")}
-    return DataArray(there, coords, ("sender", "receiver"))
-
-
-def _depth(name: str) -> float:
-    """components.depth, without a config."""
-    if name in ("embed", "pos", "logits"):
-        return np.inf if name == "logits" else 0.0
-    layer = int(re.findall(r"\d+", name)[0])
-    return 2.0 * layer + (2 if name.startswith("MLP") else 1)
+    """All edges of a model, (sender, receiver): the circuit that is the whole model."""
+    graph = graph_of(model.cfg)
+    return graph.label(graph.exists.copy(), "edges")
 
 
 def circuit(model: GPT, chosen: Iterable[Edge]) -> DataArray:
-    """The circuit of some edges by name; KeyError for one that there is not."""
+    """The circuit of these edges; KeyError for an edge that does not exist."""
     whole = edges(model)
-    mine = whole.copy(data=np.zeros_like(whole.values)).rename("circuit")
-    for sender, receiver in chosen:
-        known = sender in whole.sender and receiver in whole.receiver
+    found = whole.copy(data=np.zeros_like(whole.values)).rename("circuit")
+    for edge in chosen:
+        pair = edge if isinstance(edge, tuple) else re.split(r"\s*>\s*", str(edge))
+        sender, receiver = pair[0], pair[-1]
+        known = len(pair) == 2 and sender in whole.sender and receiver in whole.receiver
         if not known or not whole.sel(sender=sender, receiver=receiver):
-            raise KeyError(f"there is no edge {sender} -> {receiver}: senders are {senders(model)} "
-                           f"and receivers, which come after them, {receivers(model)}")  # fmt: skip
-        mine.loc[{"sender": sender, "receiver": receiver}] = True
-    return mine
+            raise KeyError(f"there is no edge {' > '.join(pair)}: senders are "
+                           f"{whole.sender.values.tolist()} and receivers, which come after them, "
+                           f"{whole.receiver.values.tolist()}")  # fmt: skip
+        found.loc[{"sender": sender, "receiver": receiver}] = True
+    return found
 
 
-def names(kept: DataArray) -> list[Edge]:
-    """The edges of a circuit by name, in the order of their receivers."""
+def names(kept: DataArray) -> list[str]:
+    """The edges of a circuit, as 'L0H1 > L1H2.K', in the order of their receivers."""
     by_receiver = kept.transpose("receiver", "sender")
-    return [(str(kept.sender.values[a]), str(kept.receiver.values[b]))
+    return [f"{kept.sender.values[a]} > {kept.receiver.values[b]}"
             for b, a in np.argwhere(by_receiver.values)]  # fmt: skip
 
 
-def on_edges(model: GPT, values: np.ndarray, name: str, *dims: str, **attrs: Any) -> DataArray:
-    """A DataArray (sender, receiver, ...)."""
-    coords = {"sender": senders(model), "receiver": receivers(model)}
-    return DataArray(values, coords, ("sender", "receiver", *dims), name, attrs)
-
-
-def places(model: GPT) -> list[tuple[str, int | None]]:
-    """Where each receiver reads, in their order: a hook point, and the head if it has heads."""
-    cfg, found = model.cfg, []
-    for layer in range(cfg.n_layers):
-        found += [(f"blocks.{layer}.hook_{what}_input", head)
-                  for head in range(cfg.n_heads) for what in "qkv"]  # fmt: skip
-        found += [] if cfg.attn_only else [(f"blocks.{layer}.hook_mlp_in", None)]
-    return [*found, (f"blocks.{cfg.n_layers - 1}.hook_resid_post", None)]
-
-
-def points(model: GPT) -> dict[str, list[int]]:
-    """The hook points where receivers read, and the numbers of those that read there."""
-    found: dict[str, list[int]] = {}
-    for number, (name, _) in enumerate(places(model)):
-        found.setdefault(name, []).append(number)
-    return found
+def owner(receiver: str) -> str:
+    """The component that a receiver belongs to: L1H2 for L1H2.K."""
+    return receiver.partition(".")[0]

@@ -1,24 +1,26 @@
-"""Circuits: from the scores of edges, or edge by edge.
+"""Finding circuits: from the scores of edges, or edge by edge.
 
-`acdc` walks from the logits to the embedding and cuts every edge whose loss is small, each time in
-the run of what is left. (Conmy et al. 2023, https://arxiv.org/abs/2304.14997, algorithm 1; the
-greedy circuit is Hanna et al. 2024's, https://arxiv.org/abs/2403.17806, section 3)
+`acdc` walks from the logits to the embedding and cuts every edge that costs little, each time in
+the run of the edges that are left. (Conmy et al. 2023, https://arxiv.org/abs/2304.14997, algorithm
+1; the greedy circuit is from Hanna et al. 2024, https://arxiv.org/abs/2403.17806, section 3)
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from xarray import DataArray
 
 from analyses.causal import metrics
-from analyses.causal.discovery import graph
-from analyses.causal.discovery.task import Task
+from analyses.causal.discovery import runs
+from analyses.causal.discovery.graph import edges, owner
+from analyses.causal.task import Task
 from circuits.interventions import Metric
 
 
 def top(scores: DataArray, n: int) -> DataArray:
-    """The circuit of the n edges of largest |score|, of the mean where there are examples.
-    ValueError if there are not so many, or the score of an edge is NaN."""
+    """The circuit of the n edges of largest |score|; of the mean score, where there are examples.
+    ValueError if there are fewer edges, or if the score of an edge is NaN."""
     size = _size(scores, n)
     chosen = np.argsort(-size.values, axis=None, kind="stable")[:n]
     kept = np.zeros(size.size, dtype=bool)
@@ -27,9 +29,9 @@ def top(scores: DataArray, n: int) -> DataArray:
 
 
 def greedy(scores: DataArray, n: int) -> DataArray:
-    """A circuit of n edges in which every sender's writing is read on the way to the logits: from
-    the logits back, each time the edge of largest |score| into what is already there. Fewer if no
-    other edge leads there."""
+    """A circuit of n edges, each on a path to the logits: from the logits back, it adds the edge
+    of largest |score| that leads into a component of the circuit. It has fewer edges if no other
+    edge leads into the circuit."""
     size = _size(scores, n)
     kept = size.copy(data=np.zeros(size.shape, dtype=bool)).rename("circuit")
     reached = np.array([name == "logits" for name in size.receiver.values])
@@ -39,14 +41,14 @@ def greedy(scores: DataArray, n: int) -> DataArray:
             break
         sender, receiver = np.unravel_index(np.nanargmax(open_), open_.shape)
         kept[sender, receiver] = True
-        reached |= [_owner(name) == size.sender.values[sender] for name in size.receiver.values]
+        reached |= [owner(name) == size.sender.values[sender] for name in size.receiver.values]
     return kept
 
 
 def connected(kept: DataArray) -> DataArray:
-    """The edges of a circuit that lie on a way from embed or pos to the logits."""
+    """The edges of a circuit that lie on a path from embed or pos to the logits."""
     found = kept.copy()
-    owners = np.array([_owner(name) for name in kept.receiver.values])
+    owners = np.array([owner(name) for name in kept.receiver.values])
     while True:
         before = int(found.sum())
         read = set(owners[found.any("sender").values])
@@ -61,53 +63,67 @@ def connected(kept: DataArray) -> DataArray:
 def acdc(task: Task, threshold: float, *, distance: Metric | None = None) -> DataArray:
     """The circuit that is left when every edge is cut that costs less than `threshold`.
 
-    Receivers from the logits back, their senders from the last back: an edge goes if cutting it too
-    raises the mean `distance` of the run by less than the threshold. The distance is 0 for the
-    clean run and by default KL(clean || circuit) in nats. What reads for a sender that nothing
-    reads is cut without a run. ValueError for a threshold that is no number.
+    It visits receivers from the logits back, and the senders of each from the last back. It cuts an
+    edge if this raises the mean `distance` of the run by less than the threshold. The distance is 0
+    for the clean run, and by default KL(clean || circuit) in nats. Receivers of a component that
+    nothing reads are cut without a run. ValueError if the threshold is NaN.
     """
     if np.isnan(threshold):
         raise ValueError(f"an edge is kept if it costs at least the threshold, got {threshold}")
-    apart = metrics.divergence(task.logits(task.edges)) if distance is None else distance
-    kept, now = task.edges.copy().rename("circuit"), 0.0
-    on, senders = kept.values, kept.sender.values.tolist()
-    for receiver, name in reversed(list(enumerate(kept.receiver.values))):
-        if name != "logits" and not on[senders.index(_owner(name))].any():
-            on[:, receiver] = False
+    whole = edges(task.model)
+    apart = metrics.divergence(runs.logits(task, whole)) if distance is None else distance
+    kept, now = whole.rename("circuit"), 0.0
+    senders = whole.sender.values.tolist()
+    for receiver, name in reversed(list(enumerate(whole.receiver.values))):
+        if name != "logits" and not kept.values[senders.index(owner(name))].any():
+            kept.values[:, receiver] = False
             continue
-        for sender in reversed(np.flatnonzero(on[:, receiver])):
-            on[sender, receiver] = False
-            then = float(apart(task.logits(kept)).mean())
+        for sender in reversed(np.flatnonzero(kept.values[:, receiver])):
+            kept.values[sender, receiver] = False
+            then = float(apart(runs.logits(task, kept)).mean())
             if then - now < threshold:
                 now = then
             else:
-                on[sender, receiver] = True
+                kept.values[sender, receiver] = True
     return kept.assign_attrs(threshold=threshold, distance=now)
 
 
 def acdc_scores(
     task: Task, thresholds: Sequence[float], *, distance: Metric | None = None
 ) -> DataArray:
-    """The largest of some thresholds at which `acdc` keeps an edge, (sender, receiver): 0 for edges
-    that all of them cut, NaN where there is no edge."""
-    scores = task.edges.astype(float) * 0.0
+    """The largest of the thresholds at which `acdc` keeps an edge, (sender, receiver): 0 for edges
+    that it cuts at every threshold, NaN where there is no edge."""
+    whole = edges(task.model)
+    scores = whole.astype(float) * 0.0
     for threshold in sorted(thresholds):
         scores = scores.where(~acdc(task, threshold, distance=distance), threshold)
-    named = scores.where(task.edges).rename("threshold")
+    named = scores.where(whole).rename("threshold")
     return named.assign_attrs(long_name="largest threshold at which ACDC keeps the edge")
 
 
-def _owner(receiver: str) -> str:
-    return receiver.partition(".")[0]
-
-
 def _size(scores: DataArray, n: int) -> DataArray:
-    unknown = scores.isnull() & graph.by_name(scores)
+    mean = scores.mean("example", skipna=False) if "example" in scores.dims else scores
+    unknown = mean.isnull() & _exists(scores)
     if unknown.any():
         raise ValueError(f"{int(unknown.sum())} of the scores of edges are NaN: a weight or an "
                          f"activation is not finite")  # fmt: skip
-    mean = scores.mean("example") if "example" in scores.dims else scores
     count = int(mean.notnull().sum())
     if not 0 <= n <= count:
         raise ValueError(f"wanted {n} of {count} edges")
     return abs(mean).fillna(-1.0)
+
+
+def _exists(scores: DataArray) -> DataArray:
+    """True where an edge exists, by the names of sender and receiver: a component is read by the
+    components of later layers, and by the MLP of its own layer."""
+    depths = [np.array([_depth(str(name)) for name in scores[dim].values])
+              for dim in ("sender", "receiver")]  # fmt: skip
+    coords = {dim: scores[dim].values for dim in ("sender", "receiver")}
+    return DataArray(np.less.outer(*depths), coords, ("sender", "receiver"))
+
+
+def _depth(name: str) -> float:
+    if name in ("embed", "pos", "logits"):
+        return np.inf if name == "logits" else 0.0
+    layer = int(re.findall(r"\d+", name)[0])
+    return 2.0 * layer + (2 if name.startswith("MLP") else 1)

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots
-from analyses.causal import attribution, discovery, patching
+from analyses.causal import attribution, discovery, induction_task, patching
+from analyses.causal.task import Into, Task
 from analyses.papers.figures.drawing import Drawing, Verdict, figure_of, require_layers
 from circuits import ground_truth
-from circuits.hooks import Cache
 from circuits.model import GPT
 
 ATTRIBUTION = "https://arxiv.org/abs/2310.10348"
@@ -31,12 +30,11 @@ def estimates(model: GPT) -> Drawing:
     """Attribution patching against patching: heads' outputs and the stream, clean into corrupted,
     and single edges. Good for heads, worse where a patch changes much, as in the stream."""
     require_layers(model, 1, "patches")
-    task = discovery.induction_task(model)
-    clean, corrupted = task.caches
+    task = induction_task(model)
     exact = discovery.exact(task).mean("example")
     pairs = {
-        "heads": _patched(task, task.corrupted, clean, patching.heads, attribution.heads),
-        "stream": _patched(task, task.corrupted, clean, patching.positions, attribution.positions),
+        "heads": _patched(task, "corrupted", patching.heads, attribution.heads),
+        "stream": _patched(task, "corrupted", patching.positions, attribution.positions),
         "edges, EAP": (exact, discovery.eap(task).mean("example")),
         "edges, EAP-IG": (exact, discovery.eap_ig(task).mean("example")),
     }
@@ -46,7 +44,7 @@ def estimates(model: GPT) -> Drawing:
         ax.set(xlabel="change of the metric", ylabel="")
     axes[0, 0].set_ylabel("estimate")
     r = {name: _correlation(*pair) for name, pair in pairs.items()}
-    into_clean = _patched(task, task.clean, corrupted, patching.heads, attribution.heads)
+    into_clean = _patched(task, "clean", patching.heads, attribution.heads)
     does = float(task.clean_value.mean())
     says = (
         f"paper: estimates agree with patching for heads, less for the stream; here r = "
@@ -72,8 +70,8 @@ def few_edges(model: GPT) -> Drawing:
     """How much of the induction task circuits of few edges have, by how their edges are scored; and
     the circuit of the best-scored third."""
     require_layers(model, 1, "edges")
-    task = discovery.induction_task(model)
-    total = int(task.edges.sum())
+    task = induction_task(model)
+    total = int(discovery.edges(model).sum())
     edges = np.unique(np.linspace(0, total, 11).round().astype(int)).tolist()
     scores = {name: method(task) for name, method in METHODS.items()}
     found = discovery.faithfulness_by_edges(task, scores, edges)
@@ -110,7 +108,7 @@ def known_circuit(seed: int = 0) -> Drawing:
     answers = ground_truth.InductionAmongDistractors(12, 16, sharpness=SHARP)
     truth = discovery.circuit(model, answers.edges)
     ways = {**METHODS, "ACDC": lambda task: discovery.acdc_scores(task, THRESHOLDS)}
-    scores = {name: [way(discovery.induction_task(one, 7)) for name, way in ways.items()]
+    scores = {name: [way(induction_task(one, 7)) for name, way in ways.items()]
               for name, one in (("built", model), ("random", _random(model, seed)))}  # fmt: skip
     curves = {name: [discovery.curve(one, truth) for one in those]
               for name, those in scores.items()}  # fmt: skip
@@ -119,7 +117,8 @@ def known_circuit(seed: int = 0) -> Drawing:
         plots.roc(dict(zip(ways, those, strict=True)), ax, f"{name} weights")
     plots.circuit(discovery.top(scores["built"][0], len(answers.edges)), axes[0, 2], "found")
     area = {name: [curve.attrs["auc"] for curve in those] for name, those in curves.items()}
-    kept = {name: [discovery.reported(one, alpha=0.05 / len(METHODS)) for one in those[:-1]]
+    alpha = 0.05 / len(METHODS)
+    kept = {name: [discovery.significant_edges(one, alpha=alpha) for one in those[:-1]]
             for name, those in scores.items()}  # fmt: skip
     number = {name: [int(one.sum()) for one in those] for name, those in kept.items()}
     says = (
@@ -153,11 +152,9 @@ def _random(like: GPT, seed: int) -> GPT:
     return model.to(like.W_E.dtype).eval()
 
 
-def _patched(
-    task: discovery.Task, tokens: Tensor, source: Cache, *ways: Callable[..., DataArray]
-) -> tuple[DataArray, ...]:
-    """Mean change of the metric with each place taken from `source`, by each of the ways."""
-    results = [way(task.model, tokens, source, task.metric, at=-1) for way in ways]
+def _patched(task: Task, into: Into, *ways: Callable[..., DataArray]) -> tuple[DataArray, ...]:
+    """The mean change of the metric with each place patched, by each of the ways."""
+    results = [way(task, into=into) for way in ways]
     return tuple((one - one.base).mean("example") for one in results)
 
 

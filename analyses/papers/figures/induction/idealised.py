@@ -7,7 +7,7 @@ from torch import Tensor
 from xarray import DataArray, Dataset
 
 from analyses import plots, prompts
-from analyses.causal import idealised
+from analyses.causal import Task, idealised
 from analyses.heads import attention
 from analyses.papers.figures.drawing import INDUCTION, Drawing, Verdict
 from analyses.prompts import passages
@@ -77,7 +77,7 @@ def _each_and_all(heads: Sequence[str]) -> list[tuple[str, ...]]:
 def _measured(
     model: GPT, tokens: Int[Tensor, "batch pos"], rows: Sequence[Sequence[str]]
 ) -> Dataset:
-    found = idealised.recovered(idealised.substituted(model, tokens, rows))
+    found = idealised.recovered(idealised.substituted(Task(model, tokens), rows))
     words = "share of the loss gap recovered"
     return found.assign(share=found.share.assign_attrs(bounds=BOUNDS, long_name=words))
 
