@@ -136,7 +136,7 @@ def test_a_cache_keeps_what_flags_say_and_stays_what_it_is():
     model.set_use_attn_result(False)
     assert ("result", 0) not in model.run_with_cache(tokens)[1]
     with pytest.raises(
-        AttributeError, match=r"no 'logit_lens'; write circuits.decomposition.residual.logit_l"
+        AttributeError, match=r"no 'logit_lens' here: write circuits.decomposition.residual.logit_l"
     ):
         cache.logit_lens()
     with pytest.raises(ValueError, match="another model's run"):
