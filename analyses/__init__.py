@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from analyses.papers import figures, report, toys
     from analyses.plots import html_tables
     from analyses.prompts import passages
-    from analyses.terms import bandwidth, expansion, importance
+    from analyses.terms import bandwidth, deletion, expansion, importance
 
 ROOMS = {
     "prompts": ["passages"],
     "heads": ["masks", "attention", "patterns", "long_context", "induction", "copying", "detectors",
               "logit_effects", "skip_trigrams", "composition"],
-    "terms": ["bandwidth", "expansion", "importance"],
+    "terms": ["bandwidth", "deletion", "expansion", "importance"],
     "causal": ["metrics", "patching", "path_patching", "attribution", "discovery", "ablation",
                "idealised"],
     "history": ["recording", "in_context", "dynamics", "evaluation"],
@@ -76,11 +76,11 @@ _OBJECTS = {"Task": "analyses.causal.task", "induction_task": "analyses.causal.t
 
 __all__ = [
     "Task", "ablation", "attention", "attribution", "bandwidth", "composition", "copying", "corpus",
-    "detectors", "discovery", "dynamics", "evaluation", "expansion", "explorer", "figures",
-    "html_tables", "idealised", "importance", "in_context", "induction",
-    "induction_task", "labelled",
-    "logit_effects", "long_context", "masks", "metrics", "passages", "patching", "path_patching",
-    "patterns", "plots", "prompts", "recording", "report", "runs", "skip_trigrams", "toys",
+    "deletion", "detectors", "discovery", "dynamics", "evaluation", "expansion", "explorer",
+    "figures", "html_tables", "idealised", "importance", "in_context", "induction",
+    "induction_task", "labelled", "logit_effects", "long_context", "masks", "metrics", "passages",
+    "patching", "path_patching", "patterns", "plots", "prompts", "recording", "report", "runs",
+    "skip_trigrams", "toys",
 ]  # fmt: skip
 
 

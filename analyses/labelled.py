@@ -1,7 +1,9 @@
 """The currency: labelled results with their intervals, and what an analysis asks of a model."""
 
+import math
 from collections.abc import Callable
 from functools import partial
+from statistics import NormalDist
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,10 +17,8 @@ from circuits.matrices import at_least_single
 from circuits.model import Head, Ids, check_causal, checked_tokens, is_text
 
 Pattern = Float[Tensor, "batch head dest src"]
-RESAMPLES = 1000
-"Draws of a bootstrap."
-MIDDLE = 0.95
-"The share of the draws that an interval spans."
+COVERAGE = 0.95
+"The share of samples whose interval holds the true value."
 
 
 @runtime_checkable
@@ -87,10 +87,10 @@ def mean_per_head(
     **attrs: Any,
 ) -> DataArray:
     """All sums over all counts, as `per_head`. The coordinates `low` and `high`, of the same dims,
-    are its `interval` over examples."""
+    are its `interval` over examples, cut to attrs["bounds"] if the score has bounds."""
     every = ("layer", "head", *dims)
     values = sums.sum(0) / counts.sum(0)
-    low, high = to_numpy(interval(sums, counts))
+    low, high = np.clip(to_numpy(interval(sums, counts)), *attrs.get("bounds", (None, None)))
     scores = per_head(values, name, *dims, **attrs)
     return scores.assign_coords(low=(every, low), high=(every, high))
 
@@ -98,18 +98,39 @@ def mean_per_head(
 def interval(
     sums: Float[Tensor, "example *of"], counts: Num[Tensor, "example *_"]
 ) -> Float[Tensor, "2 *of"]:
-    """Where the middle 95 % of sums over counts lie when the examples are drawn anew: a bootstrap
-    of 1,000 draws with replacement, the same draws every time.
+    """The ends of the 95% interval of all sums over all counts, when other examples are drawn.
 
-    It says how far other prompts of this kind would move a score. NaN of fewer than two examples.
+    Student's t with n - 1 degrees of freedom; the error of the ratio is to first order (delta
+    method). For counts that are all 1 it is the interval of a mean. A percentile bootstrap of 8
+    examples covers the true value in 88% of cases only. NaN for fewer than two examples.
     """
-    n, ends = len(sums), torch.tensor([0.5 - MIDDLE / 2, 0.5 + MIDDLE / 2], dtype=torch.float64)
+    n = len(sums)
     if n < 2 or not sums.numel():
         return torch.full((2, *sums.shape[1:]), torch.nan, dtype=torch.float64)
-    drawn = np.random.default_rng(0).multinomial(n, [1 / n] * n, RESAMPLES)
-    times = torch.from_numpy(drawn).double()  # draw example
-    total, number = (torch.tensordot(times, x.cpu().double(), 1) for x in (sums, counts))
-    return (total / number).nanquantile(ends, dim=0)
+    sums, counts = (x.cpu().double() for x in (sums, counts))
+    ratio = sums.sum(0) / counts.sum(0)
+    missed = (sums - ratio * counts).square().sum(0)
+    error = (missed * n / (n - 1)).sqrt() / counts.sum(0)
+    half = t_quantile(0.5 + COVERAGE / 2, n - 1) * error
+    return torch.stack([ratio - half, ratio + half])
+
+
+def t_quantile(p: float, degrees: int) -> float:
+    """The quantile of Student's t: exact for 1 and 2 degrees of freedom, and to 1e-3 of itself for
+    more. (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5)"""
+    if degrees == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if degrees == 2:
+        return (2 * p - 1) * math.sqrt(1 / (2 * p * (1 - p)))
+    z = NormalDist().inv_cdf(p)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return sum(term / degrees**power for power, term in enumerate(terms))
 
 
 def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:

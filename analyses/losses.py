@@ -9,7 +9,18 @@ from analyses.labelled import Model
 from circuits.model import GPT, check_predicts
 
 LOGITS = 2**24
-"How many are held in memory at a time, or those of one row."
+"The number of logits that are held in memory at a time, or the logits of one row."
+EARLY, LATE, NEAR = 50 / 512, 500 / 512, 1 / 64
+"""The two token indices of the in-context score, as shares of the context (50 and 500 of 512 in the
+paper), and the distance to either side over which it is averaged."""
+
+
+def early_and_late(n: int) -> tuple[slice, slice]:
+    """The two places of the in-context score among the losses of n tokens, of index 1 and on."""
+    near = round(n * NEAR)
+    middles = (max(1, round(share * n)) for share in (EARLY, LATE))
+    early, late = (slice(max(0, at - near - 1), at + near) for at in middles)
+    return early, late
 
 
 def of_tokens(model: Model, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:

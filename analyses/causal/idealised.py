@@ -52,6 +52,26 @@ def induction(tokens: Tokens, n: int = 1) -> Pattern:
     return _spread(found)
 
 
+def positional(own: Pattern) -> Pattern:
+    """A head's own mean attention by distance, in each row spread over the sources that exist: the
+    pattern of a head that sees positions and no tokens."""
+    n = own.shape[-1]
+    distance = (torch.arange(n)[:, None] - torch.arange(n)).clamp(min=0).to(own.device)
+    seen = torch.ones(n, n, dtype=torch.bool, device=own.device).tril()
+    by_distance = own.new_zeros(n).index_add_(0, distance[seen], own.mean(0)[seen])
+    by_distance = by_distance / seen.sum(0).to(own.dtype)  # n - d rows have distance d
+    kernel = by_distance[distance].where(seen, 0)
+    return (kernel / kernel.sum(-1, keepdim=True).clamp(min=1e-12)).expand_as(own)
+
+
+def own_on_matches(own: Pattern, tokens: Tokens) -> Pattern:
+    """A head's own attention on the tokens that followed earlier copies of this token; the rest of
+    its attention goes to the first token."""
+    kept = own * attention.to_successors(tokens).to(own.device)
+    kept[..., 0] += 1 - kept.sum(-1)
+    return kept
+
+
 def uniform(tokens: Tokens) -> Pattern:
     """Even attention to all tokens up to this one: the control."""
     n = tokens.shape[1]

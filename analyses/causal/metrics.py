@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.labelled import Model
+from analyses.losses import early_and_late
 from circuits.interventions import Metric
 from circuits.matrices import at_least_single
 from circuits.model import check_predicts
@@ -66,6 +67,20 @@ def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
         predicted = at_least_single(logits[:, first - 1 : -1])
         losses = F.cross_entropy(predicted.mT, targets, reduction="none")
         return losses.mean(-1)
+
+    return metric
+
+
+def in_context_score(tokens: Int[Tensor, "batch pos"]) -> Metric:
+    """The loss late in the context less the loss early in it, in nats, of logits of all positions:
+    see analyses.in_context.score, which says where it looks. Pass at=None to a Task."""
+    early, late = early_and_late(tokens.shape[1] - 1)
+    targets = tokens[:, 1:].long()
+
+    def metric(logits: Logits) -> Float[Tensor, " batch"]:
+        predicted = at_least_single(logits[:, :-1])
+        loss = F.cross_entropy(predicted.mT, targets.to(logits.device), reduction="none")
+        return loss[:, late].mean(-1) - loss[:, early].mean(-1)
 
     return metric
 

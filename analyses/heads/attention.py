@@ -2,9 +2,9 @@
 
 A score is the attention that falls on the entries of a mask, averaged over the destinations that
 have any such entry. attrs["chance"] is the same average for a head that attends uniformly; the
-coordinates `low` and `high` say how far other prompts of the kind would move it (a bootstrap over
-the rows of tokens). Of whole patterns, whatever the mask, see `patterns`; of contexts too long for
-a pattern, `long_context`.
+coordinates `low` and `high` are the ends of its 95% interval over the rows of tokens. Scores of
+whole patterns, without a mask, are in `patterns`; of contexts too long for a pattern, in
+`long_context`.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,8 @@
 
 prefix_matching and stripe look at where a head attends, copying at what it does with what it finds,
 qk_trace at how it would find it by its weights, and loss_by_position at what the model gains. The
-coordinates `low` and `high` of a score are a bootstrap over its prompts. (Olsson et al. 2022,
+coordinates `low` and `high` of a score are the ends of its 95% interval over prompts. (Olsson et
+al. 2022,
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 

@@ -1,7 +1,7 @@
 """Scores of whole patterns, whatever they look at; and patterns to look at.
 
 As in `attention`, position 0 is left out where nothing else is said, since it can only attend to
-itself, and `low` and `high` are a bootstrap over the rows of tokens.
+itself, and `low` and `high` are the ends of its 95% interval over the rows of tokens.
 """
 
 from functools import partial

@@ -14,8 +14,8 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import losses
-from analyses.history.recording import early_and_late
 from analyses.labelled import Model, interval, to_numpy
+from analyses.losses import early_and_late
 
 
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
@@ -37,7 +37,7 @@ def score(loss: DataArray) -> DataArray:
 
     At tokens 500 and 50 of 512, or the same shares of another context; for the paper's 10,000
     examples we have some hundred, and average over a 64th of the context to either side. Of losses
-    with a dim `example` it is the mean, with `low` and `high`, a bootstrap over examples.
+    with a dim `example` it is the mean, with `low` and `high`, the ends of its 95% interval.
     """
     early, late = (loss.isel(index=part) for part in early_and_late(loss.sizes["index"]))
     first, last = (part.index.values[[0, -1]] for part in (early, late))

@@ -23,7 +23,7 @@ from torch import Tensor
 from analyses.causal import ablation
 from analyses.heads import attention, induction
 from analyses.labelled import to_numpy
-from analyses.losses import of_tokens
+from analyses.losses import early_and_late, of_tokens
 from circuits import distributed
 from circuits.files import alone, replacing
 from circuits.io import load, load_weights, read_weights
@@ -35,17 +35,6 @@ VECTOR = 2048
 "Losses of single tokens that are kept at each step."
 AGAIN = ".again"
 "The folder in that of a run where `again` puts the steps until it has them all."
-EARLY, LATE, NEAR = 50 / 512, 500 / 512, 1 / 64
-"""The two token indices of the in-context score, as shares of the context (paper: 50 and 500 of
-512), and how far to either side of them it is averaged."""
-
-
-def early_and_late(n: int) -> tuple[slice, slice]:
-    """Where the in-context score looks among the losses of n tokens, the first of index 1."""
-    near = round(n * NEAR)
-    middles = (max(1, round(share * n)) for share in (EARLY, LATE))
-    early, late = (slice(max(0, at - near - 1), at + near) for at in middles)
-    return early, late
 
 
 def history_steps(total: int, count: int = 150) -> list[int]:

@@ -8,11 +8,14 @@ vocabulary of logits less their mean, which the softmax does not see. attrs["err
 entry by which the sum of all terms misses the truth.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses import prompts
+from analyses.heads import masks
 from analyses.labelled import to_numpy
 from circuits import paths, scores
 from circuits.decomposition import Parts, norm_bias, through_norm
@@ -79,6 +82,42 @@ def score_terms(model: GPT, tokens: Prompt, head: AnyHead) -> DataArray:
         coords={"term": list(parts)},
         name="score terms",
         attrs={"long_name": "score", "error": float(parts.remainder.abs().max())},
+    )
+
+
+def prefix_matching_by_term(
+    model: GPT, head: AnyHead, tokens: Int[Tensor, "batch pos"] | None = None
+) -> DataArray:
+    """The prefix matching that each group of terms of a head's scores gives, (term, use), in [0,
+    1]: "alone", from the softmax of the group's scores alone, and "without", from the scores of all
+    other groups. The term 'order 0 x order 1' has queries straight from the tokens and keys through
+    one earlier head: the paper's K-composition term. attrs["whole"] is that of all terms. Without
+    tokens, on the prompt of attention.prefix_matching.
+    """
+    tokens = prompts.repeated_often(model) if tokens is None else tokens
+    mask = masks.to_successors(tokens)
+    rows = masks.counted(mask)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+        parts = scores.grouped(model, cache, head)
+
+    def matching(score: Float[Tensor, "batch dest src"]) -> float:
+        unseen = torch.ones_like(score[0], dtype=torch.bool).triu(1)
+        pattern = score.masked_fill(unseen, -torch.inf).softmax(-1)
+        return float((pattern * mask * rows[..., None]).sum() / rows.sum())
+
+    values = [[matching(part), matching(parts.whole - part)] for part in parts.stack]
+    return DataArray(
+        np.array(values).reshape(-1, 2),
+        dims=("term", "use"),
+        coords={"term": list(parts), "use": ["alone", "without"]},
+        name="prefix_matching",
+        attrs={
+            "long_name": "prefix matching",
+            "bounds": (0.0, 1.0),
+            "chance": float(masks.uniform(mask, rows).sum() / rows.sum()),
+            "whole": matching(parts.whole),
+        },
     )
 
 

@@ -75,6 +75,35 @@ def frozen_by_order(model: GPT, tokens: Tokens, cache: Cache | None = None) -> D
     return _orders(model, losses, "norms frozen")
 
 
+def without_order(model: GPT, tokens: Tokens) -> DataArray:
+    """The rise of the loss in nats when the terms of one order are left out, (order); patterns and
+    norms are frozen. `by_order` adds orders one by one and rescales the norms in each run, so that
+    an order it adds first can look large even if the model does not need it."""
+    _require_attention_only(model)
+    tokens = _next_tokens(model, tokens)
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(tokens)
+        orders = paths.grouped(model, cache, "order")
+        whole = float(loss(logits, tokens))
+        rise = [float(loss(logits - terms, tokens)) - whole for terms in orders.stack]
+    words = "rise of the loss without the terms of an order"
+    attrs = {"units": "nats", "long_name": words, "loss": whole}
+    return DataArray(rise, {"order": range(len(rise))}, "order", "without_order", attrs)
+
+
+def without_embedding(model: GPT, tokens: Tokens) -> float:
+    """The rise of the loss in nats when the embedding is taken out of the final residual stream,
+    and the final norm takes its scale anew. A value near 0 means that the direct path is dead."""
+    tokens = _next_tokens(model, tokens)
+    with torch.no_grad():
+        final, cache = model.run_with_cache(
+            tokens, stop_at_layer=model.cfg.n_layers, names_filter="hook_embed"
+        )
+        streams = (final, final - cache["embed"])
+        whole, without = (loss(model.unembed(model.ln_final(x)), tokens) for x in streams)
+    return float(without - whole)
+
+
 def by_layer(model: GPT, tokens: Tokens) -> DataArray:
     """Nats that the heads of a layer save on their own, over the direct path alone, and given those
     of all other layers: (layer, given), given being "direct path" and "other layers".

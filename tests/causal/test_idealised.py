@@ -105,3 +105,28 @@ def test_what_does_not_fit_is_refused():
         idealised.substituted(Task(model, tokens), "L0 attn")
     with pytest.raises(ValueError, match="at least two examples"):
         idealised.recovered(idealised.substituted(Task(model, tokens[:1]), "L0H1"))
+
+
+def test_the_positional_pattern_keeps_the_mean_attention_by_distance():
+    n, kernel = 6, torch.tensor([0.5, 0.3, 0.2, 0.0, 0.0, 0.0])
+    own = torch.zeros(2, n, n)
+    for i in range(n):
+        row = kernel[torch.arange(i, -1, -1)]
+        own[:, i, : i + 1] = row / row.sum()
+    made = idealised.positional(own)
+    assert torch.allclose(made.sum(-1), torch.ones(2, n)) and made.triu(1).eq(0).all()
+    assert made[0, 5, 5] > made[0, 5, 4] > made[0, 5, 3] > made[0, 5, 2] == 0
+    by_token = torch.eye(n)[None].expand(2, -1, -1)  # a head that sees the present token alone
+    assert torch.allclose(idealised.positional(by_token), by_token)
+    uniform = idealised.uniform(tiny_tokens(batch=2, pos=5))
+    mean = [uniform[0].diagonal(-d).mean() for d in range(5)]
+    last = torch.stack(mean[::-1]) / sum(mean)
+    assert torch.allclose(idealised.positional(uniform)[0, 4], last)
+
+
+def test_own_attention_on_matches_is_kept_and_the_rest_rests_on_the_first_token():
+    own = idealised.uniform(SAID)
+    made = idealised.own_on_matches(own, SAID)
+    assert torch.allclose(made.sum(-1), torch.ones(1, 11))
+    assert made[0, 4].tolist() == pytest.approx([0.8, 0, 0.2, *[0] * 8])  # a: 2 follows a
+    assert made[0, 3, 0] == 1  # c comes for the first time

@@ -5,7 +5,7 @@ import pytest
 import torch
 from xarray import DataArray
 
-from analyses import Task, ablation, attribution, idealised, metrics, patching, prompts
+from analyses import Task, ablation, attribution, idealised, in_context, metrics, patching, prompts
 from analyses.causal.path_patching import path_patching
 from circuits import GPT, ground_truth
 from circuits.interventions import as_hooks, edit
@@ -60,6 +60,14 @@ def test_metrics_are_what_they_are_called():
     ]:  # fmt: skip
         assert torch.allclose(metric(logits), expected) and metric(last).equal(metric(logits))
     assert torch.allclose(metrics.divergence(last)(last), torch.zeros(4).double(), atol=1e-12)
+
+
+def test_the_in_context_score_as_a_metric_is_that_of_the_analysis():
+    model, tokens = tiny(n_ctx=64), tiny_tokens(batch=4, pos=60)
+    with torch.no_grad():
+        values = metrics.in_context_score(tokens)(model(tokens))
+    score = in_context.score(in_context.loss_by_index(model, tokens))
+    assert float(values.mean()) == pytest.approx(float(score), abs=1e-6)
 
 
 def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():

@@ -38,7 +38,7 @@ FLOORS = {
     "analyses/heads": ["masks", "attention", "patterns", "long_context", "induction", "copying",
                        "detectors", "logit_effects", "composition", "skip_trigrams"],
     "analyses/heads/skip_trigrams": ["scores", "patterns", "splits", "tables", "dump", "bugs"],
-    "analyses/terms": ["bandwidth", "expansion", "importance"],
+    "analyses/terms": ["bandwidth", "deletion", "expansion", "importance"],
     "analyses/explorer": ["pages"],
     "analyses/causal": ["metrics", "task", "patching", "path_patching", "attribution", "ablation",
                         "idealised", "discovery"],

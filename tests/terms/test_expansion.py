@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import expansion
+from analyses import attention, expansion, prompts
+from circuits import ground_truth
 from tests.conftest import tiny, tiny_tokens
 
 
@@ -83,3 +84,22 @@ def test_neuron_terms_sum_to_what_the_neurons_read_and_want_neurons():
     assert found.attrs["largest"] == pytest.approx(float(cache["pre", 1].abs().max()))
     with pytest.raises(ValueError, match="MLP0"):
         expansion.neuron_terms(tiny(), tokens)
+
+
+def test_prefix_matching_of_the_built_circuit_is_its_k_composition_term():
+    model = ground_truth.induction()
+    found = expansion.prefix_matching_by_term(model, "L1H0")
+    assert found.attrs["whole"] == pytest.approx(float(attention.prefix_matching(model)[1, 0]))
+    moved = found.sel(term="order 0 x order 1")  # the token itself with the token that was moved
+    assert moved.sel(use="alone") > 0.9 and moved.sel(use="without") < 2 * found.attrs["chance"]
+
+
+def test_terms_of_a_random_head_match_no_prefix_and_no_part_of_the_scores_is_lost(variant):
+    if variant.cfg.n_layers < 2:
+        return
+    tokens = prompts.repeated(variant, 4, batch=3)
+    found = expansion.prefix_matching_by_term(variant, (1, 2), tokens)
+    whole = attention.prefix_matching(variant, tokens)[1, 2]
+    assert found.attrs["whole"] == pytest.approx(float(whole))
+    assert found.attrs["chance"] == pytest.approx(whole.attrs["chance"])
+    assert abs(found - found.attrs["chance"]).max() < 0.5

@@ -161,3 +161,24 @@ def test_no_gradient_is_followed_and_the_callers_mode_is_left_alone():
     importance.of_paths(model, tiny_tokens(), paths.all(model, 0), metric)
     importance.of_virtual_heads(model, tiny_tokens(), metric)
     assert seen and not any(seen) and torch.is_grad_enabled()
+
+
+def test_without_an_order_the_model_lacks_just_its_paths(deep):
+    tokens = tiny_tokens()
+    with torch.no_grad():
+        orders = paths.grouped(deep, deep.run_with_cache(tokens)[1], "order")
+    rise = importance.without_order(deep, tokens)
+    assert rise.attrs["loss"] == pytest.approx(deep(tokens, return_type="loss").item())
+    for order, left in enumerate(rise.values.tolist()):
+        others = orders.whole - orders[f"order {order}"]
+        assert left + rise.attrs["loss"] == pytest.approx(importance.loss(others, tokens).item())
+
+
+def test_without_its_embedding_a_model_of_no_layers_guesses():
+    model, tokens = tiny(n_layers=0, bias=False, positional_embedding_type="none"), tiny_tokens()
+    rise = importance.without_embedding(model, tokens)
+    loss = model(tokens, return_type="loss").item()
+    assert rise + loss == pytest.approx(math.log(model.cfg.d_vocab))
+    with torch.no_grad():
+        model.W_U.zero_()
+    assert importance.without_embedding(model, tokens) == 0  # a path that says nothing

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from xarray import DataArray
 
 from analyses import plots
-from analyses.history import recording
 from analyses.history.dynamics import PhaseChange, around
+from analyses.losses import early_and_late
 from analyses.papers.figures import panels
 from analyses.papers.figures.drawing import INDUCTION, Drawing, Verdict
 from analyses.papers.figures.runs import Run, judged, runs
@@ -60,7 +60,7 @@ def _by_early(run: Run, shares: Float[np.ndarray, " choice"]) -> DataArray:
     near = round(n / 64)
     early = [loss.isel(index=slice(max(0, round(share * n) - near - 1), round(share * n) + near))
              for share in shares]  # fmt: skip
-    late = loss.isel(index=recording.early_and_late(n)[1]).mean("index")
+    late = loss.isel(index=early_and_late(n)[1]).mean("index")
     values = np.stack([late - part.mean("index") for part in early], -1)
     return DataArray(values, dims=("step", "choice"),
                      coords={"step": loss.step, "tokens": loss.tokens})  # fmt: skip
