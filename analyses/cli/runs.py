@@ -21,6 +21,7 @@ from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
 
+from analyses import prompts
 from analyses.cli.corpus import Corpus
 from analyses.cli.run_folder import TOKENS, RunFolder, entered
 from analyses.heads import attention, induction
@@ -120,8 +121,8 @@ def measured(model: GPT, unseen: Int[Tensor, "batch pos"]) -> Record:
     """Held-out loss (nats), the best head's scores, the loss on either copy of random tokens."""
     held_out = recording.losses(model, unseen).mean().item()
     beside = recording.on_cpu(model)
-    loss = induction.loss_by_position(beside, batch=8)
-    second = loss.position >= loss.attrs["repeat"]
+    loss = induction.loss_by_position(beside, prompts.repeated(beside))
+    second = loss.pos >= loss.attrs["repeat"]
     previous = attention.previous_token(beside)
     return {
         "held_out": held_out,

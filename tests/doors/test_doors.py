@@ -26,7 +26,7 @@ from circuits.io import load_weights
 from circuits.data import Shards, shards
 from circuits.model import Vocabulary
 from circuits.training import Recipe, Snapshots, train
-from analyses import (Task, attention, composition, copying, discovery, dynamics, figures,
+from analyses import (Task, attention, head_composition, copying, discovery, dynamics, figures,
                       induction, patching, plots, prompts, recording, report, skip_trigrams)
 def first(logits): return logits[:, 0]
 TINY = dict(n_layers=2, d_model=12, n_heads=3, d_head=5, d_vocab=29, n_ctx=16)
@@ -182,7 +182,7 @@ CASES = [
     ("Snapshots(folder=folder, keep=1)", "ValueError", "keep must be at least 2, got 1"),
     # analyses
     ("prompts.repeated(model, 9)", "ValueError", "are 19; the model reads at least 2"),
-    ("attention.offset(model, 99)", "ValueError", "offset 99 does not fit into 16 tokens"),
+    ("attention.offset(model, back=99)", "ValueError", "offset 99 does not fit into 16 tokens"),
     ("attention.prefix_matching(model, torch.arange(8)[None])", "ValueError",
      "no destination in these tokens has anything to match for 'prefix_matching'"),
     ("dynamics.history('repeats-2l')", "KeyError", "'repeats-2l' has no history; of the models"),
@@ -191,17 +191,18 @@ CASES = [
     ("plots.attention(torch.zeros(3, 3))", "ValueError", "wanted a pattern [head dest src], got"),
     ("figures.draw('framework/nonsense', model)", "KeyError", "no figure 'framework/nonsense'"),
     ("skip_trigrams.copying_table(model)", "ValueError", "the model has no tokenizer"),
-    ("composition.scores(GPT(cfg(n_layers=1)))", "ValueError",
+    ("head_composition.over_chance(GPT(cfg(n_layers=1)))", "ValueError",
      "two layers or more are wanted, the model has 1"),
-    ("composition.erratum(GPT(cfg(n_layers=0)))", "ValueError", "the model has 0"),
-    ("composition.raw(model, samples=0)", "ValueError", "random models, 1 or more, got 0"),
-    ("plots.composition(copying.score(talker))", "ValueError", "see composition.scores; got OV"),
-    ("plots.wiring(composition.raw(talker, samples=1))", "ValueError", "composition less chance"),
+    ("head_composition.erratum(GPT(cfg(n_layers=0)))", "ValueError", "the model has 0"),
+    ("head_composition.raw(model, samples=0)", "ValueError", "random models, 1 or more, got 0"),
+    ("plots.composition(copying.score(talker))", "ValueError", "over_chance; got OV"),
+    ("plots.wiring(head_composition.raw(talker, samples=1))", "ValueError",
+     "composition less chance"),
     ("copying.composed_qk_score(model, 'L1H0')", "ValueError", "L1H0 is in the last layer"),
     ("copying.composed_qk_score(model, 'L0H3')", "ValueError", "there is no head L0H3"),
     ("copying.own_top(model, 0)", "ValueError", "top is from 1 to d_vocab=29, got 0"),
     ("skip_trigrams.split_table(model)", "ValueError", "the model has no tokenizer"),
-    ("skip_trigrams.patterns(model)", "ValueError", "the model has no tokenizer"),
+    ("skip_trigrams.pattern_counts(model)", "ValueError", "the model has no tokenizer"),
     ("skip_trigrams.table(talker, 'L2H0', 'o')", "ValueError", "there is no head L2H0"),
     ("skip_trigrams.table(talker, 'L0H0', 'one two')", "ValueError", "'one two' is "),
     ("skip_trigrams.table(talker, 'L0H0', 262)", "ValueError", "no token 262: they are 0 to 261"),

@@ -40,7 +40,7 @@ def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms
 
 
 @pytest.mark.parametrize("call", [
-    lambda m: induction.loss_by_position(m, 3, batch=8),
+    lambda m: induction.loss_by_position(m, prompts.repeated(m, 3)),
     lambda m: in_context.loss_by_index(m, TOKENS),
     lambda m: recording.losses(m, TOKENS),
     lambda m: ablation.of_heads(m, TOKENS)])  # fmt: skip

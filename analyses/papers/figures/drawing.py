@@ -66,7 +66,7 @@ def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"]) -> tuple[Figu
     """Value-weighted patterns of all heads on the first row, framed by what each head is; and the
     roles, (layer, head)."""
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens[:1], names_filter=attention.pattern_or_value)
+        _, cache = model.run_with_cache(tokens[:1], names_filter=attention.is_pattern_or_value)
     layers = range(model.cfg.n_layers)
     weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
     roles = attention.taxonomy(model).role

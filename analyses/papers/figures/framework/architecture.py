@@ -6,11 +6,11 @@ from matplotlib.axes import Axes
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, copying
+from analyses.heads import attention, copying, masks
 from analyses.heads.attention import THRESHOLD
-from analyses.labelled import to_numpy
+from analyses.labelled import to_numpy, words_of
 from analyses.papers.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of
-from analyses.papers.figures.framework.prompt import prompt, words
+from analyses.papers.figures.framework.prompt import prompt
 from analyses.terms import bandwidth
 from analyses.terms.bandwidth import EXCLUSIVE
 from circuits import residual
@@ -87,10 +87,12 @@ def residual_stream(model: GPT) -> Drawing:
     figure, axes = plots.grid(1, 1, (9.2, 0.27 * sum(rows) + 2.4))
     axes[0, 0].remove()
     top, bottom = figure.subplots(2, 1, height_ratios=rows)
-    plots.terms(written, words(model, tokens), top, "Norm of what each part writes at each token")
+    plots.terms(
+        written, words_of(model, tokens), top, "Norm of what each part writes at each token"
+    )
     top.set_xticks([])
     title = "How much the stream still points where it did at the start"
-    plots.terms(cosine, words(model, tokens), bottom, title)
+    plots.terms(cosine, words_of(model, tokens), bottom, title)
     error, size = written.attrs["error"], float(streams[-1].abs().max())
     says = (
         f"paper: the residual stream is the sum of the embedding and the output of all layers; "
@@ -217,20 +219,18 @@ def moves(model: GPT) -> Drawing:
         layer, head = np.unravel_index(int(preferred.values.argmax()), preferred.shape)
     role, label = str(scores.role.values[layer, head]), f"L{layer}H{head}"
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=attention.pattern_or_value)
+        _, cache = model.run_with_cache(tokens, names_filter=attention.is_pattern_or_value)
     pattern = cache["pattern", int(layer)][0, int(head)]
     moved = pattern.clone()
     moved[:, 0] = 0  # resting on the first token moves nothing
     dest, src = divmod(int(moved.argmax()), moved.shape[1])
-    shown = words(model, tokens)
+    shown = words_of(model, tokens)
     ax = plots.arrows(
         DataArray(to_numpy(pattern), dims=("dest", "src")), shown, strongest=(dest, src),
         title=f"{label}: {'no role' if role == '-' else role}",
     )  # fmt: skip
-    masks = {"induction": attention.to_successors, "duplicate token": attention.to_duplicates,
-             "previous token": lambda t: attention.to_offset(t, 1),
-             "current token": lambda t: attention.to_offset(t, 0)}  # fmt: skip
-    right = role in masks and bool(masks[role](tokens)[0, dest, src])
+    rules = {name: rule for name, rule in masks.BEHAVIOURS.items() if name != "first token"}
+    right = role in rules and bool(rules[role].mask(tokens)[0, dest, src])
     told = "as its role says" if right else "not what a role would say"
     says = (
         f"paper: a head moves information from one token's stream to another's, where its pattern "

@@ -4,7 +4,7 @@ import numpy as np
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, composition
+from analyses.heads import attention, head_composition
 from analyses.papers.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of
 from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT
@@ -16,7 +16,7 @@ def heatmaps(model: GPT) -> Drawing:
     One layer-0 head, which attends mainly to the previous token, K-composes with the induction
     heads; little else does.
     """
-    scores = composition.scores(model)
+    scores = head_composition.over_chance(model)
     axes = plots.composition(scores)
     return Drawing(
         figure_of(axes[0, 0]),
@@ -32,7 +32,7 @@ def heatmaps(model: GPT) -> Drawing:
 
 def diagram(model: GPT) -> Drawing:
     """F19, the diagram: heads of layer 0 and layer 1, wired where they compose above chance."""
-    scores = composition.scores(model)
+    scores = head_composition.over_chance(model)
     return Drawing(
         figure_of(plots.wiring(scores, colours=_role_colours(model))),
         "Who composes with whom",
@@ -51,7 +51,7 @@ def before_and_after(model: GPT) -> Drawing:
     The corrected one shows more: induction heads also K-compose with a second layer-0 head, which
     attends to the last several tokens.
     """
-    wrong, right = composition.erratum(model), composition.scores(model)
+    wrong, right = head_composition.erratum(model), head_composition.over_chance(model)
     wrong = wrong.assign_attrs(bounds=(-wrong.attrs["chance"], 1.0), quantile=_reached(model))
     figure, axes = plots.grid(1, 2, (5.0, 4.2))
     for ax, result, title in zip(
@@ -113,7 +113,7 @@ def _composes(model: GPT, scores: DataArray) -> Verdict:
 def _reached(model: GPT) -> float:
     """The largest rotated norm, less chance, of random models: as `quantile` is for the true."""
     seeds = range(19)
-    controls = (composition.erratum(at_initialisation(model, seed)) for seed in seeds)
+    controls = (head_composition.erratum(at_initialisation(model, seed)) for seed in seeds)
     return max(float(control.max()) for control in controls)
 
 

@@ -23,7 +23,7 @@ def head_dump(model: GPT, rows: int = 20) -> Drawing:
     """The list "other skip-trigrams" and the dumps of whole heads: what heads do besides copying.
     Of the paper's list, brackets can be told without a corpus: `(` asks for `)`."""
     read, start = skip_trigrams.through_first_norm(model), control(model)
-    others = skip_trigrams.strongest(read, n=rows, copies=False)
+    others = skip_trigrams.strongest(read, n=rows, pattern="other")
     largest = skip_trigrams.strongest(read, n=40)
     closed, by_luck = (skip_trigrams.brackets(found) for found in (read, start))
     best, luck = (_best_ranks(found) for found in (closed, by_luck))

@@ -10,9 +10,9 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import attention, copying
-from analyses.labelled import to_numpy
+from analyses.labelled import to_numpy, words_of
 from analyses.papers.figures.drawing import FRAMEWORK, Drawing, Verdict, require_layers
-from analyses.papers.figures.framework.prompt import prompt, words
+from analyses.papers.figures.framework.prompt import prompt
 from analyses.prompts import passages
 from analyses.terms import expansion
 from circuits import algebra
@@ -100,7 +100,7 @@ def token_circuits(model: GPT) -> Drawing:
     control_score = copying.score(at_initialisation(model))
     control_at = np.unravel_index(int(control_score.values.argmax()), score.shape)
     ids = _subset(model)
-    labels = words(model, ids[None])
+    labels = words_of(model, ids[None])
     qk, ov = (_block(c[int(layer), int(head)], ids)
               for c in (algebra.full_QK(model), algebra.full_OV(model)))  # fmt: skip
     figure, axes = plots.grid(1, 2, (4.8, 4.2))
@@ -188,7 +188,7 @@ def qk_expansion(model: GPT) -> Drawing:
         plots.heatmap(shown, ax, title, bar=i == len(found))
         ax.set(xlabel="source", ylabel="destination" if i == 0 else "", xticks=[], yticks=[])
         ax.title.set_fontsize(9)
-    labels = [plots.literal(plots.show_token(word)) for word in words(model, tokens)]
+    labels = [plots.literal(plots.show_token(word)) for word in words_of(model, tokens)]
     axes[0, 0].set_yticks(range(len(labels)), labels, fontsize=6)
     centred = {str(p.term.values): _spread(p.values) for p in found}
     said = ", ".join(f"{under[term]} {size:.1f}" for term, size in centred.items())
@@ -219,7 +219,7 @@ def _terms(model: GPT, tokens: Int[Tensor, "1 pos"], found: DataArray, lines: li
     heights = [0.5 * len(lines), 0.3 * len(found) + 0.6]
     top, bottom = figure.subplots(2, 1, height_ratios=heights)
     plots.formula(lines, top)
-    plots.terms(found, words(model, tokens), bottom)
+    plots.terms(found, words_of(model, tokens), bottom)
     return figure
 
 
@@ -250,7 +250,7 @@ def _subset(model: GPT) -> Int[Tensor, " token"]:
 def _block(circuit: FactoredMatrix, ids: Int[Tensor, " token"]) -> Tensor:
     """The entries between some tokens, each row less its mean over all tokens."""
     with torch.no_grad():
-        return copying.centred(circuit).rows(ids)[:, ids]
+        return copying.centre_rows(circuit).rows(ids)[:, ids]
 
 
 def _own(block: Tensor) -> int:

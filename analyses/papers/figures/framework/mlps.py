@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 
 from analyses import plots
+from analyses.labelled import words_of
 from analyses.papers.figures.drawing import FRAMEWORK, Drawing, Verdict, figure_of
-from analyses.papers.figures.framework.prompt import prompt, words
+from analyses.papers.figures.framework.prompt import prompt
 from analyses.terms import expansion
 from circuits import algebra
 from circuits.model import GPT
@@ -32,7 +33,7 @@ def mlps(model: GPT) -> Drawing:
     tokens = prompt(read)
     found = expansion.neuron_terms(read, tokens)
     title = READS if own else f"{READS}   (untrained weights)"
-    figure = figure_of(plots.terms(found, words(read, tokens), title=title))
+    figure = figure_of(plots.terms(found, words_of(read, tokens), title=title))
     error, largest = found.attrs["error"], found.attrs["largest"]
     whose = "this model's" if own else "an untrained model's"
     says = (

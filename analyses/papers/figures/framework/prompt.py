@@ -18,10 +18,3 @@ def prompt(model: GPT) -> Int[Tensor, "1 pos"]:
         length = min(LONGEST, model.cfg.n_ctx) // 2 - 1
         return prompts.repeated(model, max(length, 1), batch=1)
     return model.to_tokens(WORDS)[:, : min(LONGEST, model.cfg.n_ctx)]
-
-
-def words(model: GPT, tokens: Int[Tensor, "1 pos"]) -> list[str]:
-    """The tokens as they are read, or their numbers where they are no text."""
-    if model.tokenizer is None:
-        return [str(int(token)) for token in tokens[0]]
-    return model.to_str_tokens(tokens[0])

@@ -10,7 +10,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, logit_effects
+from analyses.heads import attention, logit_effects, masks
 from analyses.labelled import to_numpy
 from analyses.papers.figures.drawing import (
     FRAMEWORK,
@@ -54,7 +54,7 @@ class _Reading:
 
     def clearest(self) -> tuple[int, int]:
         """The destination and source of its strongest prefix match, not at the text's end."""
-        match = attention.to_successors(self.tokens)[0, :-1, :-1]
+        match = masks.to_successors(self.tokens)[0, :-1, :-1]
         best = int((self.pattern[:-1, :-1] * match).argmax())
         return divmod(best, match.shape[1])
 
@@ -184,7 +184,7 @@ def _read(model: GPT) -> _Reading:
 
 def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
     """Where the next token is one that followed the same token before: [pos-1], bool."""
-    before = attention.to_successors(tokens[None])[0, :-1]
+    before = masks.to_successors(tokens[None])[0, :-1]
     return (before & (tokens[None, :] == tokens[1:, None])).any(-1)
 
 

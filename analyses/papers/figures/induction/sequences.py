@@ -6,7 +6,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, logit_effects
+from analyses.heads import attention, logit_effects, masks
 from analyses.heads import induction as scores
 from analyses.heads.patterns import capture
 from analyses.labelled import to_numpy
@@ -54,7 +54,7 @@ def loss_by_position(model: GPT) -> Drawing:
         "second copy", (loss.attrs["repeat"], ax.get_ylim()[1] * 0.97), va="top", fontsize=8
     )
     gain = scores.repeat_gain(model)
-    second = float(loss.where(loss.position >= loss.attrs["repeat"]).mean())
+    second = float(loss.where(loss.pos >= loss.attrs["repeat"]).mean())
     says = (
         f"paper: the second copy is predicted in context; here its loss is {second:.2f} nats, "
         f"{gain:.2f} below the first copy's ({second + gain:.2f}); at initialisation "
@@ -117,6 +117,6 @@ def _copied(
     """At each token: a head's attention to successors of its earlier copies, and what the head adds
     to its logit from the token before."""
     pattern = capture(model, tokens).sel(view="attention", layer=layer, head=head).values
-    looks = (torch.from_numpy(pattern) * attention.to_successors(tokens)[0]).sum(-1)
+    looks = (torch.from_numpy(pattern) * masks.to_successors(tokens)[0]).sum(-1)
     effects = logit_effects.by_source(model, tokens)[layer, head].sum("src").values
     return looks, torch.from_numpy(effects).roll(1)
