@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.labelled import Model
+from circuits.matrices import at_least_single
 from circuits.model import GPT, check_predicts
 
 LOGITS = 2**24
@@ -23,6 +24,15 @@ def early_and_late(n: int) -> tuple[slice, slice]:
     return early, late
 
 
+def of_logits(
+    logits: Float[Tensor, "*pos d_vocab"], targets: Int[Tensor, "*pos"]
+) -> Float[Tensor, "*pos"]:
+    """Loss in nats of each target, at least in single precision: -log softmax(logits)[target]."""
+    every = at_least_single(logits).flatten(0, -2)  # with d_vocab last it is quicker, and exacter
+    loss = F.cross_entropy(every, targets.flatten().long(), reduction="none")
+    return loss.unflatten(0, targets.shape)
+
+
 def of_tokens(model: Model, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
     """Loss in nats, at least in single precision, of rows[:, 1:] given what is before each; so rows
     may have one token more than the context. ValueError for a model that predicts something else.
@@ -31,18 +41,16 @@ def of_tokens(model: Model, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "ba
     done, at_once = [], max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))
     with torch.no_grad():
         for part in rows.split(at_once):
-            logits = model(part[:, :-1]).to(part.device)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            done.append(F.cross_entropy(logits.mT, part[:, 1:].long(), reduction="none"))
+            done.append(of_logits(model(part[:, :-1]).to(part.device), part[:, 1:]))
     return torch.cat(done)
 
 
 def of_stream(
     model: GPT, resid: Float[Tensor, "token d_model"], targets: Int[Tensor, "token"]
 ) -> Float[Tensor, "token"]:
-    """Loss in nats of a target after each of some final streams."""
+    """Loss in nats of the target after each final stream."""
     some, done = max(1, LOGITS // model.cfg.d_vocab), []
     for part, wanted in zip(resid.split(some), targets.split(some), strict=True):
         logits = model.unembed(model.ln_final(part[None]))[0]
-        done.append(F.cross_entropy(logits.float(), wanted, reduction="none"))
+        done.append(of_logits(logits.float(), wanted))
     return torch.cat(done)

@@ -1,4 +1,4 @@
-"""Many processes, one run: what a training loop asks of torch's process group, if there is one.
+"""Many processes, one run: the few things that a run needs of torch's process group, if any.
 
 Without a group there is one process, of rank 0, and every function here does nothing.
 """
@@ -31,12 +31,12 @@ def group(backend: str) -> Iterator[None]:
 
 
 def rank() -> int:
-    """Which process this is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if _together() else 0
 
 
 def world() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if _together() else 1
 
 
@@ -50,8 +50,8 @@ def mean(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
     return total(value) / world()
 
 
-def agreed(value: int, device: torch.device) -> int:
-    """What rank 0 says, whatever the others say."""
+def of_rank_0(value: int, device: torch.device) -> int:
+    """The value that rank 0 has, in every process."""
     if not _together():
         return value
     said = torch.tensor(value, device=device)
@@ -68,12 +68,13 @@ def total(value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
 
 
 def first_alone(make: Callable[[], Made], device: torch.device) -> Made:
-    """What `make` gives in each process; rank 0 goes ahead and leaves files to the others."""
+    """The result of `make` in each process. Rank 0 calls it first, so that the others find its
+    files."""
     if rank() == 0:
         made = make()
-        agreed(0, device)
+        of_rank_0(0, device)
         return made
-    agreed(0, device)
+    of_rank_0(0, device)
     return make()
 
 

@@ -1,9 +1,9 @@
 """Files that are whole or absent, and folders that one process at a time writes to.
 
-Everything that this package writes comes through here: under a temporary name, flushed to disk,
-then moved. A temporary name is unique without process ids, which repeat in containers, and is
-locked for as long as its process lives: what a killed one left can be told from what is still
-being written, and `sweep` takes away the former alone.
+Everything that this package writes comes through here: under a temporary name, flush to disk,
+then moved. A temporary name is unique without process ids, which repeat in containers. It is
+locked for as long as its process lives, so that `sweep` removes the files of killed processes and
+leaves those that are still being written.
 """
 
 import os
@@ -23,7 +23,7 @@ except ImportError:  # Windows has none
 PART = ".part-"
 "How the name of an unfinished file or folder begins; a killed process may leave one behind."
 LOCK = ".running"
-"The file by which a process keeps a folder to itself; it holds what `Alone.note` was told."
+"The file by which a process locks a folder; it holds the note of `Alone.note`."
 _OURS = re.compile(re.escape(PART) + "[0-9a-f]{32}-.*")
 _LARGEST = 2**28
 
@@ -44,8 +44,8 @@ def in_words(file: Path | str) -> Iterator[None]:
 def replacing(file: Path) -> Iterator[Path]:
     """A temporary path beside `file` to write to, moved onto `file` when the block ends well.
 
-    If it does not (a full disk, say) the temporary file goes, `file` is what it was, and an OSError
-    says so.
+    If the block fails (on a full disk, for example) the temporary file is removed, `file` stays as
+    it was, and an OSError says so.
     """
     part = _part(file)
     with in_words(file):
@@ -53,9 +53,9 @@ def replacing(file: Path) -> Iterator[Path]:
         kept = _made(part)
         try:
             yield part
-            flushed(part)
+            flush(part)
             os.replace(part, file)
-            flushed(file.parent)
+            flush(file.parent)
         finally:
             with suppress(OSError):
                 part.unlink()
@@ -86,7 +86,7 @@ def workshop(place: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Take away what killed processes left unfinished in a folder, and nothing of living ones."""
+    """Remove unfinished files of killed processes from a folder; files of living processes stay."""
     for left in folder.glob(f"{PART}*"):
         if not _OURS.fullmatch(left.name) or (kept := _locked(left)) is None:
             continue
@@ -96,19 +96,19 @@ def sweep(folder: Path) -> None:
 
 
 class Alone:
-    """A folder that this process has to itself, and a note in it that outlives the process."""
+    """A folder that this process has locked, and a note in it that outlives the process."""
 
     def __init__(self, folder: Path, handle: int) -> None:
         self.file, self._handle = folder / LOCK, handle
 
     def note(self, text: str) -> None:
-        """Leave a word for the process that comes after this one, if this one is killed."""
+        """Leave a note for the next process, in case this one is killed."""
         with in_words(self.file):
             os.pwrite(self._handle, text.encode(), 0)
             os.ftruncate(self._handle, len(text.encode()))
             os.fsync(self._handle)
 
-    def noted(self) -> str:
+    def last_note(self) -> str:
         """The last note."""
         return os.pread(self._handle, 1000, 0).decode(errors="replace")
 
@@ -117,8 +117,8 @@ class Alone:
 def alone(folder: Path) -> Iterator[Alone]:
     """Keep a folder to this process; ValueError at once if another one has it.
 
-    The lock dies with its process. Where there are none (Windows, some network disks) a warning
-    says so. Who leaves without a note leaves no file.
+    The lock dies with its process. Without locks (Windows, some network disks) a warning
+    says so. The lock's file is removed at the end, unless it holds a note.
     """
     with in_words(folder / LOCK):
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def alone(folder: Path) -> Iterator[Alone]:
     try:
         yield here
     finally:
-        if not here.noted():
+        if not here.last_note():
             with suppress(OSError):
                 here.file.unlink()
         os.close(handle)
@@ -156,7 +156,7 @@ def _kept_alone(file: Path) -> int:
 
 
 def read_text(file: Path, most: int = _LARGEST) -> str:
-    """The text of a regular file of at most so many bytes; ValueError in words for any other."""
+    """The text of a regular file of at most `most` bytes; ValueError in words for any other."""
     if not file.exists():
         raise FileNotFoundError(2, f"{file} does not exist")
     if not file.is_file():
@@ -169,7 +169,7 @@ def read_text(file: Path, most: int = _LARGEST) -> str:
         raise ValueError(f"{file} is no text in UTF-8: {error.reason} at {error.start}") from None
 
 
-def flushed(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""What `circuits train` reads: text from files or a dataset, its tokenizer, windows of it."""
+"""The text of `circuits train`: files or a dataset, the tokenizer, windows of tokens."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from circuits.data import (
     hub_documents,
     shards,
     text_files,
-    tokenized,
+    tokenize,
     train_tokenizer,
 )
 from circuits.files import write
@@ -25,9 +25,9 @@ from circuits.io import read_tokenizer
 from circuits.model import Vocabulary
 
 EVERY = 50
-"Without text to measure on, every so many-th document is held out."
+"Every 50th document is held out, if no other text is there to measure on."
 TAIL = 0.1
-"And of a document that is alone this share, its end."
+"The share of a single document that is held out: its end."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,10 @@ class Corpus:
     dataset: str | None = None
     "Or the name of a Hugging Face dataset, streamed."
     documents: int | None = None
-    "So many of them at most."
+    "The largest number of documents."
     held_out: Sequence[Path] = ()
     repeats: float = 0.0
-    "Share of the windows in which a passage is said again."
+    "Share of the windows in which a passage is repeated."
 
     def __post_init__(self) -> None:
         if bool(self.data) == bool(self.dataset):
@@ -69,9 +69,9 @@ class Corpus:
     def vocabulary(
         self, file: Path, d_vocab: int, given: Path | None = None, *, resumed: bool = False
     ) -> Vocabulary:
-        """The tokenizer given, or one of `d_vocab` tokens trained on the texts, put into `file`.
+        """The given tokenizer, or one of `d_vocab` tokens trained on the texts; written to `file`.
 
-        In a run that is `resumed` that of `file`; ValueError if it is not the one asked for.
+        If the run is `resumed`, the tokenizer in `file`; ValueError if another is asked for.
         """
         wanted = read_tokenizer(given) if given else None
         if resumed and file.is_file():
@@ -93,7 +93,7 @@ class Corpus:
     def everything(self, vocabulary: Vocabulary, n_ctx: int, cache: Path | None = None) -> Windows:
         """Windows of all documents, also of those to measure on; in memory without a cache."""
         if cache is None:
-            return Windows(tokenized(self._read(), vocabulary), n_ctx, vocabulary.bos)
+            return Windows(tokenize(self._read(), vocabulary), n_ctx, vocabulary.bos)
         marks = [*self._marks(), "everything"]
         return Windows(
             shards(self._read(), vocabulary, cache, sources=marks), n_ctx, vocabulary.bos
@@ -103,12 +103,12 @@ class Corpus:
         self, vocabulary: Vocabulary, n_ctx: int, examples: int
     ) -> Int[Tensor, "batch pos"]:
         """Windows of held-out text, [examples n_ctx+1], always the same."""
-        return Windows(tokenized(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
+        return Windows(tokenize(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
             0, examples
         )
 
     def about(self) -> dict[str, Any]:
-        """What was read, by names without folders, for the record."""
+        """The names of the files without their folders, and the other options, for the record."""
         names = {
             kind: [file.name for file in text_files(*paths)]
             for kind, paths in (("data", self.data), ("held_out", self.held_out))
@@ -135,7 +135,7 @@ class Corpus:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """A text without its last tenth, and that: cut before a word, where there is one."""
+    """A text without its last tenth, and the last tenth: cut before a word, if there is one."""
     end = round(len(text.rstrip()) * (1 - TAIL))
     word = re.compile(r"\s(?=\S)").search(text, end)
     at = word.start() if word else end

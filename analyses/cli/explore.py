@@ -9,7 +9,7 @@ import typer
 
 def explore(
     model: Annotated[str, typer.Argument(help="a model that ships, or a folder")],
-    text: Annotated[str, typer.Argument(help="what it reads; - for standard input")],
+    text: Annotated[str, typer.Argument(help="the text; - for standard input")],
     out: Annotated[Path, typer.Option(help="the page")] = Path("page.html"),
 ) -> None:
     """One page of all heads on a text: hover a token to see who looks where. Works offline."""

@@ -1,5 +1,7 @@
 """`circuits` on the command line. Nothing heavy is imported before a command runs."""
 
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 
     from circuits.model import GPT
 
+PAPERS = {
+    "framework": "A Mathematical Framework for Transformer Circuits",
+    "induction": "In-context Learning and Induction Heads, and later papers",
+    "circuits": "automated circuit discovery",
+}
 app = typer.Typer(
     help="Take transformers apart, and draw the papers' figures on models that ship.",
     no_args_is_help=True,
@@ -33,15 +40,14 @@ app.command()(explore)
 
 @app.command()
 def models() -> None:
-    """The models that ship: their shape, what training made of them, and when heads formed."""
+    """The models that ship: their shape, their scores after training, and when heads formed."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from analyses.history import dynamics
-    from circuits.io import folder_of
+    from circuits.io import folder_of, saved_config
     from circuits.io import models as shipped
-    from circuits.model import GPTConfig
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     formed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False)
@@ -54,7 +60,7 @@ def models() -> None:
         table.add_column(column, justify=justify, no_wrap=True)
     for name in shipped():
         folder, last = folder_of(name), dynamics.last_record(name)
-        cfg = GPTConfig.from_json((folder / "config.json").read_text())
+        cfg = saved_config(folder)
         history = dynamics.history(name) if (folder / dynamics.FILE).is_file() else None
         score = f"{float(history.in_context_score[-1]):+.2f}" if history is not None else "-"
         seen = (("tokens", 1e-6, ".1f"), ("held_out", 1, ".2f"), ("prefix_matching", 1, ".2f"))
@@ -80,20 +86,33 @@ def list_() -> None:
     from analyses.papers.figures import FIGURES, HISTORIES, TOYS
     from circuits.io import models
 
-    typer.echo("models\n" + "\n".join(f"  {name}" for name in models()))
-    typer.echo("figures")
-    for name, function in (FIGURES | HISTORIES | TOYS).items():
-        summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        typer.echo(f"  {name:31}{summary}")
+    typer.echo("models that ship: `circuits models` says more")
+    for name in models():
+        typer.echo(f"  {name}")
+    for paper, title in PAPERS.items():
+        typer.echo(f"\nfigures of {title}")
+        for name, function in (FIGURES | HISTORIES | TOYS).items():
+            if name.startswith(f"{paper}/"):
+                typer.echo(f"  {name:31}{_in_one_line(function.__doc__ or '')}")
+    typer.echo("\n`circuits draw NAME` draws one figure, `circuits reproduce` draws all.")
+
+
+def _in_one_line(doc: str) -> str:
+    """The first paragraph of a docstring without the code of a figure, cut to one line."""
+    words = re.sub(r"^[A-Z]\d+( and [A-Z]\d+)?[,:]? ?", "", " ".join(doc.split("\n\n")[0].split()))
+    return textwrap.shorten(words[:1].upper() + words[1:], 66, placeholder=" ...")
 
 
 @app.command()
 def heads(
     model: Annotated[str, typer.Argument(help="a model that ships, or a folder")] = "attn-only-2l",
 ) -> None:
-    """What each head attends to on random tokens, as a table.
+    """A table of the heads: the attention of each to the first token, to the token before, and so
+    on.
 
-    The margin is the least by which any one score would have to differ for another role.
+    Each column is a mean over other prompts and positions, so that a row may sum to more than 1. A
+    head's role is its largest score above the threshold. The margin is the smallest change of one
+    score that would give the head another role.
     """
     from rich import box
     from rich.console import Console
@@ -105,7 +124,8 @@ def heads(
     gpt = _loaded(model)
     scores, copied = attention.taxonomy(gpt), copying.score(gpt)
     threshold = scores.attrs["threshold"]
-    title = f"{escape(model)}: mean attention on random tokens; a role needs {threshold}"
+    title = (f"{escape(model)}: mean attention on random tokens, each column over positions of its "
+             f"own; a role needs {threshold}")  # fmt: skip
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
     for name in ("head", "role", "margin", *scores.behaviour.values, "OV copying"):
         justify = "left" if name in ("head", "role") else "right"

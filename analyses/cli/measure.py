@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analyses.cli.train import usual_device
-
 if TYPE_CHECKING:
     from xarray import Dataset
 
@@ -17,8 +15,8 @@ def evaluate(
         list[Path] | None, typer.Option(help="text file, folder or glob; repeat for several")
     ] = None,
     dataset: Annotated[str, typer.Option(help="or a Hugging Face dataset, streamed")] = "",
-    documents: Annotated[int | None, typer.Option(help="so many documents at most")] = None,
-    windows: Annotated[int, typer.Option(help="so many at most; 0: all there are")] = 0,
+    documents: Annotated[int | None, typer.Option(help="the largest number of documents")] = None,
+    windows: Annotated[int, typer.Option(help="the largest number of windows; 0: all")] = 0,
     batch: Annotated[int, typer.Option(help="windows at a time, of each process")] = 16,
     cache: Annotated[Path | None, typer.Option(help="keep tokenised text here")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda; else a GPU if there is one")] = "",
@@ -28,6 +26,7 @@ def evaluate(
     from rich.progress import track
 
     from analyses.cli.corpus import Corpus
+    from analyses.cli.plans import usual_device
     from analyses.history import evaluation
     from circuits import distributed
     from circuits.io import load
@@ -50,7 +49,7 @@ def evaluate(
         size = min(batch * distributed.world(), many)
         steps = track(range(-(-many // size)), "windows", disable=distributed.rank() > 0)
         batches = (text.batch(step, size)[: many - step * size] for step in steps)
-        seen = evaluation.over(gpt, batches)
+        seen = evaluation.evaluate_on(gpt, batches)
         if distributed.rank() == 0:
             _print(seen, model)
 
@@ -72,7 +71,7 @@ def measure(
     corpus = Corpus(data=held_out, held_out=held_out)
     rows = corpus.evaluation(gpt.tokenizer, gpt.cfg.n_ctx, examples)
     with distributed.group("gloo"):
-        recording.again(folder_of(folder), rows)
+        recording.remeasure(folder_of(folder), rows)
 
 
 def _print(seen: "Dataset", model: str) -> None:
@@ -85,7 +84,7 @@ def _print(seen: "Dataset", model: str) -> None:
     title = (
         f"{escape(model)} on {seen.attrs['windows']:,} windows of text: loss "
         f"{float(seen.held_out):.3f} +- {error:.3f} nats, in-context score {context:+.2f}; mean "
-        f"attention on"
+        f"attention, each column over positions of its own, on"
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("head", *seen.behaviour.values):

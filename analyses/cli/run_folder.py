@@ -1,8 +1,8 @@
-"""The folder of a training run: whose files are in it, and what is taken away at its end.
+"""The folder of a training run: which files a run writes there, and which it removes at its end.
 
 No folder is removed by its name. A run removes the files that runs write, one by one, and folders
-that are empty then. A folder that holds a file which a run would write over is refused, unless the
-note of a run that was cut off is in it (see `circuits.files.alone`).
+that are empty then. A folder is refused if it holds a file that a run would write over, unless it
+also holds the note of a run that was cut off (see `circuits.files.alone`).
 """
 
 import json
@@ -18,9 +18,9 @@ from circuits import distributed
 from circuits.files import LOCK, Alone, alone, read_text, sweep, write
 from circuits.training import Snapshots
 
-WRITTEN = ("run.json", "recipe.json", "log.jsonl", "config.json", "model.safetensors",
+WRITTEN = ("run.json", "run.toml", "recipe.json", "log.jsonl", "config.json", "model.safetensors",
            "tokenizer.json", "history.npz")  # fmt: skip
-"What a finished run leaves."
+"The files of a finished run."
 INNER = {
     "snapshots": re.compile(r"(step|weights)-\d{8,}\.safetensors"),
     "history": re.compile(r"step-\d{8,}\.npz"),
@@ -28,7 +28,7 @@ INNER = {
 }
 "The folders in it, and the files that a run writes there."
 TOKENS = ".tokens"
-"Where tokenised text is until the run ends, if it is not to stay for others."
+"The folder of the tokenised text until the run ends, unless a cache keeps it for other runs."
 _SHARDS = re.compile(r"index\.json|lengths\.npy|tokens-\d+\.bin")
 BEGUN, FINISHED = "begun", "finished"
 
@@ -38,17 +38,17 @@ class RunFolder:
 
     def __init__(self, out: Path, here: Alone | None) -> None:
         self.out, self._here = out, here
-        self.finished = here is not None and here.noted() == FINISHED
-        "Whether nothing is left to do: the run in it was killed while it tidied up."
+        self.finished = here is not None and here.last_note() == FINISHED
+        "True if only tidying up is left: the run had ended when it was killed."
 
-    def begun(self) -> bool:
+    def has_snapshot(self) -> bool:
         """Whether there is a snapshot to go on from."""
         return bool(Snapshots(folder=self.out / "snapshots").files())
 
     def begin(self, about: dict[str, Any], same: Sequence[str]) -> None:
-        """Put down in run.json what the run is, or compare with it what is gone on with: ValueError
-        names what is not the `same`."""
-        was = self._was() if self.begun() else {}
+        """Write to run.json how the run began, or, if it goes on, compare: ValueError for a value
+        that must stay the `same` and has changed."""
+        was = self._was() if self.has_snapshot() else {}
         if was:
             changed = [f"{name} was {was[name]!r} and is {about[name]!r} now"
                        for name in same if was.get(name, about[name]) != about[name]]  # fmt: skip
@@ -58,19 +58,19 @@ class RunFolder:
                     f"began with, or choose another folder"
                 )
             return
-        if not self.begun():
+        if not self.has_snapshot():
             _remove(_ours(self.out, "history"))  # of a run that is no more
         write(self.out / "run.json", json.dumps(about, indent=2) + "\n")
 
     def _was(self) -> dict[str, Any]:
         try:
-            return recorded(self.out)
+            return read_record(self.out)
         except ValueError as error:
             warnings.warn(f"{error}; it is written anew", stacklevel=3)
             return {}
 
     def finish(self) -> None:
-        """Say that all is there, and take away what only a run that goes on needs."""
+        """Note that the run has ended, and remove the files that only an unfinished run needs."""
         for file in _ours(self.out, "snapshots"):
             if file.name.startswith("weights-"):
                 (self.out / "weights").mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ class RunFolder:
             self.tidy()
 
     def tidy(self) -> None:
-        """What `finish` takes away; if it is killed there, the next start does it."""
+        """Remove the files of an unfinished run; the next start does it if this is killed."""
         for name in ("snapshots", "history"):
             _remove(_ours(self.out, name))
             _remove_empty(self.out / name)
@@ -92,14 +92,14 @@ class RunFolder:
             self._here.note("")
 
     def forget(self) -> None:
-        """After a start that failed: away with what it wrote, if it wrote no snapshot."""
-        if self._here and not self.begun():
-            _remove(self.out / name for name in ("tokenizer.json", "run.json"))
+        """Remove the files of a start that failed before its first snapshot."""
+        if self._here and not self.has_snapshot():
+            _remove(self.out / name for name in ("tokenizer.json", "run.json", "run.toml"))
             self._here.note("")
 
 
 @contextmanager
-def entered(out: Path) -> Iterator[RunFolder]:
+def enter(out: Path) -> Iterator[RunFolder]:
     """Keep a folder to this run; in a process group rank 0 does it for all.
 
     ValueError if another process is at work there, if it holds a model, or a file that no run
@@ -116,7 +116,7 @@ def entered(out: Path) -> Iterator[RunFolder]:
             folder.tidy()
             yield folder
             return
-        if here.noted() != BEGUN:
+        if here.last_note() != BEGUN:
             _refuse_foreign(out)
         for place in (out, *(out / name for name in INNER)):
             sweep(place)
@@ -128,8 +128,8 @@ def entered(out: Path) -> Iterator[RunFolder]:
             raise
 
 
-def recorded(out: Path) -> dict[str, Any]:
-    """What run.json of a folder says, nothing without one; ValueError if it is damaged."""
+def read_record(out: Path) -> dict[str, Any]:
+    """The fields of a folder's run.json, none without one; ValueError if it is damaged."""
     file = out / "run.json"
     if not file.exists():
         return {}
@@ -145,9 +145,7 @@ def recorded(out: Path) -> dict[str, Any]:
 def _refuse_foreign(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file, and a run wants a folder")
-    if RunFolder(
-        out, None
-    ).begun():  # of a version that left no note; what it is, its snapshot tells
+    if RunFolder(out, None).has_snapshot():  # an earlier version left no note, only snapshots
         return
     if (out / "config.json").exists():
         raise ValueError(f"{out} already holds a model: choose another folder, or move it away")

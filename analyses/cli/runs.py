@@ -1,17 +1,12 @@
 """Whole training runs for `circuits train`: text or synthetic data in, a model folder out.
 
-The architecture is the framework paper's at small scale: attention-only, layer norm at every read,
-untied embeddings, sinusoids on the inputs of W_Q and W_K alone. On text their amplitude and base
-are what it takes for previous-token heads to form in layer 0 of so small a model.
-
 A run that was cut off goes on when it is started again in the same way. Under torchrun the first
-process alone measures, writes and says anything.
+process alone measures, writes and prints.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,198 +16,166 @@ from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
 
-from analyses import prompts
-from analyses.cli.corpus import Corpus
-from analyses.cli.run_folder import TOKENS, RunFolder, entered
-from analyses.heads import attention, induction
+from analyses.cli.options import to_toml
+from analyses.cli.plans import Plan
+from analyses.cli.run_folder import TOKENS, RunFolder, enter
 from analyses.history import recording
 from analyses.labelled import to_numpy
 from circuits import distributed
 from circuits.data import Batches, RepeatedTokens
+from circuits.files import write
 from circuits.io import load, save
 from circuits.model import GPT, GPTConfig
-from circuits.training import Progress, Recipe, Record, Snapshots, Watch, train, whole, write_log
+from circuits.training import (
+    Progress,
+    Record,
+    Snapshots,
+    Watch,
+    gather_model,
+    train,
+    write_log,
+)
 
-POSITIONS = {
-    "positional_embedding_type": "shortformer_sinusoidal",
-    "sinusoid_base": 100.0,
-    "sinusoid_scale": 3.0,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How a run is carried out; none of it changes the model that comes out.
-
-    All but `examples` and `tokenizer` may be others when a run is gone on with.
-    """
-
-    out: Path
-    "The model's folder."
-    every: int = 250
-    "Steps between snapshots."
-    until: int | None = None
-    "Stop after so many steps; without it the run goes on from there."
-    examples: int = 128
-    "Rows that the history is measured on; 0: none, `circuits measure` can do it later."
-    keep_weights: bool = False
-    "Keep the weights of every step of the history, in half precision."
-    device: str = "cpu"
-    tokenizer: Path | None = None
-    "A tokenizer.json to use instead of training one."
-    cache: Path | None = None
-    "Where tokenised text stays for other runs; else it is in `out` until the run ends."
-    like: Path | None = None
-    "A folder whose record the first losses are compared with."
-    shard: bool = False
-    "Share out the weights among the processes, see circuits.training.sharded."
+MEASURED = 128
+"The number of held-out rows that each record is measured on."
+Rows = Int[Tensor, "batch pos"]
 
 
-def on_text(shape: dict[str, Any], recipe: Recipe, corpus: Corpus, plan: Plan) -> GPT:
-    """The model trained on a corpus, and its folder."""
-    with entered(plan.out) as folder:
-        if _is_finished(folder, plan):
+def train_model(plan: Plan) -> GPT:
+    """The model trained on the plan's text, or on BOS + R + R with R of 8 to n_ctx/2 - 1 random
+    tokens; and its folder."""
+    with enter(plan.out) as folder:
+        if distributed.of_rank_0(int(folder.finished), torch.device(plan.device)):
             return load(plan.out)
-        model, windows, unseen = _read(shape, corpus, folder, plan)
-        about = {**corpus.about(), "vocab": shape["d_vocab"]}
-        return _run(model, windows, recipe, unseen, folder, plan, about)
+        if plan.corpus is None:
+            model, data, unseen = _repeated_tokens(plan)
+            about: dict = {"data": "repeated tokens"}
+        else:
+            model, data, unseen = _text(plan, folder)
+            about = {**plan.corpus.about(), "vocab": plan.shape["d_vocab"]}
+        if distributed.rank() == 0:
+            rows = to_numpy(unseen[:MEASURED].long().contiguous()).tobytes()
+            measured_on = {
+                "examples": plan.options.examples,
+                "held-out rows": hashlib.sha256(rows).hexdigest()[:16],
+            }
+            folder.begin({**about, **measured_on}, ("vocab", *measured_on))
+            if not folder.has_snapshot() or not (plan.out / "run.toml").exists():
+                write(
+                    plan.out / "run.toml",
+                    to_toml(replace(plan.options, every=plan.recipe.evaluate_every)),
+                )
+        return _train(model, data, unseen, folder, plan)
 
 
-def _is_finished(folder: RunFolder, plan: Plan) -> bool:
-    return bool(distributed.agreed(int(folder.finished), torch.device(plan.device)))
-
-
-def _read(
-    shape: dict[str, Any], corpus: Corpus, folder: RunFolder, plan: Plan
-) -> tuple[GPT, Batches, Tensor]:
-    console = _console()
-
-    def prepared() -> tuple[GPT, Batches, Tensor]:
-        file, cache = plan.out / "tokenizer.json", plan.cache or plan.out / TOKENS
-        resumed = folder.begun() or distributed.rank() > 0
-        vocabulary = corpus.vocabulary(file, shape["d_vocab"], plan.tokenizer, resumed=resumed)
-        if vocabulary.size < shape["d_vocab"] and plan.tokenizer is None:
-            console.print(f"this text makes {vocabulary.size} tokens, not {shape['d_vocab']}")
-        cfg = GPTConfig(**{**POSITIONS, **shape, "d_vocab": vocabulary.size})
-        windows = corpus.windows(vocabulary, cfg.n_ctx, cache, seed=cfg.seed)
-        console.print(f"{len(windows.docs):,} documents, {windows.tokens:,} tokens")
-        unseen = corpus.evaluation(vocabulary, cfg.n_ctx, max(128, plan.examples))
-        return _placed(GPT(cfg, vocabulary), plan), windows, unseen
-
-    with console.status("reading text"):
-        return distributed.first_alone(prepared, torch.device(plan.device))
-
-
-def on_repeated_tokens(shape: dict[str, Any], recipe: Recipe, plan: Plan) -> GPT:
-    """The model trained on BOS + R + R, R of 8 to n_ctx/2 - 1 random tokens, and its folder."""
-    cfg = GPTConfig(**{"positional_embedding_type": "shortformer_sinusoidal", **shape})
+def _repeated_tokens(plan: Plan) -> tuple[GPT, Batches, Rows]:
+    cfg = GPTConfig(**plan.shape)
     longest = (cfg.n_ctx - 1) // 2
     data = RepeatedTokens(cfg.d_vocab, shortest=min(8, longest), longest=longest, seed=cfg.seed)
     unseen = RepeatedTokens(cfg.d_vocab, shortest=longest, longest=longest, seed=cfg.seed + 1)
-    rows = unseen.batch(0, max(128, plan.examples))
-    with entered(plan.out) as folder:
-        if _is_finished(folder, plan):
-            return load(plan.out)
-        model, about = _placed(GPT(cfg), plan), {"data": "repeated tokens"}
-        return _run(model, data, recipe, rows, folder, plan, about)
+    return _placed(GPT(cfg), plan), data, unseen.batch(0, max(MEASURED, plan.options.examples))
 
 
-def measured(model: GPT, unseen: Int[Tensor, "batch pos"]) -> Record:
-    """Held-out loss (nats), the best head's scores, the loss on either copy of random tokens."""
-    held_out = recording.losses(model, unseen).mean().item()
-    beside = recording.on_cpu(model)
-    loss = induction.loss_by_position(beside, prompts.repeated(beside))
-    second = loss.pos >= loss.attrs["repeat"]
-    previous = attention.previous_token(beside)
-    return {
-        "held_out": held_out,
-        "prefix_matching": _best(attention.prefix_matching(beside)),
-        "previous_token_layer_0": _best(previous[:1]),
-        "first_copy": float(loss[:, ~second].mean()),
-        "second_copy": float(loss[:, second].mean()),
-    }
+def _text(plan: Plan, folder: RunFolder) -> tuple[GPT, Batches, Rows]:
+    console, corpus, wanted = _console(), plan.corpus, plan.shape["d_vocab"]
+    assert corpus is not None
+
+    def read() -> tuple[GPT, Batches, Rows]:
+        file, cache = plan.out / "tokenizer.json", plan.options.cache or plan.out / TOKENS
+        resumed = folder.has_snapshot() or distributed.rank() > 0
+        vocabulary = corpus.vocabulary(file, wanted, plan.tokenizer, resumed=resumed)
+        if vocabulary.size < wanted and plan.tokenizer is None:
+            console.print(f"this text makes {vocabulary.size} tokens, not {wanted}")
+        cfg = GPTConfig(**{**plan.shape, "d_vocab": vocabulary.size})
+        windows = corpus.windows(vocabulary, cfg.n_ctx, cache, seed=cfg.seed)
+        console.print(f"{len(windows.docs):,} documents, {windows.tokens:,} tokens")
+        unseen = corpus.evaluation(vocabulary, cfg.n_ctx, max(MEASURED, plan.options.examples))
+        return _placed(GPT(cfg, vocabulary), plan), windows, unseen
+
+    with console.status("reading text"):
+        return distributed.first_alone(read, torch.device(plan.device))
 
 
-def _best(scores: Any) -> float:
-    return float(scores.max()) if scores.size else 0.0
-
-
-def _run(
-    model: GPT,
-    data: Batches,
-    recipe: Recipe,
-    unseen: Int[Tensor, "batch pos"],
-    folder: RunFolder,
-    plan: Plan,
-    about: dict[str, Any],
-) -> GPT:
-    wanted = plan.examples or plan.keep_weights
+def _train(model: GPT, data: Batches, unseen: Rows, folder: RunFolder, plan: Plan) -> GPT:
+    options, recipe, records = plan.options, plan.recipe, []
+    wanted = options.examples or options.keep_weights
     steps = frozenset(recording.history_steps(recipe.steps) if wanted else ())
-    kept = steps if plan.keep_weights else frozenset()
-    snapshots = Snapshots(folder=plan.out / "snapshots", every=plan.every, weights_at=kept)
-    first, console, records, at = distributed.rank() == 0, _console(), [], []
-    if first:
-        rows = to_numpy(unseen[:128].long().contiguous()).tobytes()
-        measured_on = {"examples": plan.examples, "held-out rows": _hash(rows)}
-        folder.begin({**about, **measured_on}, ("vocab", *measured_on))
-    columns = ("step {task.completed}/{task.total}", BarColumn(), "loss {task.fields[loss]:.3f}",
-               "{task.fields[rate]:,.0f} tokens/s", TimeRemainingColumn())  # fmt: skip
-    with Bar(*columns, console=console) as bar:
-        watch = _watch(bar, recipe, plan, steps, unseen[: plan.examples], at)
-        evaluated = unseen[:128, : model.cfg.n_ctx]
+    kept = steps if options.keep_weights else frozenset()
+    snapshots = Snapshots(folder=plan.out / "snapshots", weights_at=kept)
+    evaluated = unseen[:MEASURED, : model.cfg.n_ctx]
+    history = _History(steps, unseen[: options.examples], plan.out / "history")
+    columns = ("step {task.completed}/{task.total}", BarColumn(), "{task.description}",
+               TimeRemainingColumn())  # fmt: skip
+    # The speed is a mean over ten minutes: records of the history come in crowds.
+    with Bar(*columns, console=_console(), speed_estimate_period=600) as bar:
+        watchers: list[Watch] = [_Shown(bar, recipe.steps), history, _compared(bar, plan.like)]
+        if options.until is not None:
+            watchers.append(_ended(options.until))
         for record in train(
-            model, data, recipe, lambda m: measured(m, evaluated),
-            snapshots=snapshots, watch=watch, shard=plan.shard,
+            model, data, recipe, lambda seen: recording.log_entry(seen, evaluated),
+            snapshots=snapshots, shard=options.shard,
+            watch=lambda *now: any([watcher(*now) for watcher in watchers]),
         ):  # fmt: skip
             records.append(record)
-            if (seen := whole(model)) is not None:
+            if (seen := gather_model(model)) is not None:
                 save(seen, plan.out, overwrite=True)
                 write_log(records, recipe, plan.out)
                 bar.print(_line(record))
-    if first and records and records[-1]["step"] == recipe.steps:
+    if distributed.rank() == 0 and records and records[-1]["step"] == recipe.steps:
         if wanted:
-            recording.collect(plan.out / "history", plan.out, at[0].losses)
+            recording.collect(history.folder, plan.out, history.progress.losses)
         folder.finish()
     return model.eval()
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+class _Shown:
+    """A watcher that shows how far the run is, and how fast it goes."""
+
+    def __init__(self, bar: Bar, steps: int) -> None:
+        self.bar, self.task = bar, bar.add_task("", total=steps)
+        self.begun: tuple[int, float] | None = None
+
+    def __call__(self, model: GPT, progress: Progress) -> None:
+        now = (progress.tokens, progress.seconds)
+        if self.begun is None:  # do not count an earlier piece of the run
+            self.begun = now
+            self.bar.reset(self.task, completed=progress.step)
+            if progress.step:
+                self.bar.print(f"going on from step {progress.step}")
+            return
+        tokens, seconds = (b - a for a, b in zip(self.begun, now, strict=True))
+        words = f"loss {progress.losses[-1]:.3f}  {tokens / max(seconds, 1e-9):,.0f} tokens/s"
+        self.bar.update(self.task, completed=progress.step, description=words)
 
 
-def _watch(
-    bar: Bar,
-    recipe: Recipe,
-    plan: Plan,
-    steps: frozenset[int],
-    rows: Int[Tensor, "batch pos"],
-    at: list[Progress],
-) -> Watch:
-    """Shows how far the run is, records its history, compares it, and ends it at `until`; `at`
-    becomes what it watches."""
-    task = bar.add_task("train", total=recipe.steps, loss=float("nan"), rate=0.0)
-    begun: list[Progress] = []
-    record = _recorded_losses(plan.like)
+class _History:
+    """A watcher that records the history at some steps."""
 
-    def watch(model: GPT, progress: Progress) -> bool:
-        if not begun:  # not the speed of the piece before this one
-            begun.append(Progress(progress.step, progress.tokens, progress.seconds))
-            at.append(progress)
-            bar.reset(task, completed=progress.step)
-        elif progress.step:
-            seconds = max(progress.seconds - begun[0].seconds, 1e-9)
-            rate = (progress.tokens - begun[0].tokens) / seconds
-            bar.update(task, completed=progress.step, loss=progress.losses[-1], rate=rate)
-        if progress.step in steps:
-            seen = whole(model)
-            if seen is not None:
-                recording.record(seen, progress, rows, plan.out / "history")
+    def __init__(self, steps: frozenset[int], rows: Rows, folder: Path) -> None:
+        self.steps, self.rows, self.folder = steps, rows, folder
+        self.progress = Progress()
+
+    def __call__(self, model: GPT, progress: Progress) -> None:
+        self.progress = progress
+        if progress.step in self.steps and (seen := gather_model(model)) is not None:
+            recording.record(seen, progress, self.rows, self.folder)
+
+
+def _compared(bar: Bar, like: Path | None) -> Watch:
+    """A watcher that compares the first losses with the record of another run."""
+    record = _recorded_losses(like)
+
+    def compare(model: GPT, progress: Progress) -> None:
         if len(record) and progress.step == len(record):
             apart = np.abs(np.array(progress.losses[: len(record)]) - record).max()
             bar.print(f"the first {len(record)} losses are within {apart:.1e} nats of the record")
-        return plan.until is not None and progress.step >= plan.until
 
-    return watch
+    return compare
+
+
+def _ended(until: int) -> Watch:
+    """A watcher that ends the run after a step."""
+    return lambda model, progress: progress.step >= until
 
 
 def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
@@ -222,7 +185,7 @@ def _recorded_losses(folder: Path | None, count: int = 50) -> np.ndarray:
 
 
 def _placed(model: GPT, plan: Plan) -> GPT:
-    return model if plan.shard else model.to(plan.device)  # parts go to where they belong
+    return model if plan.options.shard else model.to(plan.device)  # FSDP2 places the parts
 
 
 def _console() -> Console:
@@ -231,13 +194,6 @@ def _console() -> Console:
 
 def _line(record: Record) -> str:
     rate = record["tokens"] / max(record["seconds"], 1e-9)
-    shown = (
-        "loss",
-        "held_out",
-        "prefix_matching",
-        "previous_token_layer_0",
-        "first_copy",
-        "second_copy",
-    )
+    shown = [name for name in record if name not in ("step", "tokens", "seconds")]
     rest = "  ".join(f"{name} {record[name]:.2f}" for name in shown)
     return f"step {record['step']:.0f}  {record['tokens'] / 1e6:.1f}M tokens, {rate:,.0f}/s  {rest}"

@@ -1,4 +1,4 @@
-"""Training histories: what a model was at some 150 steps of its training.
+"""Training histories: the scores of a model at some 150 steps of its training.
 
 `circuits train` records them (analyses/history/recording.py). The models that ship have theirs.
 (Olsson et al. 2022, sections "Definitions", "Argument 1" and "Argument 3",
@@ -17,7 +17,7 @@ from xarray import DataArray, Dataset
 
 from analyses.causal import ablation
 from analyses.history import in_context
-from analyses.history.recording import FILE, arrays_of, numbered, stacked
+from analyses.history.recording import FILE, arrays_of, numbered_files, stack_steps
 from analyses.labelled import head_coords
 from circuits.files import read_text
 from circuits.io import folder_of, models
@@ -41,7 +41,8 @@ LEAST_FALL, LONGEST = 0.15, 1 / 3
 
 
 class PhaseChange(NamedTuple):
-    """Between which two recorded steps the in-context score fell, and from what to what (nats)."""
+    """The two recorded steps between which the in-context score fell, and its values there
+    (nats)."""
 
     start: int
     end: int
@@ -50,28 +51,29 @@ class PhaseChange(NamedTuple):
 
 
 def has_history(name: str | Path) -> bool:
-    """Whether a model has one to read, see `history`; KeyError if there is no such model."""
+    """Whether a model has a history to read, see `history`; KeyError if there is no such model."""
     folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
-    return (folder / FILE).is_file() or bool(numbered(folder / "history", "step", ".npz"))
+    return (folder / FILE).is_file() or bool(numbered_files(folder / "history", "step", ".npz"))
 
 
 def history(name: str | Path) -> Dataset:
-    """What was measured while a model trained: one that ships, or a folder of `circuits train`,
-    also one still at it.
+    """The measurements that were made while a model trained: a model that ships, or a folder of
+    `circuits train`, also one that still trains.
 
     Over (step): train_loss (mean since the step before), held_out, in_context_score; (step, index):
     loss_by_index; (step, layer, head): prefix_matching, copying, previous_token, qk_trace; (step,
-    layer, head, ablation): ablated_loss and ablated_in_context, what the head's ablation adds, and
+    layer, head, ablation): ablated_loss and ablated_in_context, the rise without the head, and
     ablated_along, see `attribution`; (step, token): token_loss, the loss of fixed tokens of the
     evaluation set, one or a few per example; and step_loss (train_step), the loss of every step.
-    Losses in nats, NaN where a damaged step took them along. KeyError if there is none; ValueError
-    names a history.npz that is damaged; a damaged step of a run at it is left out with a warning.
+    Losses in nats, NaN where the file of their step is damaged. KeyError if there is none;
+    ValueError names a history.npz that is damaged; a damaged step of a run that still trains is
+    left out with a warning.
     """
     folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
     if (folder / FILE).is_file():
         source, arrays = folder / FILE, arrays_of(folder / FILE)
-    elif numbered(folder / "history", "step", ".npz"):
-        source, arrays = folder / "history", stacked(folder / "history")
+    elif numbered_files(folder / "history", "step", ".npz"):
+        source, arrays = folder / "history", stack_steps(folder / "history")
     else:
         there = [model for model in models() if (folder_of(model) / FILE).is_file()]
         raise KeyError(f"{str(name)!r} has no history; of the models that ship {there} have one")
@@ -158,8 +160,8 @@ def trajectories(losses: Sequence[DataArray]) -> list[DataArray]:
 
 
 def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
-    """What each head is at the end, (layer, head): "induction" if its prefix matching is above the
-    threshold, "previous token" if its attention to the token before is, else "-"."""
+    """The role of each head at the end, (layer, head): "induction" if its prefix matching is above
+    the threshold, "previous token" if its attention to the token before is, else "-"."""
     end = history.isel(step=-1)
     seeks, before = end.prefix_matching > threshold, end.previous_token > threshold
     named = xarray.where(seeks, "induction", xarray.where(before, "previous token", "-"))
@@ -167,11 +169,11 @@ def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
 
 
 def attribution(history: Dataset, start: int, end: int) -> DataArray:
-    """How much of what changed between two steps is lost with a head: (step, layer, head,
-    ablation), in nats per token.
+    """How much of the change between two steps is lost with a head: (step, layer, head, ablation),
+    in nats per token.
 
-    What ablation adds to the losses of the kept tokens, along the unit vector of how these losses
-    changed from `start` to `end`, divided by the root of their number: negative for a head whose
+    The rise of the kept tokens' losses by ablation, along the unit vector of the change of these
+    losses from `start` to `end`, divided by the root of their number: negative for a head whose
     ablation undoes the change. (Olsson et al. 2022, "before-and-after vector".) KeyError for a step
     that was not recorded.
     """
@@ -198,7 +200,7 @@ def formed(history: Dataset, threshold: float = 0.3) -> DataArray:
 
 
 def last_record(name: str | Path) -> Record:
-    """What the training of a model saw last: the last line of its log.jsonl; empty without one."""
+    """The last line of a model's log.jsonl: its last record of training; empty without a log."""
     log = folder_of(name) / "log.jsonl"
     if not log.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""A model over a corpus: its loss, and what its heads attend to on text, with standard errors.
+"""A model on a corpus: its loss, and the attention of its heads on text, with standard errors.
 
 In a process group (circuits.distributed.group) each process takes its share of every batch, and
 all get the same numbers.
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import Dataset
 
+from analyses import losses
 from analyses.heads.masks import BEHAVIOURS
 from analyses.history import in_context
 from analyses.labelled import head_coords, to_numpy
@@ -23,18 +24,17 @@ from circuits.model import GPT, check_predicts
 
 Rows = Int[Tensor, "batch pos"]
 LOGITS = 2**21
-"How many are made at a time, 8 MiB: more are slower, for they leave the processor's cache."
+"The number of logits made at a time, 8 MiB: more are slower, for they leave the processor's cache."
 
 
-def over(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
+def evaluate_on(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
     """Means over the windows of text in `batches`, each [batch pos] and of one length.
 
     held_out, and (index) loss_by_index, in nats, with in_context_score; (layer, head, behaviour)
     attention, the mean attention on the entries of a behaviour in [0, 1], chance (behaviour) for a
     head that attends uniformly. A window's score is the mean over its destinations that have such
     an entry. held_out_error and attention_error are standard errors over windows; attrs["windows"]
-    counts them. ValueError without
-    any, and for a process that gets none.
+    is their number. ValueError without any window, and for a process that gets none.
     """
     device = model.W_E.device
     shares = (share(rows).to(device) for rows in batches)
@@ -89,13 +89,13 @@ def _pieces(model: GPT, rows: Rows) -> tuple[Int[Tensor, "_ pos"], ...]:
 
 
 def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
-    """Sums over some windows of what `over` averages, and of its squares."""
+    """Sums over some windows of the numbers that `evaluate_on` averages, and of their squares."""
     check_predicts(model.cfg, "an evaluation")
     tokens = rows[:, :-1]
     masks = torch.stack([rule.mask(tokens) for rule in BEHAVIOURS.values()], 1).float()
     masks[:, :, 0] = 0  # position 0 can only attend to itself
-    matched = masks.sum(-1)  # batch what dest
-    dests = (matched > 0).sum(-1)  # batch what
+    matched = masks.sum(-1)  # batch behaviour dest
+    dests = (matched > 0).sum(-1)  # batch behaviour
     there = dests > 0
     visible = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
     chance = (matched / visible).sum(-1) / dests.clamp(min=1)
@@ -113,10 +113,10 @@ def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
 
 
 def _loss_and_attention(
-    model: GPT, rows: Rows, masks: Float[Tensor, "batch what dest src"]
-) -> tuple[Float[Tensor, "batch next"], Float[Tensor, "layer head batch what"]]:
+    model: GPT, rows: Rows, masks: Float[Tensor, "batch behaviour dest src"]
+) -> tuple[Float[Tensor, "batch next"], Float[Tensor, "layer head batch behaviour"]]:
     """The loss of each token, and each head's attention on each mask, summed over destinations.
-    One run; a pattern is read and let go of, and no second copy of the logits is made."""
+    It is one run: a pattern is read and not kept."""
     found: list[Tensor] = []
     wanted = masks.flatten(2).mT
 
@@ -125,9 +125,8 @@ def _loss_and_attention(
 
     hooks = [(f"blocks.{layer}.attn.hook_pattern", read) for layer in range(model.cfg.n_layers)]
     with torch.no_grad():
-        logits = model.run_with_hooks(rows[:, :-1], fwd_hooks=hooks).float()
-        said = logits.gather(-1, rows[:, 1:, None].long())[..., 0]
-        loss = (logits.logsumexp(-1) - said).double()
+        logits = model.run_with_hooks(rows[:, :-1], fwd_hooks=hooks)
+        loss = losses.of_logits(logits, rows[:, 1:]).double()
     none = masks.new_zeros(0, model.cfg.n_heads, *masks.shape[:2])
     return loss, torch.stack(found) if found else none
 

@@ -19,8 +19,8 @@ from analyses.losses import early_and_late
 
 
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
-    """Loss in nats of rows[:, 1:] given what is before each, (example, index). Index i is the token
-    with i tokens before it; so rows may have one token more than the context."""
+    """Loss in nats of each of rows[:, 1:] given the tokens before it, (example, index). Index i is
+    the token with i tokens before it; so rows may have one token more than the context."""
     return DataArray(
         to_numpy(losses.of_tokens(model, rows)),
         dims=("example", "index"),

@@ -1,9 +1,9 @@
-"""Recording a training history: what is measured at some 150 steps of a run, as it runs.
+"""Recording a training history: a model is measured at some 150 steps of its run, while it runs.
 
 `record` measures one step on a fixed evaluation set, into a file of its own, so that a killed run
-keeps what it had; `collect` makes one history.npz of them, for `dynamics.history` to read. `again`
-measures a run anew whose weights were kept. There are only numbers in it, no text. (Olsson et al.
-2022, sections "Definitions" and "Argument 1",
+keeps what it had; `collect` makes one history.npz of them, for `dynamics.history` to read.
+`remeasure` measures a run anew that kept its weights. The file holds numbers only, no text. (Olsson
+et al. 2022, sections "Definitions" and "Argument 1",
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from xarray import DataArray
 
+from analyses import prompts
 from analyses.causal import ablation
 from analyses.heads import attention, induction
 from analyses.labelled import to_numpy
@@ -28,51 +30,68 @@ from circuits import distributed
 from circuits.files import alone, replacing
 from circuits.io import load, load_weights, read_weights
 from circuits.model import GPT
-from circuits.training import Progress
+from circuits.training import Progress, Record
 
 FILE = "history.npz"
 VECTOR = 2048
-"Losses of single tokens that are kept at each step."
+"The number of single tokens whose losses are kept at each step."
 AGAIN = ".again"
-"The folder in that of a run where `again` puts the steps until it has them all."
+"The folder, inside the folder of a run, where `remeasure` puts steps until all are there."
 
 
 def history_steps(total: int, count: int = 150) -> list[int]:
     """About `count` steps from 0 to `total`: each a tenth after the one before, until the gap is
-    that of two thirds of them evenly spaced."""
+    the gap of two thirds of them evenly spaced."""
     steps, widest = [0], max(1, round(1.5 * total / count))
     while steps[-1] < total:
         steps.append(min(total, steps[-1] + min(max(1, round(steps[-1] / 10)), widest)))
     return steps
 
 
-def losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos-1"]:
-    """Loss in nats of rows[:, 1:] given what is before each; a few rows at a time, kept on CPU."""
-    return of_tokens(model, rows.to(model.W_E.device)).float().cpu()
-
-
 def record(
     model: GPT, progress: Progress, rows: Int[Tensor, "batch pos"], folder: Path | str
 ) -> None:
-    """Measure the model where it stands on evaluation rows, see `measured`, into `folder`.
-
-    Without any rows only the losses of the steps are kept, for a run that is measured later.
+    """Measure the model as it is now on evaluation rows, see `history_entry`, and write the result
+    to `folder`. Without any rows only the losses of the steps are kept, for a run that is measured
+    later.
     """
-    earlier = [step for step in numbered(Path(folder), "step", ".npz") if step < progress.step]
+    earlier = [
+        step for step in numbered_files(Path(folder), "step", ".npz") if step < progress.step
+    ]
     since = progress.losses[max(earlier, default=0) :]
-    seen = measured(model, rows) if len(rows) else {}
+    seen = history_entry(model, rows) if len(rows) else {}
     _write(Path(folder), progress.step, progress.tokens, since, seen)
 
 
-def measured(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray]:
-    """What is kept of a step, on evaluation rows of one more token than the context.
+def log_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> Record:
+    """The numbers for one line of log.jsonl: the held-out loss (nats) on evaluation rows, the
+    scores of the best heads, and the loss on the first and on the second copy of random tokens."""
+    beside = _on_cpu(model)
+    loss = induction.loss_by_position(beside, prompts.repeated(beside))
+    second = loss.pos >= loss.attrs["repeat"]
+    previous = attention.previous_token(beside)
+    return {
+        "held_out": _losses(model, rows).mean().item(),
+        "prefix_matching": _largest(attention.prefix_matching(beside)),
+        "previous_token_layer_0": _largest(previous[:1]),
+        "first_copy": float(loss[:, ~second].mean()),
+        "second_copy": float(loss[:, second].mean()),
+    }
+
+
+def _largest(scores: DataArray) -> float:
+    return float(scores.max()) if scores.size else 0.0
+
+
+def history_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray]:
+    """The arrays of one step of the history, on evaluation rows of one token more than the context.
 
     The heads are measured on random tokens, see `attention` and `induction`, on a copy on the CPU;
-    what their ablation costs, on the evaluation rows.
+    the cost of their ablation is measured on the evaluation rows.
     """
-    loss = losses(model, rows)
+    loss = _losses(model, rows)
     example, index = _vector(len(rows), loss.shape[1])
-    beside = on_cpu(model)
+    beside = _on_cpu(model)
     return {
         "held_out": np.array(loss.mean().item(), dtype=np.float32),
         "loss_by_index": to_numpy(loss.mean(0)).astype(np.float32),
@@ -85,10 +104,15 @@ def measured(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray
     }
 
 
+def _losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch next"]:
+    """The loss of each token, in single precision on the CPU."""
+    return of_tokens(model, rows.to(model.W_E.device)).float().cpu()
+
+
 def _ablated(
     model: GPT, rows: Int[Tensor, "batch pos"], example: Tensor, index: Tensor
 ) -> dict[str, np.ndarray]:
-    """What each head's ablation adds to the kept tokens' losses, and to the in-context score."""
+    """The rise of the kept tokens' losses, and of the in-context score, without each head."""
     early, late = (
         torch.cartesian_prod(torch.arange(len(rows)), torch.arange(rows.shape[1] - 1)[part])
         for part in early_and_late(rows.shape[1] - 1)
@@ -103,34 +127,34 @@ def _ablated(
     }
 
 
-def on_cpu(model: GPT) -> GPT:
+def _on_cpu(model: GPT) -> GPT:
     """The model, or a copy of it on the CPU, where the analyses make their tokens."""
     return model if model.W_E.device.type == "cpu" else copy.deepcopy(model).cpu()
 
 
 def collect(folder: Path | str, out: Path | str, losses: Sequence[float] = ()) -> None:
-    """Write the recorded steps of `folder` as one file, `out`/history.npz; `losses` are those of
-    all steps, where they are known."""
-    arrays = stacked(folder)
+    """Write the recorded steps of `folder` as one file, `out`/history.npz; `losses` are the losses
+    of all steps, where they are known."""
+    arrays = stack_steps(folder)
     if len(losses):
         arrays["step_loss"] = np.array(losses, dtype=np.float32)
     _save(Path(out) / FILE, arrays)
 
 
-def again(folder: Path | str, rows: Int[Tensor, "batch pos"]) -> None:
+def remeasure(folder: Path | str, rows: Int[Tensor, "batch pos"]) -> None:
     """Measure a finished run anew, on other rows or for more, from the weights that it kept.
 
-    They are in half precision. In a process group each process measures its share of the steps.
-    ValueError for a run that kept none, and if another process is at work in the folder; its
+    The weights are in half precision. In a process group each process measures its share of the
+    steps. ValueError for a run that kept none, and if another process is at work in the folder; its
     history.npz is replaced when the new one is whole.
     """
     folder = Path(folder)
     with alone(folder) if distributed.rank() == 0 else nullcontext():
-        _again(folder, load(folder), rows)
+        _remeasure(folder, load(folder), rows)
 
 
-def _again(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None:
-    files = numbered(folder / "weights", "weights", ".safetensors")
+def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None:
+    files = numbered_files(folder / "weights", "weights", ".safetensors")
     if not files or not (folder / FILE).is_file():
         raise ValueError(f"{folder} kept no weights of its training: run it with --keep-weights")
     before = arrays_of(folder / FILE)
@@ -140,35 +164,35 @@ def _again(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None:
     new, first = folder / AGAIN, distributed.rank() == 0
     if first:
         _discard(new)  # of a killed process
-    distributed.agreed(0, torch.device("cpu"))
+    distributed.of_rank_0(0, torch.device("cpu"))
     for step in sorted(files)[distributed.rank() :: distributed.world()]:
         weights = {name: w.float() for name, w in read_weights(files[step]).items()}
         try:
             load_weights(model, weights)
         except ValueError as error:
             raise ValueError(f"{files[step]}: {error}") from None
-        _write(new, step, tokens[step], [], measured(model, rows))
-    distributed.agreed(0, torch.device("cpu"))  # that all are done
+        _write(new, step, tokens[step], [], history_entry(model, rows))
+    distributed.of_rank_0(0, torch.device("cpu"))  # that all are done
     if first:
         collect(new, folder, before["step_loss"].tolist())
         _discard(new)
 
 
 def _discard(folder: Path) -> None:
-    for file in numbered(folder, "step", ".npz").values():
+    for file in numbered_files(folder, "step", ".npz").values():
         file.unlink()
     with suppress(OSError):
         folder.rmdir()
 
 
-def stacked(folder: Path | str) -> dict[str, np.ndarray]:
+def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
     """All recorded steps of a folder as one array for each kind; ValueError if there are none.
 
     A step that is damaged, or measured on other rows than the rest, is left out with a warning that
-    names its file, as is a file that is no step; the losses of steps nobody knows are NaN.
+    names its file, and so is a file that is no step. The losses of steps in no file are NaN.
     `ablated_along` [step layer head ablation step] stands for the kept tokens' losses under
-    ablation: the mean over tokens of what ablation adds times the loss at each step, less that at
-    the last, which is all that an attribution to any part of the training needs.
+    ablation: the mean over tokens of the rise by ablation, times the loss at each step less the
+    loss at the last step. An attribution to any part of the training needs no more.
     """
     parts = _alike(_parts(Path(folder)))
     if not parts:
@@ -189,8 +213,8 @@ def stacked(folder: Path | str) -> dict[str, np.ndarray]:
 
 
 def _parts(folder: Path) -> dict[int, dict[str, np.ndarray]]:
-    """What each step's file holds, of those that can be read."""
-    files, parts = numbered(folder, "step", ".npz"), {}
+    """The arrays of each step whose file can be read."""
+    files, parts = numbered_files(folder, "step", ".npz"), {}
     for file in sorted(set(folder.glob("step-*")) - set(files.values())):
         _left_out(file, "it is no step")
     for step, file in sorted(files.items()):
@@ -225,12 +249,12 @@ def arrays_of(file: Path) -> dict[str, np.ndarray]:
     try:
         with file.open("rb") as opened, np.load(opened) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except Exception as error:  # what unzipping random bytes raises has no end
+    except Exception as error:  # random bytes raise any kind of error
         first = str(error).split("\n")[0]
         raise ValueError(f"{file} cannot be read: {type(error).__name__}: {first}") from None
 
 
-def numbered(folder: Path, kind: str, ending: str) -> dict[int, Path]:
+def numbered_files(folder: Path, kind: str, ending: str) -> dict[int, Path]:
     """The files kind-STEP.ending of a folder by their step; none of any other name."""
     name = re.compile(rf"{kind}-(\d{{8,}}){re.escape(ending)}")
     found = ((name.fullmatch(file.name), file) for file in folder.glob(f"{kind}-*"))

@@ -2,11 +2,11 @@
 
 A folder of shards holds tokens-*.bin (one document after another, no BOS between), lengths.npy
 (tokens of each document) and index.json, which knows the size and the hash of both. It lies in a
-cache under a name made from the tokenizer and from what was read, so it is used again exactly as
-long as both are unchanged.
+cache under a name made from the tokenizer and the sources, so it is used again exactly as long as
+both are unchanged.
 
-A folder is made under a temporary name, see circuits.files: who writes next clears away what
-killed processes left.
+A folder is made under a temporary name, see circuits.files; the next process that writes there
+removes the unfinished folders of killed processes.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from circuits.data.text import text_files
-from circuits.data.windows import encoded
-from circuits.files import flushed, in_words, sweep, workshop
+from circuits.data.windows import encode
+from circuits.files import flush, in_words, sweep, workshop
 from circuits.model import Vocabulary
 
 VERSION = 2
-"Of what a folder holds; others are made anew."
+"The version of the folder's format; folders of other versions are made anew."
 _ANEW = "delete the folder {}, and it is made anew"
 SHARD = 2**27
 "Tokens after which a new file begins; a document is never split."
@@ -34,7 +34,7 @@ SHARD = 2**27
 class Shards(Sequence[np.ndarray]):
     """The tokens of each document, mapped from a folder that `shards` wrote; for `Windows`.
 
-    ValueError names a file that is missing or is not what was written, by its size and its hash.
+    ValueError names a file that is missing, or that has changed by its size or its hash.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -55,7 +55,7 @@ class Shards(Sequence[np.ndarray]):
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are."""
+        """The number of tokens."""
         return self._first[-1]
 
     def __len__(self) -> int:
@@ -71,8 +71,8 @@ class Shards(Sequence[np.ndarray]):
 
 
 def file_marks(*paths: Path | str) -> list[str]:
-    """A hash of every text file that the paths stand for, and how it is packed: what `documents`
-    reads, whatever the files are called and wherever they are."""
+    """A hash of every text file that the paths stand for, and its compression; the names and the
+    folders of the files do not matter."""
     return [
         digest(file) + (file.suffix if file.suffix in (".gz", ".zst") else "")
         for file in text_files(*paths)
@@ -80,7 +80,7 @@ def file_marks(*paths: Path | str) -> list[str]:
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of what a file holds."""
+    """SHA-256 of the content of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -112,7 +112,7 @@ def shards(
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    """What index.json says, if it is what was written there."""
+    """The fields of index.json; ValueError if it has changed since it was written."""
     file = folder / "index.json"
     if not file.is_file():
         raise ValueError(f"{folder} holds no shards: index.json is missing")
@@ -148,7 +148,7 @@ def _write(
     files: list[Path] = []
     opened, tokens = None, 0
     try:
-        for row in encoded(texts, vocabulary):
+        for row in encode(texts, vocabulary):
             if opened is None or tokens >= shard_tokens:
                 if opened is not None:
                     opened.close()
@@ -170,4 +170,4 @@ def _write(
     index["hash"] = _hash(index)
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
     for file in folder.iterdir():
-        flushed(file)
+        flush(file)

@@ -1,4 +1,4 @@
-"""Synthetic sequences on which induction forms, each with what is true of it known exactly.
+"""Synthetic sequences on which induction forms; the process behind each is known exactly.
 
 RepeatedTokens: a random row said twice. BigramTriggers: Bietti et al. 2023
 (https://arxiv.org/abs/2306.00802). MarkovChains: Edelman et al. 2024
@@ -45,10 +45,10 @@ def repeated_tokens(
 class BigramTriggers:
     """Bietti et al.: a bigram chain in which, per sequence, each trigger has one fixed successor.
 
-    Triggers q_k are given, or so many are drawn from the unigram without replacement; outputs o_k
-    are uniform. x_1 ~ unigram; after x_t = q_k comes o_k, after any other token bigram[x_t].
-    `text` is tokens whose unigram and bigram frequencies these are (the paper's: the letters of
-    Shakespeare, N = 65, T = 256, K = 5).
+    Triggers q_k are given, or a number of them is drawn from the unigram without replacement;
+    outputs o_k are uniform. x_1 ~ unigram; after x_t = q_k comes o_k, after any other token
+    bigram[x_t]. `text` is tokens whose unigram and bigram frequencies these are (the paper's: the
+    letters of Shakespeare, N = 65, T = 256, K = 5).
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class BigramTriggers:
         return torch.from_numpy(self._drawn(step, size)[0])
 
     def answers(self, step: int, size: int) -> Bool[Tensor, "batch pos"]:
-        """True where the batch's token follows a trigger that came before: what only a model that
-        looks back can predict. (The paper's in-context accuracy is taken there.)"""
+        """True where the batch's token follows a trigger that came before: only a model that looks
+        back can predict it. (The paper's in-context accuracy is taken there.)"""
         rows, is_trigger = self._drawn(step, size)
         known = np.zeros(rows.shape, dtype=bool)
         for t in range(1, self.length):

@@ -10,17 +10,12 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from circuits.data.synthetic import RepeatedTokens, repeated_tokens
-from circuits.data.text import documents, hub_documents
 from circuits.model import BOS, Vocabulary, checked_text
-
-__all__ = ["Batches", "RepeatedTokens", "Windows", "documents", "encoded", "hub_documents",
-           "repeated_tokens", "tokenized", "train_tokenizer"]  # fmt: skip
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """What a training loop reads: step -> tokens, the same ones for the same step."""
+    """Training data: step -> tokens, the same tokens for the same step."""
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
         """`size` rows for this step."""
@@ -47,13 +42,13 @@ def train_tokenizer(texts: Iterable[str], d_vocab: int) -> Vocabulary:
     return Vocabulary(tokenizer)
 
 
-def tokenized(texts: Iterable[str], vocabulary: Vocabulary) -> list[np.ndarray]:
+def tokenize(texts: Iterable[str], vocabulary: Vocabulary) -> list[np.ndarray]:
     """The tokens of each document, without BOS, as uint16 (uint32 for more than 65,536)."""
-    return list(encoded(texts, vocabulary))
+    return list(encode(texts, vocabulary))
 
 
-def encoded(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
-    """What `tokenized` lists, as it is asked for: for more text than memory holds."""
+def encode(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
+    """The arrays of `tokenize`, one after the other, for more text than memory holds."""
     kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
     left = iter(texts)
     while some := list(islice(left, 256)):

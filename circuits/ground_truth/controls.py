@@ -9,5 +9,5 @@ def at_initialisation(model: GPT, seed: int | None = None) -> GPT:
     """The same architecture before training, from the config's own seed or another."""
     cfg = model.cfg if seed is None else replace(model.cfg, seed=seed)
     control = GPT(cfg, model.tokenizer).to(model.W_E).eval()
-    control._bos, control._trained_ctx = model._bos, model._trained_ctx
+    control.bos, control.trained_ctx = model.bos, model.trained_ctx
     return control

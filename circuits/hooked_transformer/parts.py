@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from circuits.hooked_transformer.config import HookedTransformerConfig
 from circuits.hooked_transformer.matrices import FactoredMatrix
-from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, gpt, layers, triangle
+from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, block, layers, triangle
 
 
-class Block(gpt.Block):
+class Block(block.Block):
     """A block that is called with the stream: `block(resid, shortformer_pos_embed=None)`."""
 
     cfg: HookedTransformerConfig
@@ -19,7 +19,7 @@ class Block(gpt.Block):
     def forward(
         self,
         resid: Resid,
-        shortformer_pos_embed: gpt.Places = None,
+        shortformer_pos_embed: block.Places = None,
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
         attention_mask: Any = None,
@@ -107,7 +107,7 @@ class MLP(layers.MLP):
         return self.act
 
 
-OF = {gpt.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
+OF = {block.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
       layers.MLP: MLP}  # fmt: skip
 PARTS = (*OF, layers.Embed, layers.Unembed, layers.Norm)
 

@@ -51,8 +51,8 @@ class HookedTransformerKeyValueCache(KeyValueCache):
 
     def __getitem__(self, layer: int) -> HookedTransformerKeyValueCacheEntry:  # type: ignore[override]
         past: LayerPast = self.layers[layer]
-        k, v = (past._held.get(name, self._empty)[:, : past.n] for name in "kv")
-        return HookedTransformerKeyValueCacheEntry(k, v, past.frozen)
+        k, v = (past.held.get(name, self._empty)[:, : self.n] for name in "kv")
+        return HookedTransformerKeyValueCacheEntry(k, v, self.frozen)
 
 
 TransformerLensKeyValueCache = HookedTransformerKeyValueCache

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from circuits.io import vocabulary, vocabulary_by_name
-from circuits.model import BOS, Ids, Speaks, Vocabulary, checked_tokens, is_text
+from circuits.model import BOS, GPT, Ids, Vocabulary, checked_tokens, is_text, vocabulary_of
 
 Side = Literal["left", "right"]
 
@@ -70,8 +70,8 @@ class Tokenizer(Vocabulary):
         return [self.to_string(row) for row in tokens]
 
 
-class SpeaksAsBefore(Speaks):
-    """What Speaks does, by HookedTransformer's signatures. `prepend_bos` is by default
+class SpeaksAsBefore(GPT):
+    """GPT's methods for text, with HookedTransformer's signatures. `prepend_bos` is by default
     cfg.default_prepend_bos, `padding_side` the model's `default_padding_side`."""
 
     _side: Side | None = None
@@ -142,10 +142,10 @@ class SpeaksAsBefore(Speaks):
         truncate: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """The tokens of `to_tokens`, and which of them are no filling."""
-        rows = self._vocabulary.rows(input, self.begins(prepend_bos))
+        rows = vocabulary_of(self).rows(input, self.begins(prepend_bos))
         rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
         side = checked_side(padding_side or self.default_padding_side)
-        return self._vocabulary.filled(rows, side)
+        return vocabulary_of(self).pad(rows, side)
 
     def mask_of(
         self,
@@ -169,7 +169,7 @@ class SpeaksAsBefore(Speaks):
             raise OSError(f"which tokens are filling is not known: give an attention_mask, or a "
                           f"tokenizer. {error}") from error  # fmt: skip
         right = checked_side(padding_side or self.default_padding_side) == "right"
-        ends = (tokens.flip(-1) if right else tokens) == self._vocabulary.bos
+        ends = (tokens.flip(-1) if right else tokens) == vocabulary_of(self).bos
         pads = ends.long().cumprod(-1).sum(-1, keepdim=True)
         bos = int(first and self.begins(prepend_bos))
         places = torch.arange(tokens.shape[-1], device=tokens.device)
@@ -266,11 +266,6 @@ class SpeaksAsBefore(Speaks):
             seed=drawn_seed() if seed is None else seed,
             **rest,
         )
-
-    def _continued(self, tokens: Any, real: Any, *args: Any) -> Any:
-        # Each piece comes with its mask: an end that is said is no filling.
-        real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
-        return super()._continued(tokens, real, *args)
 
 
 def checked_side(side: Any) -> Side:

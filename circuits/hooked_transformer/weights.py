@@ -5,16 +5,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.hooked_transformer.matrices import FactoredMatrix
-from circuits.model import Head, Stacked
+from circuits.model import GPT, Head, d_mlp
 
 
 def _biases(part: str, name: str, *sizes: str) -> property:
     """The biases of this name in every layer, stacked; 0 where there is none. ValueError for
     biases of MLPs in an attention-only model."""
 
-    def stacked(self: Stacked) -> Tensor:
+    def stacked(self: GPT) -> Tensor:
         if part == "mlp":
-            self._d_mlp  # noqa: B018  refuses models without
+            d_mlp(self.cfg)  # refuses models without
         zeros = self.W_E.new_zeros([getattr(self.cfg, size) for size in sizes])
         given = [getattr(getattr(block, part), name) for block in self.blocks]
         rows = [zeros if bias is None else bias for bias in given]
@@ -23,8 +23,8 @@ def _biases(part: str, name: str, *sizes: str) -> property:
     return property(stacked, doc=f"The {name} of every layer, stacked; 0 where there is none.")
 
 
-class WeightsAsBefore(Stacked):
-    """What Stacked does, and HookedTransformer's further names; a bias that is not there is 0."""
+class WeightsAsBefore(GPT):
+    """HookedTransformer's further names for weights; a bias that is not there is 0."""
 
     @property
     def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:

@@ -1,6 +1,6 @@
 """The door to TransformerLens and Hugging Face: their models into a GPT, and a GPT into theirs.
 
-This file alone imports transformer_lens, and only when called; hugging_face.py does what concerns
+This file alone imports transformer_lens, and only when called; hugging_face.py imports
 transformers. Nothing is taken on trust: after a conversion both models read the same tokens, and
 logits that differ are an error.
 """
@@ -15,9 +15,9 @@ from circuits.io.checkpoints import config_of
 from circuits.io.hugging_face import (
     Weights,
     check_equal,
+    convert,
     from_hub,
     from_hugging_face,
-    made,
     read_config,
 )
 from circuits.model import BOS, GPT, GPTConfig, Vocabulary
@@ -40,7 +40,7 @@ def from_transformer_lens(model: Any) -> GPT:
     else:
         cfg, weights = config_of(vars(model.cfg)), model.state_dict()
     wrapped = getattr(getattr(model, "original_model", None), "config", None)
-    gpt = made(cfg, weights, model.tokenizer, getattr(wrapped, "bos_token_id", None))
+    gpt = convert(cfg, weights, model.tokenizer, getattr(wrapped, "bos_token_id", None))
     check_equal(gpt, model, model)
     return gpt.train(model.training)
 
@@ -83,7 +83,7 @@ def to_transformer_lens(gpt: GPT) -> Any:
     if cfg.positional_embedding_type != "none":
         weights["pos_embed.W_pos"] = gpt.W_pos
     with torch.no_grad():
-        for name, weight in _parameters(bridge).items():  # views of what it computes with
+        for name, weight in _parameters(bridge).items():  # views of its own weights
             weight.copy_(weights[name]) if name in weights else weight.zero_()
     check_equal(gpt, bridge, bridge)
     return bridge.train(gpt.training)

@@ -1,7 +1,8 @@
-"""What others wrote to disk: configs, state dicts and tokenizers, into a GPT, strictly.
+"""Configs, state dicts and tokenizers that other programs wrote, into a GPT, strictly.
 
-The names and shapes of its parameters are ours. A field of its config is one of ours, or says what
-a GPT does anyway, or says nothing of what is computed; every other field is refused by name.
+A HookedTransformer's parameters have our names and shapes. A field of its config is a field of
+ours, or has the value that every GPT has, or does not change the computation; every other field is
+refused by name.
 (TransformerLens 2.x and 3.x, `HookedTransformerConfig`)
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from circuits.files import read_text
 from circuits.io.weight_files import read_weights
-from circuits.model import GPT, GPTConfig, Vocabulary, check_words, is_bias, misfit, unwrapped
+from circuits.model import GPT, GPTConfig, Vocabulary, check_words, is_bias, misfit, unwrap_names
 
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
@@ -37,9 +38,9 @@ _ALWAYS = {
     "quantization_method": None, "is_audio_model": False, "is_visual_model": False,
     "is_multimodal": False,
 }  # fmt: skip
-"What a GPT does anyway: any other value is refused."
+"Fields with the value that every GPT has: any other value is refused."
 _SILENT = (
-    # where, from what and under which name
+    # device, source and name
     "device", "n_devices", "dtype", "model_name", "original_architecture", "architecture",
     "from_checkpoint", "checkpoint_index", "checkpoint_label_type", "checkpoint_value", "n_params",
     "trust_remote_code", "attn_implementation", "tie_word_embeddings", "uses_rms_norm",
@@ -56,14 +57,14 @@ _SILENT = (
     "use_dynamic_ntk_rope", "train_seq_length",
     "ungroup_grouped_query_attention", "mm_tokens_per_image",
 )  # fmt: skip
-"What says nothing of what is computed."
+"Fields that do not change the computation."
 _SILENT_GROUPS = ("_", "rotary_", "yarn_", "NTK_", "vision_")
 _UNSET = -1
-"What numbers are that were not given."
+"The value of a number that was not given."
 _SINUSOIDS = 2**22
-"As many numbers of sinusoidal positions, which no checkpoint holds, may always be made."
+"The number of sinusoidal values that may always be made, though no checkpoint holds them."
 _GROWTH = 100
-"How many times as long as it is a tokenizer may make a text."
+"The largest factor by which a tokenizer may lengthen a text."
 _SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
 
 
@@ -79,16 +80,16 @@ def from_state_dict(
     mapping, or a .safetensors or .pth file); in eval mode, on CPU.
 
     Prefixes of torch.compile and DistributedDataParallel are taken off its names. With
-    `zero_biases` a bias that is not there is 0, as that of attention is in models whose MLPs alone
-    have biases. A pickle is read as weights only and runs nothing. ValueError for a field that
-    cannot be expressed, and for a tensor that is missing, unknown, of another shape, or not finite.
+    `zero_biases` a missing bias is 0, for models in which only MLPs have biases. A pickle is read
+    as weights only and runs nothing. ValueError for a field that cannot be expressed, and for a
+    tensor that is missing, unknown, of another shape, or not finite.
     """
     cfg = cfg if isinstance(cfg, GPTConfig) else config_of(cfg)
     weights = Path(weights) if isinstance(weights, str) else weights
-    return built(cfg, weights, tokenizer, dtype, zero_biases)
+    return build(cfg, weights, tokenizer, dtype, zero_biases)
 
 
-def built(
+def build(
     cfg: GPTConfig,
     weights: Mapping[str, Tensor] | Path,
     tokenizer: Vocabulary | None = None,
@@ -102,10 +103,10 @@ def built(
     if isinstance(weights, Path):
         named = read_weights(weights)
         try:
-            return built(cfg, named, tokenizer, dtype, zero_biases)
+            return build(cfg, named, tokenizer, dtype, zero_biases)
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
-    weights = unwrapped(weights)
+    weights = unwrap_names(weights)
     check_fits(cfg, weights, tokenizer)
     model = GPT(cfg, tokenizer).to(dtype)
     if zero_biases:
@@ -116,7 +117,7 @@ def built(
 
 
 def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None) -> None:
-    """ValueError where the sizes that a config names are not those of the weights and the words."""
+    """ValueError where the sizes of a config differ from the sizes of weights and vocabulary."""
     check_words(tokenizer, cfg)
     layers = sum(name.endswith(".attn.W_Q") for name in weights)
     if layers != cfg.n_layers:
@@ -202,7 +203,7 @@ def _check_known(fields: Mapping[str, Any]) -> None:
 
 
 def _check_local(given: Mapping[str, Any], n_ctx: int) -> None:
-    """Local attention is the whole triangle where the window holds the context."""
+    """ValueError for local attention, unless its window holds the whole context."""
     types, window = given.get("attn_types", ["local"]), given.get("window_size", 0)
     if not isinstance(types, list | tuple) or not isinstance(window, int):
         raise ValueError(
@@ -227,7 +228,7 @@ def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
 def read_tokenizer(file: Path) -> Vocabulary:
     """The vocabulary of a tokenizer.json, which takes in texts whole: it neither cuts nor pads.
 
-    ValueError for a file that is none, or that would make texts too long by what it replaces.
+    ValueError for a file that is no tokenizer, or whose replacements would make texts too long.
     """
     try:
         fields = json.loads(read_text(file))
@@ -243,12 +244,12 @@ def read_tokenizer(file: Path) -> Vocabulary:
 
 
 def _growth(part: Any) -> float:
-    """At most how many characters the steps of a normalizer or decoder make of one."""
+    """The largest number of characters that a normalizer or decoder makes of one character."""
     if isinstance(part, list):
         return math.prod(map(_growth, part))
     if not isinstance(part, dict):
         return 1.0
-    if part.get("type") == "Precompiled":  # a table of replacements that cannot be looked through
+    if part.get("type") == "Precompiled":  # a table of replacements that cannot be read here
         return math.inf
     if part.get("type") == "Replace":
         return max(1.0, len(str(part.get("content"))))

@@ -20,14 +20,14 @@ Weights = dict[str, Tensor]
 
 def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
     """A GPT2LMHeadModel or GPTNeoForCausalLM of transformers as a GPT with equal logits, weights
-    copied; `tokenizer` is its fast tokenizer. Without one, `bos` is that of the model's config.
+    copied; `tokenizer` is its fast tokenizer. Without one, `bos` is the bos of the model's config.
 
     GPT-Neo only where every head sees the whole context. ValueError names the field to blame.
     """
     if not hasattr(model, "config") or not hasattr(model, "lm_head"):
         raise ValueError(f"wanted a model of transformers with lm_head, got {type(model).__name__}")
     cfg = read_config(model.config)
-    gpt = made(cfg, _weights(model, cfg), tokenizer, model.config.bos_token_id)
+    gpt = convert(cfg, _weights(model, cfg), tokenizer, model.config.bos_token_id)
     check_equal(gpt, model, lambda tokens: model(tokens).logits)
     return gpt.train(model.training)
 
@@ -161,9 +161,10 @@ def _by_head(name: str, weight: Tensor, cfg: GPTConfig) -> Tensor:
     return weight.unflatten(0, (cfg.n_heads, cfg.d_head))
 
 
-def made(cfg: GPTConfig, weights: Weights, tokenizer: Any, bos: int | None) -> GPT:
-    """A GPT of these weights where they are, in their precision; without its tokenizer, and with a
-    warning, where it is one that a GPT cannot use. Without one, its prompts begin with `bos`."""
+def convert(cfg: GPTConfig, weights: Weights, tokenizer: Any, bos: int | None) -> GPT:
+    """A GPT of these weights, on their device and in their precision. It has no tokenizer, and a
+    warning says so, if a GPT cannot use the one that is given; its prompts begin with `bos`
+    then."""
     speech = None
     try:
         speech = None if tokenizer is None else vocabulary(tokenizer, cfg.d_vocab)

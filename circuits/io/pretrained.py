@@ -5,9 +5,12 @@ those that ship a card (README.md), the recipe and the log of its training.
 """
 
 import difflib
+import json
 import os
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as as_bytes
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from circuits.files import in_words, read_text, sweep, workshop, write
 from circuits.io import bridge
-from circuits.io.checkpoints import built, check_fits, check_weights, read_tokenizer
+from circuits.io.checkpoints import build, check_fits, check_weights, read_tokenizer
 from circuits.model import GPT, GPTConfig, process_weights
 
 HUB = {
@@ -27,6 +30,8 @@ HUB = {
     "distilgpt2": "distilbert/distilgpt2",
 }
 "Models that `load` fetches from the Hugging Face Hub; `bridge.from_hub` takes any other name."
+BESIDE = ("bos", "trained_ctx")
+"Values of a model that config.json holds beside the config, where they are not the usual ones."
 INEXPRESSIBLE = {
     "pythia": "positional_embedding_type='rotary' and parallel_attn_mlp=True",
     "gpt-neo": "use_local_attn=True with a window_size of 256 for n_ctx=2048",
@@ -64,9 +69,9 @@ def load(
     """A model that ships, by name, one from a folder that `save` wrote, or a GPT-2 by its name in
     `HUB`, which alone is downloaded; in eval mode, on CPU.
 
-    As it was trained, unless flags ask for plainer weights with the same log-probabilities: they
-    are those of `folding.process_weights`, where TransformerLens has all of them on. ValueError
-    for one that this model does not allow, with the reason.
+    As it was trained, unless flags ask for plainer weights with the same log-probabilities, see
+    `folding.process_weights`; TransformerLens has all of them on. ValueError for a flag that this
+    model does not allow, with the reason.
 
     KeyError for an unknown name; ValueError for a checkpoint that does not fit its config, naming
     the tensor and both shapes, or that holds a number that is not finite, and for a model that a
@@ -84,25 +89,43 @@ def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
             return _fetched(str(name), dtype)
         _check_expressible(str(name))
     folder = folder_of(name)
-    file = folder / "config.json"
-    said = read_text(file, 2**20)
-    try:
-        cfg = GPTConfig.from_json(said)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file}: {error}") from None
+    cfg, beside = _read(folder / "config.json")
     text = folder / "tokenizer.json"
     vocabulary = read_tokenizer(text) if os.path.lexists(text) else None
-    return built(cfg, folder / "model.safetensors", vocabulary, dtype)
+    model = build(cfg, folder / "model.safetensors", vocabulary, dtype)
+    try:
+        for field, value in beside.items():
+            setattr(model, field, value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from None
+    return model
+
+
+def saved_config(folder: Path) -> GPTConfig:
+    """The config in a model folder; ValueError names the file if it is damaged."""
+    return _read(folder / "config.json")[0]
+
+
+def _read(file: Path) -> tuple[GPTConfig, dict[str, Any]]:
+    """The config in a file, and the values of BESIDE that stand there too."""
+    said = read_text(file, 2**20)
+    try:
+        fields = json.loads(said)
+        beside = {name: fields.pop(name) for name in BESIDE if name in fields}
+        return GPTConfig(**fields), beside
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def save(
     model: GPT, folder: Path | str, *, overwrite: bool = False, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write config.json, model.safetensors (in `dtype`) and tokenizer.json to a folder.
+    """Write config.json, model.safetensors (in `dtype`) and tokenizer.json to a folder; config.json
+    also holds `bos` and `trained_ctx` where they were set.
 
     ValueError if the folder holds a model and `overwrite` is False, and for a model that `load`
-    would refuse (a weight that is not finite in `dtype`, say): what is there stays. Each file is
-    written under a temporary name and moved, so that none is ever half there.
+    would refuse (a weight that is not finite in `dtype`, for example): the old files stay. Each
+    file is written under a temporary name and moved, so that none is ever half there.
     """
     folder = Path(folder)
     if (folder / "config.json").exists() and not overwrite:
@@ -111,7 +134,7 @@ def save(
     weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in own.items()}
     sweep(folder)
     with in_words(folder), workshop(folder / "model") as staging:
-        write(staging / "config.json", model.cfg.to_json())
+        write(staging / "config.json", _config_json(model))
         if model.tokenizer is not None:
             write(staging / "tokenizer.json", model.tokenizer.tokenizer.to_str(pretty=True))
         _check_loads(model, weights, staging, folder)
@@ -123,10 +146,18 @@ def save(
             os.replace(file, folder / file.name)
 
 
+def _config_json(model: GPT) -> str:
+    """The config as JSON; bos and trained_ctx beside it where they are not the usual ones."""
+    words = model.tokenizer
+    usual = {"bos": 0 if words is None else words.bos, "trained_ctx": model.cfg.n_ctx}
+    own = {name: getattr(model, name) for name in BESIDE if getattr(model, name) != usual[name]}
+    return json.dumps({**asdict(model.cfg), **own}, indent=2) + "\n"
+
+
 def _check_loads(model: GPT, weights: dict[str, Tensor], staging: Path, folder: Path) -> None:
-    """ValueError for what `load` would refuse, before anything of the folder is touched."""
+    """ValueError for a model that `load` would refuse, before the folder is touched."""
     try:
-        cfg = GPTConfig.from_json((staging / "config.json").read_text())
+        cfg = saved_config(staging)
         text = staging / "tokenizer.json"
         check_fits(cfg, weights, read_tokenizer(text) if text.is_file() else None)
         check_weights(cfg, weights, model.state_dict())

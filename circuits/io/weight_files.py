@@ -1,9 +1,9 @@
-"""Tensors by name from a file that others wrote, read so that nothing in it can do harm.
+"""Tensors by name from a file that another program wrote, read so that the file can do no harm.
 
-A safetensors file is a header and numbers. A .pth file is a pickle in a zip file: torch runs no
-code of it with `weights_only`, but it unpacks what is compressed, allocates what it is told to
-(`bytearray`), and hashes what it is given, where a key of tuples within tuples, a million deep,
-ends the process. So it is looked through first: tensors as torch.save writes them need none of it.
+A safetensors file is a header and numbers. A .pth file is a pickle in a zip file. With
+`weights_only` torch runs no code of the pickle, but three dangers stay: compressed records, large
+allocations (`bytearray`), and keys of a million nested tuples, whose hash ends the process. The
+file is checked for them first: files of torch.save have none of the three.
 """
 
 import pickletools
@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 _GLOBAL = re.compile(r"(torch[\w.]*|collections) \w+")
-_DEEPEST = 100
+_TUPLES = 20_000
+"The most tuples in a pickle: each tensor takes five, and tuples within tuples cannot be deeper."
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -30,12 +31,12 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         try:
             return load_file(file)
-        except Exception as error:  # SafetensorError, and what torch says to its types and sizes
+        except Exception as error:  # SafetensorError, and errors of torch
             raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
     try:
         _check_pth(file)
         weights = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what unpickling random bytes raises has no end
+    except Exception as error:  # random bytes raise any kind of error
         first = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{file} is no checkpoint of plain tensors, and nothing in it was run: "
@@ -54,7 +55,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _inside(held: Any) -> str:
-    """Where in a checkpoint of a training the tensors by name are, if they are there."""
+    """A hint where in a training checkpoint the tensors by name are, if they are there."""
     parts = held.items() if isinstance(held, Mapping) else ()
     for name, part in parts:
         if isinstance(part, Mapping) and any(isinstance(w, Tensor) for w in part.values()):
@@ -64,8 +65,8 @@ def _inside(held: Any) -> str:
 
 
 def _check_pth(file: Path) -> None:
-    """ValueError unless a file is a zip file as torch.save writes it (since 1.6): nothing in it
-    compressed, nothing called but what puts tensors together, no tuples nested without end."""
+    """ValueError unless a file is a zip file as torch.save writes it (since 1.6): its records are
+    not compressed, and its pickles pass `_check_pickle`."""
     with zipfile.ZipFile(file) as archive, file.open("rb") as opened:
         records = archive.infolist()
         size, unpacked = file.stat().st_size, sum(record.file_size for record in records)
@@ -79,28 +80,11 @@ def _check_pth(file: Path) -> None:
 
 
 def _check_pickle(pickled: bytes) -> None:
-    """Follows the stack of a pickle, of which only the depths of tuples are of interest."""
-    stack: list[int | None] = []  # None is a mark
-    memo: dict[int, int | None] = {}
+    """ValueError for a pickle that calls anything but torch, or that makes too many tuples."""
+    tuples = 0
     for code, given, _ in pickletools.genops(pickled):
         if "GLOBAL" in code.name and not _GLOBAL.fullmatch(str(given)):
             raise ValueError(f"{given or code.name} is nothing that puts tensors together")
-        if "PUT" in code.name:
-            memo[int(str(given))] = stack[-1]
-            continue
-        depth = max(_taken(stack, code), default=0) + code.name.startswith("TUPLE")
-        if "GET" in code.name:
-            depth = memo.get(int(str(given))) or 0
-        if depth > _DEEPEST:
-            raise ValueError(f"there are tuples in it nested more than {_DEEPEST} deep")
-        stack += [None if kind is pickletools.markobject else depth for kind in code.stack_after]
-
-
-def _taken(stack: list[int | None], code: pickletools.OpcodeInfo) -> list[int]:
-    """What an operation takes off the stack, down to the last mark if it takes all from there."""
-    kinds, taken = code.stack_before, []
-    if pickletools.markobject in kinds:
-        while (top := stack.pop()) is not None:
-            taken.append(top)
-        kinds = kinds[: kinds.index(pickletools.markobject)]
-    return taken + [stack.pop() or 0 for _ in kinds]
+        tuples += code.name.startswith("TUPLE")
+        if tuples > _TUPLES:
+            raise ValueError(f"there are more than {_TUPLES:,} tuples in it")

@@ -4,11 +4,12 @@
 - AnyPath: a path as a Path or as text.
 - Attention: the heads of one layer.
 - BOS: the text of the token that every prompt begins with.
-- check_causal: refuses a model in which tokens see what comes after them.
+- check_causal: refuses a model in which tokens see later tokens.
 - check_predicts: refuses a model whose logits are not of the next token.
 - check_words: refuses a vocabulary with tokens that the model does not know.
 - checked_text: a text, once it is checked that it can be written in UTF-8.
 - checked_tokens: tokens as a batch, once it is checked that the model can read them.
+- d_mlp: the number of neurons of each MLP; refuses attention-only models.
 - depth: how far up the model a part stands, from the embedding (0) to the logits.
 - every_head: all heads of a model, layer after layer.
 - GPT: the model.
@@ -20,7 +21,7 @@
 - Ids: the type of tokens as they come: a tensor, an array or lists.
 - is_bias: whether a weight of this name is a bias.
 - is_text: whether something is a text, or a list of texts.
-- KeyValueCache: the keys and values of what a model has read, so that it can read on.
+- KeyValueCache: the keys and values of the tokens that a model has read, so that it can read on.
 - LayerPast: the keys and values that one layer holds.
 - likeliest: logits without the tokens that top_k or top_p leave out.
 - masked_scores: the attention scores q k / scale, -inf where a token is not seen.
@@ -38,12 +39,11 @@
 - Seen: the type of a mask: which tokens see which.
 - senders: the names of everything that writes to the residual stream.
 - Sources: the type of keys and values: [batch src head d_head].
-- Speaks: what a GPT does with text: tokens, strings, generation.
-- Stacked: the weights of all layers as one tensor each, such as W_Q and W_OV.
 - token_loss: the next-token loss at each position.
 - triangle: the causal mask.
-- unwrapped: weights without the prefixes of torch.compile and DistributedDataParallel.
+- unwrap_names: weights without the prefixes of torch.compile and DistributedDataParallel.
 - Vocabulary: a tokenizer: text to tokens and back.
+- vocabulary_of: the tokenizer of a model; refuses models without one.
 - Writer: the place where a component writes to the residual stream.
 - writer: the place where the component of a name writes.
 """
@@ -69,10 +69,11 @@ from circuits.model.components import (
 )
 from circuits.model.config import GPTConfig, check_causal, check_predicts
 from circuits.model.folding import process_weights
-from circuits.model.generation import Speaks, likeliest
-from circuits.model.gpt import GPT, mean_loss, token_loss
+from circuits.model.generation import likeliest, vocabulary_of
+from circuits.model.gpt import GPT
 from circuits.model.kv_cache import KeyValueCache, LayerPast, Sources
 from circuits.model.layers import HeadsOrResid, Norm, Resid
+from circuits.model.loss import mean_loss, token_loss
 from circuits.model.vocabulary import (
     BOS,
     Ids,
@@ -82,53 +83,14 @@ from circuits.model.vocabulary import (
     checked_tokens,
     is_text,
 )
-from circuits.model.weights import Stacked, is_bias, misfit, unwrapped
+from circuits.model.weights import d_mlp, is_bias, misfit, unwrap_names
 
 __all__ = [
-    "BOS",
-    "GPT",
-    "AnyHead",
-    "AnyPath",
-    "Attention",
-    "GPTConfig",
-    "Head",
-    "HeadsOrResid",
-    "Ids",
-    "KeyValueCache",
-    "LayerPast",
-    "Norm",
-    "Path",
-    "Reader",
-    "Resid",
-    "Seen",
-    "Sources",
-    "Speaks",
-    "Stacked",
-    "Vocabulary",
-    "Writer",
-    "check_causal",
-    "check_predicts",
-    "check_words",
-    "checked_text",
-    "checked_tokens",
-    "depth",
-    "every_head",
-    "head",
-    "heads",
-    "is_bias",
-    "is_text",
-    "likeliest",
-    "masked_scores",
-    "mean_loss",
-    "misfit",
-    "mlp",
-    "path",
-    "process_weights",
-    "reader",
-    "receivers",
-    "senders",
-    "token_loss",
-    "triangle",
-    "unwrapped",
+    "BOS", "GPT", "AnyHead", "AnyPath", "Attention", "GPTConfig", "Head", "HeadsOrResid", "Ids",
+    "KeyValueCache", "LayerPast", "Norm", "Path", "Reader", "Resid", "Seen", "Sources",
+    "Vocabulary", "Writer", "check_causal", "check_predicts", "check_words", "checked_text",
+    "checked_tokens", "d_mlp", "depth", "every_head", "head", "heads", "is_bias", "is_text",
+    "likeliest", "masked_scores", "mean_loss", "misfit", "mlp", "path", "process_weights",
+    "reader", "receivers", "senders", "token_loss", "triangle", "unwrap_names", "vocabulary_of",
     "writer",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Attention: every head reads where to look and moves what is there; and who may look where."""
+"""Attention: each head chooses source positions and moves information from them; and the masks."""
 
 import math
 
@@ -16,14 +16,14 @@ from circuits.model.layers import HeadsOrResid, Resid, bias
 Seen = Bool[Tensor, "#batch 1 dest src"]
 "Who sees whom; None is the plain causal triangle."
 SHORT = 16
-"""Below so many positions torch's causal kernel on CPUs makes 0 of rows whose scores are all NaN;
+"""Below this number of positions torch's causal kernel on CPUs makes 0 of rows of NaN scores;
 with the triangle as a mask it makes NaN of them, as the written-out formula does."""
 SOFTMAX = F.softmax
-"Torch's own: tools that put another in its place (gim-explain) mean that of the heads."
+"Torch's own softmax. Tools that replace F.softmax (gim-explain) want to replace it in the heads."
 
 
 class Attention(nn.Module):
-    """Every head reads where to look (Q, K) and moves what is there (V, O)."""
+    """Each head computes where to look (Q, K), and moves information from there (V, O)."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ def visible(
     real: Bool[Tensor, "batch src"] | None = None,
     device: torch.device | None = None,
 ) -> Seen | None:
-    """What the last `n` of `total` positions see: of those that are `real` (by default, all) what
-    their attention direction lets them, and always themselves, so that a pad sees something."""
+    """The mask of the last `n` of `total` positions: they see the `real` positions (by default all)
+    that the attention direction allows, and always themselves, so that a pad sees something."""
     short = n < SHORT and device is not None and device.type == "cpu"
     if real is None and cfg.causal and n == total and not short:
         return None

@@ -17,8 +17,8 @@ POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", 
 class GPTConfig:
     """Shape and parts of a GPT, in TransformerLens's field names.
 
-    Every field acts. What cannot be built raises ValueError, and a field that does not exist
-    raises TypeError naming the nearest one that does.
+    Every field acts. A model that cannot be built raises ValueError, and a field that does not
+    exist raises TypeError naming the nearest one that does.
     """
 
     n_layers: int
@@ -48,11 +48,11 @@ class GPTConfig:
     smeared_keys: bool = False
     "Each key is mixed with the key before it: Olsson et al. 2022, Argument 2."
     attn_scale: float | None = None
-    "What attention scores are divided by; None means sqrt(d_head)."
+    "The divisor of attention scores; None means sqrt(d_head)."
     attention_dir: str = "causal"
-    "causal: a token sees itself and what is before it; bidirectional: all tokens see all."
+    "causal: a token sees itself and earlier tokens; bidirectional: all tokens see all."
     d_vocab_out: int | None = None
-    "How many logits there are at each position; None means d_vocab."
+    "The number of logits at each position; None means d_vocab."
     eps: float = 1e-5
     "Added to the variance in every norm."
     init_range: float = 0.02
@@ -124,13 +124,13 @@ class GPTConfig:
 
     @property
     def causal(self) -> bool:
-        """True when no token sees what comes after it."""
+        """True when no token sees a later token."""
         return self.attention_dir == "causal"
 
     @property
     def device(self) -> None:
-        """None, as are the next two, which TransformerLens's tools ask for: a model has a device
-        and a dtype, its config has not."""
+        """None. TransformerLens's tools ask a config for a device, a dtype and key-value heads;
+        here the model has a device and a dtype."""
 
     @property
     def dtype(self) -> None:
@@ -176,15 +176,16 @@ def _is_positive(value: Any) -> bool:
 
 
 def check_causal(cfg: Any, what: str) -> None:
-    """ValueError where a config, ours or TransformerLens's, lets tokens see what comes after them,
-    for `what` that rests on their not doing so."""
+    """ValueError if a config, ours or TransformerLens's, lets tokens see later tokens; `what` names
+    the function that cannot work then."""
     direction = getattr(cfg, "attention_dir", "causal")
     if direction != "causal":
         raise ValueError(f"{what} needs causal attention, and attention_dir={direction!r}")
 
 
 def check_predicts(cfg: Any, what: str) -> None:
-    """ValueError unless logits are of the next token, for `what` that takes them so."""
+    """ValueError unless the logits are of the next token; `what` names the function that needs
+    it."""
     check_causal(cfg, what)
     out = getattr(cfg, "d_vocab_out", None)
     if out not in (None, cfg.d_vocab):

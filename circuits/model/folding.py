@@ -1,8 +1,8 @@
 """A model -> one with the same log-probabilities and plainer weights.
 
-What a gain, a bias or a mean does is moved into the weights that read or write beside it, so that
-weights say all there is. Each function returns a new model and leaves its argument alone; names are
-those of TransformerLens, which does this when it loads a model. (TransformerLens,
+The effect of a gain, a bias or a mean is moved into the weights that read or write beside it, so
+that the weights alone show it. Each function returns a new model and leaves its argument alone. The
+names are TransformerLens's, which does this when it loads a model. (TransformerLens,
 `ProcessWeights`; Elhage et al. 2021 note that only such products matter,
 https://transformer-circuits.pub/2021/framework/index.html)
 """
@@ -25,8 +25,8 @@ def process_weights(
     center_unembed: bool = True,
     fold_value_biases: bool = True,
 ) -> GPT:
-    """All of the below, one after the other, with the same log-probabilities; TransformerLens does
-    so by default. ValueError where one cannot be done: leave it out."""
+    """The four functions below in turn, with the same log-probabilities; TransformerLens applies
+    all of them by default. ValueError where one cannot be done: leave it out."""
     steps = {
         fold_layer_norm: fold_ln,
         center_writing: center_writing_weights,
@@ -65,8 +65,9 @@ def fold_layer_norm(model: GPT) -> GPT:
 
 @torch.no_grad()
 def center_writing(model: GPT) -> GPT:
-    """All that writes to the stream with its mean over d_model subtracted, which every norm that
-    centres would do: equal logits, and a stream of mean 0. Sinusoids become learned positions.
+    """Every weight that writes to the stream with its mean over d_model subtracted, as every norm
+    that centres does anyway: equal logits, and a stream of mean 0. Sinusoids become learned
+    positions.
 
     ValueError for norms that do not centre.
     """
@@ -120,9 +121,9 @@ def _fold(norm: nn.Module, reader: nn.Module, W: str, b: str) -> None:
 
 
 def _copy(model: GPT, **fields: Any) -> GPT:
-    """The model with some fields of its config changed, and all weights that still have a place."""
+    """The model with some fields of its config changed, and all weights that it still has."""
     new = GPT(replace(model.cfg, **fields), model.tokenizer).to(model.W_E).train(model.training)
-    new._bos, new._trained_ctx = model._bos, model._trained_ctx
+    new.bos, new.trained_ctx = model.bos, model.trained_ctx
     weights = dict(model.state_dict())
     if model.cfg.positional_embedding_type != "none":
         weights["pos_embed.W_pos"] = model.W_pos  # a parameter or sinusoids

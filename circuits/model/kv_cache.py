@@ -1,9 +1,9 @@
-"""KeyValueCache: the keys and values of what a model has read, so that it goes on from there.
+"""KeyValueCache: the keys and values of the tokens that a model has read, so that it can read on.
 
-A token never changes what stands before it, so keys and values of earlier positions stay as they
-are. Each layer holds them as its heads used them: after hooks, and smeared where keys are. Where
-they are smeared it holds the keys from before as well, for the next key is mixed with the last one
-as it was *before* that was mixed with its own.
+A token never changes earlier positions, so their keys and values stay the same. Each layer holds
+them as its heads used them: after hooks, and smeared where keys are. Where they are smeared it
+holds the keys from before as well, for the next key is mixed with the last one as it was *before*
+that was mixed with its own.
 """
 
 import torch
@@ -17,12 +17,12 @@ Sources = Float[Tensor, "batch src head d_head"]
 
 
 class LayerPast:
-    """What one layer holds of the first `n` positions. Longer runs are written where they would
-    come next; they count once the whole model has come past them and says so."""
+    """Keys and values of one layer, of the positions that the whole cache counts. A longer run
+    writes its keys and values behind them; they count once all layers of the model have run."""
 
-    def __init__(self) -> None:
-        self.n, self.frozen = 0, False
-        self._held: dict[str, Sources] = {}
+    def __init__(self, cache: "KeyValueCache", held: dict[str, Sources] | None = None) -> None:
+        self.cache = cache
+        self.held: dict[str, Sources] = held or {}
 
     def extended(self, k: Heads, v: Heads) -> tuple[Sources, Sources]:
         """Past and new keys, past and new values."""
@@ -30,35 +30,29 @@ class LayerPast:
 
     def preceded(self, k: Heads) -> Sources:
         """New keys before they are smeared, and in front of them the last of the past, if any."""
-        return self._appended("unsmeared", k)[:, max(self.n - 1, 0) :]
-
-    def upto(self, n: int) -> "LayerPast":
-        """The first `n` positions, frozen."""
-        part = LayerPast()
-        part.n, part.frozen = n, True
-        part._held = {name: held[:, :n] for name, held in self._held.items()}
-        return part
+        return self._appended("unsmeared", k)[:, max(self.cache.n - 1, 0) :]
 
     def _appended(self, name: str, new: Heads) -> Sources:
-        size, held = self.n + new.shape[1], self._held.get(name, new[:, :0])
-        if self.frozen:
-            past = held[:, : self.n].repeat(len(new) // max(1, len(held)), 1, 1, 1)
+        n, held = self.cache.n, self.held.get(name, new[:, :0])
+        size = n + new.shape[1]
+        if self.cache.frozen:
+            past = held[:, :n].repeat(len(new) // max(1, len(held)), 1, 1, 1)
             return torch.cat([past, new], 1)
-        # Room is doubled when it is used up. What gradients flow through is never written into.
+        # Room is doubled when it is used up. A tensor that gradients flow through is never written.
         if held.shape[1] < size or held.requires_grad or new.requires_grad:
             room = new.new_empty(len(new), size, *new.shape[2:])
-            self._held[name] = torch.cat([held[:, : self.n], new, room], 1)
+            self.held[name] = torch.cat([held[:, :n], new, room], 1)
         else:
-            held[:, self.n : size] = new
-        return self._held[name][:, :size]
+            held[:, n:size] = new
+        return self.held[name][:, :size]
 
 
 class KeyValueCache:
-    """What a model has read so far: give it to `model(tokens, past_kv_cache=...)` again and again,
-    each time with the tokens that come next.
+    """The past of a run: give it to `model(tokens, past_kv_cache=...)` again and again, each time
+    with the tokens that come next.
 
-    Frozen, it is read and not added to. It then goes before any number of rows that is a multiple
-    of its own, row r after row r % batch, and before runs of some layers only.
+    A frozen cache is read and not added to. It then goes before any number of rows that is a
+    multiple of its own, row r after row r % batch, and before runs of some layers only.
     """
 
     def __init__(self, n_layers: int, batch_size: int = 1) -> None:
@@ -66,31 +60,35 @@ class KeyValueCache:
             raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}; "
                              f"keys and values lie where the model is")  # fmt: skip
         self.n, self.batch_size, self.frozen = 0, batch_size, False
-        self.real: Bool[Tensor, "batch src"] | None = None  # which are tokens and no pads; all
-        self.layers = [LayerPast() for _ in range(n_layers)]
+        self.real: Bool[Tensor, "batch src"] | None = None  # tokens and no pads; None: all are
+        self.layers = [LayerPast(self) for _ in range(n_layers)]
 
     @classmethod
     def init_cache(cls, cfg: GPTConfig, batch_size: int = 1) -> "KeyValueCache":
-        """An empty one for a model of this config, and for so many rows."""
+        """An empty cache for a model of this config, and for this number of rows."""
         return cls(cfg.n_layers, batch_size)
 
     def __getitem__(self, layer: int) -> LayerPast:
         return self.layers[layer]
 
     def freeze(self) -> None:
-        """From now on runs read it and leave it as it is."""
-        self._freeze(True)
+        """From now on runs read the cache and leave it as it is."""
+        self.frozen = True
 
     def unfreeze(self) -> None:
-        """From now on runs add to it again."""
-        self._freeze(False)
+        """From now on runs add to the cache again."""
+        self.frozen = False
 
     def upto(self, n: int) -> "KeyValueCache":
         """The first `n` positions as a frozen cache; nothing is copied."""
         if not 0 <= n <= self.n:
             raise ValueError(f"the past has {self.n} positions, not {n}")
         part = KeyValueCache(0, self.batch_size)
-        part.n, part.frozen, part.layers = n, True, [layer.upto(n) for layer in self.layers]
+        part.n, part.frozen = n, True
+        part.layers = [
+            LayerPast(part, {name: held[:, :n] for name, held in layer.held.items()})
+            for layer in self.layers
+        ]
         part.real = None if self.real is None else self.real[:, :n]
         return part
 
@@ -107,21 +105,20 @@ class KeyValueCache:
         return torch.cat([past.repeat(batch // self.batch_size, 1), new], 1)
 
     def advance(self, n: int, real: Bool[Tensor, "batch src"] | None = None) -> None:
-        """Count `n` positions more: every layer has appended them, and of all that there are now
-        those that are `real` hold tokens. Nothing while it is frozen."""
+        """Count `n` positions more, which every layer has appended; `real` says which of all
+        positions hold tokens. A frozen cache stays as it is."""
         if not self.frozen:
             self.n, self.real = self.n + n, real
-            for layer in self.layers:
-                layer.n = self.n
 
     def check(self, cfg: GPTConfig, batch: int, n: int, layers: int) -> None:
-        """ValueError unless `n` new positions of `batch` rows can go on from here, through so many
-        layers of a model of this config."""
+        """ValueError unless `n` new positions of `batch` rows can go on from here, through this
+        number of layers of a model of this config."""
         check_causal(cfg, "past_kv_cache")
         if len(self.layers) != cfg.n_layers:
             raise ValueError(f"past_kv_cache is of {len(self.layers)} layers, and the model has "
                              f"{cfg.n_layers}")  # fmt: skip
-        if batch % self.batch_size if self.frozen else batch != self.batch_size:
+        fits = batch % self.batch_size == 0 if self.frozen else batch == self.batch_size
+        if not fits:
             raise ValueError(f"past_kv_cache is for a batch of {self.batch_size}, got {batch} rows")
         if layers < cfg.n_layers and not self.frozen:
             raise ValueError(
@@ -133,8 +130,3 @@ class KeyValueCache:
                 f"{self.n} tokens in past_kv_cache and {n} new ones are "
                 f"{self.n + n - cfg.n_ctx} more than the context of n_ctx={cfg.n_ctx}"
             )
-
-    def _freeze(self, frozen: bool) -> None:
-        self.frozen = frozen
-        for layer in self.layers:
-            layer.frozen = frozen

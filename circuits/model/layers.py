@@ -43,7 +43,7 @@ class Embed(nn.Module):
 
 
 class PosEmbed(nn.Module):
-    """Rows of W_pos, learned or sinusoidal: `n` from `start` on, or those of some places."""
+    """Rows of W_pos, learned or sinusoidal: `n` from `start` on, or the rows of given places."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()

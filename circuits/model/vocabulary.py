@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -52,11 +52,11 @@ class Vocabulary:
         prepend_bos: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
-        False at what was filled up: give both to the model. ValueError if a text comes out empty.
+        False at the filling: give both to the model. ValueError if a text comes out empty.
         """
-        return self.filled(self.rows(text, prepend_bos), padding_side)
+        return self.pad(self.rows(text, prepend_bos), padding_side)
 
-    def filled(
+    def pad(
         self, rows: Sequence[Sequence[int]], padding_side: Literal["left", "right"]
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
         """Rows of tokens as a batch, filled up with <|endoftext|>, and its attention_mask."""
@@ -216,8 +216,17 @@ def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
         )
 
 
+def checked_stream(stream: Any, cfg: Any) -> Float[Tensor, "batch pos d_model"]:
+    """A copy of a residual stream, into which hooks may write; ValueError if it is none."""
+    if not isinstance(stream, Tensor) or stream.ndim != 3 or stream.shape[2] != cfg.d_model:
+        got = list(stream.shape) if isinstance(stream, Tensor) else type(stream).__name__
+        raise ValueError(f"start_at_layer wants a stream [batch pos {cfg.d_model}], got {got}")
+    check_length(stream.shape[1], cfg)
+    return stream.clone()
+
+
 def check_length(length: int, cfg: Any) -> None:
-    """ValueError if so many positions do not fit into the context."""
+    """ValueError if the context has fewer positions than `length`."""
     if length > cfg.n_ctx:
         raise ValueError(
             f"{length} tokens are {length - cfg.n_ctx} more than the context of n_ctx={cfg.n_ctx}"

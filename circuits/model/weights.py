@@ -1,111 +1,68 @@
-"""Stacked: the weights of all blocks under the names the field uses, stacked by layer; and why the
-names in a checkpoint are not those of a model."""
+"""The weights of all blocks stacked by layer, their first values, and the reasons why the names in
+a checkpoint differ from the names of a model."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuits.matrices import FactoredMatrix
 from circuits.model.config import GPTConfig
 
-LayerHead = Float[Tensor, "layer head d_model d_head"]
+_SHAPES = {
+    "W_Q": ("n_heads", "d_model", "d_head"),
+    "W_K": ("n_heads", "d_model", "d_head"),
+    "W_V": ("n_heads", "d_model", "d_head"),
+    "W_O": ("n_heads", "d_head", "d_model"),
+    "W_in": ("d_model", "d_mlp"),
+    "W_out": ("d_mlp", "d_model"),
+}
 
 
-class Stacked(nn.Module):
-    """Properties of a GPT that name its matrices. They are computed from the parameters at each
-    use and never stale; to edit or differentiate, take the parameter: `blocks[1].attn.W_Q`."""
-
-    cfg: GPTConfig
-    embed: Any
-    pos_embed: Any
-    blocks: Any
-    unembed: Any
-
-    @property
-    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
-        """Embedding of each token."""
-        return self.embed.W_E
-
-    @property
-    def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
-        """Embedding of each position; ValueError where the model has none."""
-        if self.cfg.positional_embedding_type == "none":
-            raise ValueError("the model has no positions: positional_embedding_type is 'none'")
-        return self.pos_embed.W_pos
-
-    @property
-    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        """Unembedding to logits."""
-        return self.unembed.W_U
-
-    @property
-    def W_Q(self) -> LayerHead:
-        """Query weights."""
-        return self._stacked("attn", "W_Q", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
-
-    @property
-    def W_K(self) -> LayerHead:
-        """Key weights."""
-        return self._stacked("attn", "W_K", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
-
-    @property
-    def W_V(self) -> LayerHead:
-        """Value weights."""
-        return self._stacked("attn", "W_V", self.cfg.n_heads, self.cfg.d_model, self.cfg.d_head)
-
-    @property
-    def W_O(self) -> Float[Tensor, "layer head d_head d_model"]:
-        """Output weights."""
-        return self._stacked("attn", "W_O", self.cfg.n_heads, self.cfg.d_head, self.cfg.d_model)
-
-    @property
-    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:
-        """MLP input weights; ValueError for an attention-only model."""
-        return self._stacked("mlp", "W_in", self.cfg.d_model, self._d_mlp)
-
-    @property
-    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:
-        """MLP output weights; ValueError for an attention-only model."""
-        return self._stacked("mlp", "W_out", self._d_mlp, self.cfg.d_model)
-
-    @property
-    def QK(self) -> FactoredMatrix:
-        """W_Q W_K^T per layer and head, d_model x d_model; `algebra.QK` folds norm and scale in."""
-        return FactoredMatrix(self.W_Q, self.W_K.mT)
-
-    @property
-    def OV(self) -> FactoredMatrix:
-        """W_V W_O per layer and head, d_model x d_model; `algebra.OV` folds the norm in."""
-        return FactoredMatrix(self.W_V, self.W_O)
-
-    def accumulated_bias(
-        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
-    ) -> Float[Tensor, " d_model"]:
-        """The sum of the biases that were written to the stream before block `layer`: every b_O,
-        that of this block too if `mlp_input`, and every b_out, without which only those."""
-        if not 0 <= layer <= self.cfg.n_layers - mlp_input:
-            raise ValueError(f"layer {layer} does not exist: the model has {self.cfg.n_layers}")
-        written = [block.attn.b_O for block in self.blocks[: layer + mlp_input]]
-        if include_mlp_biases and not self.cfg.attn_only:
-            written += [block.mlp.b_out for block in self.blocks[:layer]]
-        zero = self.unembed.W_U.new_zeros(self.cfg.d_model)
-        return torch.stack([zero, *(bias for bias in written if bias is not None)]).sum(0)
-
-    @property
-    def _d_mlp(self) -> int:
-        if self.cfg.d_mlp is None:
-            raise ValueError("the model is attention-only: it has no W_in and W_out")
-        return self.cfg.d_mlp
-
-    def _stacked(self, part: str, name: str, *shape: int) -> Tensor:
-        weights = [getattr(getattr(block, part), name) for block in self.blocks]
-        return torch.stack(weights) if weights else self.unembed.W_U.new_empty(0, *shape)
+def stack(model: Any, part: Literal["attn", "mlp"], name: str) -> Float[Tensor, "layer ..."]:
+    """The weight `name` of every block's `part`, stacked by layer. ValueError for the MLPs of an
+    attention-only model."""
+    if part == "mlp":
+        d_mlp(model.cfg)
+    weights = [getattr(getattr(block, part), name) for block in model.blocks]
+    shape = [getattr(model.cfg, size) for size in _SHAPES[name]]
+    return torch.stack(weights) if weights else model.W_U.new_empty(0, *shape)
 
 
-def unwrapped(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def d_mlp(cfg: GPTConfig) -> int:
+    """The number of neurons of each MLP; ValueError for an attention-only model."""
+    if cfg.d_mlp is None:
+        raise ValueError("the model is attention-only: it has no W_in and W_out")
+    return cfg.d_mlp
+
+
+def accumulated_bias(
+    model: Any, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+) -> Float[Tensor, " d_model"]:
+    """The sum of the biases that a GPT wrote to the stream before block `layer`: every b_O, with
+    `mlp_input` also the b_O of this block, and with `include_mlp_biases` every b_out."""
+    if not 0 <= layer <= model.cfg.n_layers - mlp_input:
+        raise ValueError(f"layer {layer} does not exist: the model has {model.cfg.n_layers}")
+    written = [block.attn.b_O for block in model.blocks[: layer + int(mlp_input)]]
+    if include_mlp_biases and not model.cfg.attn_only:
+        written += [block.mlp.b_out for block in model.blocks[:layer]]
+    zero = model.W_U.new_zeros(model.cfg.d_model)
+    return torch.stack([zero, *(bias for bias in written if bias is not None)]).sum(0)
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, cfg: GPTConfig) -> None:
+    """Draw every weight matrix from a normal distribution, by the config's seed and deviations."""
+    generator = torch.Generator().manual_seed(cfg.seed)
+    for name, weight in model.named_parameters():
+        if name.rpartition(".")[2].startswith("W_"):
+            own = cfg.embed_init_range if name == "embed.W_E" else None
+            drawn = torch.randn(weight.shape, generator=generator)
+            weight.copy_(drawn * (own or cfg.init_range))
+
+
+def unwrap_names(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Weights by the names that they had before torch.compile and DistributedDataParallel put
     `_orig_mod.` and `module.` in front; as they are where two would then have one name."""
     names = {name: _bare(name) for name in weights}
@@ -121,8 +78,8 @@ def is_bias(name: str) -> bool:
 
 
 def misfit(cfg: GPTConfig, own: Iterable[str], given: Iterable[str]) -> str:
-    """What a checkpoint with the names `given` lacks of a model's `own`, what it has beside, the
-    likely reason, and what to do; "" where all names are the same."""
+    """A sentence for a checkpoint with the names `given`: the names of the model's `own` that it
+    lacks, the names that the model lacks, the likely reason, and a remedy; "" if all are equal."""
     own, given = set(own), set(given)
     lacking, beside = own - given, given - own
     parts = [f"it lacks {sorted(lacking)}"] if lacking else []

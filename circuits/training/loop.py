@@ -6,7 +6,7 @@ and its data give the same model on the same machine again, in one piece or in m
 
 Inside of a process group (circuits.distributed.group) each process takes its share of the rows,
 gradients are averaged by torch's DistributedDataParallel (or FSDP2), and rank 0 alone evaluates and
-writes. The batch is that of the recipe however many processes share it.
+writes. The batch is the batch of the recipe, whatever the number of processes that share it.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,15 @@ from circuits import distributed
 from circuits.data import Batches
 from circuits.files import write
 from circuits.model import GPT
-from circuits.training.loss import backward, loss_module, next_token_loss
-from circuits.training.optimizers import Muon, optimizers, orthogonalised
+from circuits.training.loss import backward, loss_module
+from circuits.training.optimizers import optimizers
 from circuits.training.recipe import Recipe
-from circuits.training.sharded import gathered, joined, whole
+from circuits.training.sharded import full_tensor, gather, gather_model
 from circuits.training.snapshots import Progress, Record, Snapshots, restore, state
 
-__all__ = [
-    "Muon", "Progress", "Recipe", "Record", "Snapshots", "Watch", "identity", "next_token_loss",
-    "optimizers", "orthogonalised", "train", "write_log",
-]  # fmt: skip
-
 Watch = Callable[[GPT, Progress], bool | None]
-"""Sees the model before the first step and after every one, in every process; True in rank 0 ends
-the run there."""
+"""Is called before the first step and after every step, in every process; True in rank 0 ends the
+run."""
 
 
 def train(
@@ -54,135 +50,136 @@ def train(
     """Train the model in place, yielding a record every `evaluate_every` steps and at the end.
 
     `loss` is the mean since the record before. If the folder of `snapshots` holds some, the run
-    goes on from there: the records so far come first, and all is as if it had never stopped.
-    ValueError with the step and the last snapshot if the loss is not finite, and for a folder whose
-    run has another recipe, config or data. With `shard` the processes share out the weights, see
-    circuits.training.sharded: for a model that does not fit into one of them.
+    goes on from the newest: the earlier records come first, and the result is the same as if the
+    run had never stopped. The folder is locked while the run goes on. ValueError with the step and
+    the last snapshot if the loss is not finite, for a folder whose run has another recipe, config
+    or data, and for a folder that another run has locked. With `shard` the processes share out the
+    weights, see circuits.training.sharded: for a model that does not fit into one process.
     """
     _check_shares(recipe)
-    loss_of = loss_module(model, recipe, shard=shard)
-    opts, device = optimizers(model, recipe), model.W_E.device
-    disk = _OnDisk(model, opts, snapshots, identity(model, data, recipe) if snapshots else {})
-    progress = disk.begun()
-    start = time.monotonic() - progress.seconds
-    yield from tuple(progress.records)
-
-    def stopped() -> bool:
-        says = bool(watch(model, progress)) if watch else False
-        return bool(distributed.agreed(says, device)) if watch else False
-
-    if stopped():
-        return
-    for loss, tokens in _steps(model, loss_of, opts, data, recipe, progress, snapshots):
-        progress.step += 1
-        progress.tokens += tokens
-        progress.losses.append(loss)
-        progress.seconds = time.monotonic() - start
-        last = progress.step == recipe.steps
-        due = last or progress.step % recipe.evaluate_every == 0
-        if due:
-            seen = whole(model) if evaluate else None
-            measured = evaluate(seen) if evaluate and seen else {}
-            progress.records.append(_record(progress, measured))
-        stop = stopped()
-        disk.write(progress, now=last or stop)
-        if due:
-            yield progress.records[-1]
-        if stop:
+    with snapshots.lock() if snapshots and distributed.rank() == 0 else nullcontext():
+        run = _Run(model, data, recipe, snapshots, shard=shard)
+        progress = run.progress
+        yield from tuple(progress.records)
+        start = time.monotonic() - progress.seconds
+        if _is_stopped(watch, model, progress):
             return
+        for loss, tokens in run.losses():
+            progress.step += 1
+            progress.tokens += tokens
+            progress.losses.append(loss)
+            progress.seconds = time.monotonic() - start
+            last = progress.step == recipe.steps
+            due = last or progress.step % recipe.evaluate_every == 0
+            if due:
+                seen = gather_model(model) if evaluate else None
+                measured = evaluate(seen) if evaluate and seen else {}
+                progress.records.append(_record(progress, measured))
+            stop = _is_stopped(watch, model, progress)
+            run.save(now=last or stop)
+            if due:
+                yield progress.records[-1]
+            if stop:
+                return
 
 
-def identity(model: GPT, data: Batches, recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """What a run is: recipe, config and a hash of the first batches; resuming compares it."""
-    read = hashlib.sha256()
-    for step in (0, 1):
-        rows = data.batch(step, recipe.batch_size)
-        read.update(repr(list(rows.shape)).encode() + rows.long().contiguous().numpy().tobytes())
-    first = {"hash of the first batches": read.hexdigest()[:16]}
-    return {"recipe": asdict(recipe), "config": asdict(model.cfg), "data": first}
+def _is_stopped(watch: Watch | None, model: GPT, progress: Progress) -> bool:
+    """Whether rank 0 ends the run here."""
+    stop = watch is not None and bool(watch(model, progress))
+    return watch is not None and bool(distributed.of_rank_0(stop, model.W_E.device))
 
 
-@dataclass(frozen=True)
-class _OnDisk:
-    """What is kept of a run, if anything is."""
+class _Run:
+    """A run: the model, its optimizers, and how far it has come; its snapshots, if any are
+    wanted."""
 
-    model: GPT
-    opts: list[torch.optim.Optimizer]
-    snapshots: Snapshots | None
-    known: dict[str, Any]
+    def __init__(
+        self,
+        model: GPT,
+        data: Batches,
+        recipe: Recipe,
+        snapshots: Snapshots | None,
+        *,
+        shard: bool,
+    ) -> None:
+        self.model, self.data, self.recipe, self.snapshots = model, data, recipe, snapshots
+        self.loss_of = loss_module(model, recipe, shard=shard)
+        self.opts = optimizers(model, recipe)
+        self.progress = Progress()
+        if snapshots is not None:
+            self._resume(snapshots)
 
-    def begun(self) -> Progress:
-        """Where the run stands: at its last snapshot, or at the first one, of step 0."""
-        if self.snapshots is None:
-            return Progress()
-        found = self.snapshots.newest(self.known)
-        tensors, progress = found or ({}, Progress())
-        step = progress.step if found else -1
-        if distributed.agreed(step, self.model.W_E.device) != step:
+    def _resume(self, snapshots: Snapshots) -> None:
+        """Go on from the newest snapshot, or write a first one of step 0."""
+        self.identity = identity(self.model, self.data, self.recipe)
+        found = snapshots.newest(self.identity)
+        step = found[1].step if found else -1
+        if distributed.of_rank_0(step, self.model.W_E.device) != step:
             raise ValueError(
                 f"rank {distributed.rank()} does not see the snapshot that rank 0 sees: "
-                f"{self.snapshots.folder} must be one folder that all processes share"
+                f"{snapshots.folder} must be one folder that all processes share"
             )
         if found:
+            tensors, self.progress = found
             restore(tensors, self.model, self.opts)
         else:
-            self.write(progress, now=True)
-        return progress
+            self.save(now=True)
 
-    def write(self, progress: Progress, *, now: bool) -> None:
-        """Weights and a snapshot, if they are due; by rank 0, with what it gathers from all."""
+    def save(self, *, now: bool) -> None:
+        """Write weights and a snapshot, if they are due; rank 0 gathers them from all."""
         if self.snapshots is None:
             return
-        first = distributed.rank() == 0
-        if progress.step in self.snapshots.weights_at:
-            weights = gathered(self.model.state_dict())
+        first, step = distributed.rank() == 0, self.progress.step
+        if step in self.snapshots.weights_at:
+            weights = gather(self.model.state_dict())
             if first:
-                self.snapshots.write_weights(weights, progress.step)
-        if not now and progress.step % self.snapshots.every:
+                self.snapshots.write_weights(weights, step)
+        if not now and step % (self.snapshots.every or self.recipe.evaluate_every):
             return
-        tensors = gathered(state(self.model, self.opts))
+        tensors = gather(state(self.model, self.opts))
         if not first:
             return
         try:
-            self.snapshots.write(tensors, progress, self.known)
+            self.snapshots.write(tensors, self.progress, self.identity)
         except ValueError as error:
             raise ValueError(f"{error}: lower lr or muon_lr; {self.snapshots.last()}") from None
         except OSError as error:
             words = f"{error.strerror}; {self.snapshots.last()}"
             raise OSError(error.errno, words) from error
 
+    def losses(self) -> Iterator[tuple[float, int]]:
+        """Make one step after another: the loss of each (nats), and the number of its targets."""
+        rates = [[group["lr"] for group in opt.param_groups] for opt in self.opts]
+        device, parameters = self.model.W_E.device, list(self.model.parameters())
+        rows = self.data.batch(self.progress.step, self.recipe.batch_size)
+        for step in range(self.progress.step, self.recipe.steps):
+            with torch.enable_grad():  # also where the caller has turned gradients off
+                loss = backward(self.loss_of, distributed.share(rows).to(device), self.recipe)
+            norm = full_tensor(nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
+            tokens = rows[:, 1:].numel()
+            if step + 1 < self.recipe.steps:  # read on while a GPU still works
+                rows = self.data.batch(step + 1, self.recipe.batch_size)
+            value, size = torch.stack([loss, norm]).tolist()
+            if not (math.isfinite(value) and math.isfinite(size)):
+                what = f"the loss is {value} and the gradient's norm {size} at step {step}"
+                last = self.snapshots.last() if self.snapshots else "no snapshots were asked for"
+                raise ValueError(f"{what}: lower lr or muon_lr; {last}")
+            for opt, lrs in zip(self.opts, rates, strict=True):
+                for group, lr in zip(opt.param_groups, lrs, strict=True):
+                    group["lr"] = lr * self.recipe.schedule(step)
+                opt.step()
+                opt.zero_grad()
+            yield value, tokens
 
-def _steps(
-    model: GPT,
-    loss_of: nn.Module,
-    opts: list[torch.optim.Optimizer],
-    data: Batches,
-    recipe: Recipe,
-    progress: Progress,
-    snapshots: Snapshots | None,
-) -> Iterator[tuple[float, int]]:
-    """Make one step after another: the loss of each (nats) and how many tokens it predicted."""
-    rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    device, parameters = model.W_E.device, list(model.parameters())
-    rows = data.batch(progress.step, recipe.batch_size)
-    for step in range(progress.step, recipe.steps):
-        with torch.enable_grad():  # whatever the caller has set for himself
-            loss = backward(loss_of, distributed.share(rows).to(device), recipe)
-        norm = joined(nn.utils.clip_grad_norm_(parameters, recipe.clip))
-        tokens = rows[:, 1:].numel()
-        if step + 1 < recipe.steps:  # read on while a GPU still works
-            rows = data.batch(step + 1, recipe.batch_size)
-        value, size = torch.stack([loss, norm]).tolist()
-        if not (math.isfinite(value) and math.isfinite(size)):
-            what = f"the loss is {value} and the gradient's norm {size} at step {step}"
-            last = snapshots.last() if snapshots else "no snapshots were asked for"
-            raise ValueError(f"{what}: lower lr or muon_lr; {last}")
-        for opt, lrs in zip(opts, rates, strict=True):
-            for group, lr in zip(opt.param_groups, lrs, strict=True):
-                group["lr"] = lr * recipe.schedule(step)
-            opt.step()
-            opt.zero_grad()
-        yield value, tokens
+
+def identity(model: GPT, data: Batches, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The recipe, the config and a hash of the first batches: a run goes on if all are the same."""
+    read = hashlib.sha256()
+    for step in (0, 1):
+        rows = data.batch(step, recipe.batch_size)
+        read.update(repr(list(rows.shape)).encode() + rows.long().contiguous().numpy().tobytes())
+    first = {"hash of the first batches": read.hexdigest()[:16]}
+    return {"recipe": asdict(recipe), "config": asdict(model.cfg), "data": first}
 
 
 def _check_shares(recipe: Recipe) -> None:
@@ -207,7 +204,7 @@ def _record(progress: Progress, measured: Record) -> Record:
 
 
 def write_log(records: list[Record], recipe: Recipe, folder: Path) -> None:
-    """recipe.json and log.jsonl in `folder`: what was done, and what was seen at each record."""
+    """Write recipe.json and log.jsonl, the recipe and the records, to `folder`."""
     lines = [json.dumps({k: round(v, 5) for k, v in record.items()}) for record in records]
     write(folder / "recipe.json", recipe.to_json())
     write(folder / "log.jsonl", "\n".join(lines) + "\n")

@@ -18,7 +18,7 @@ from circuits.training import sharded
 from circuits.training.recipe import Recipe
 
 LOGITS = 2**28
-"So many logits are there at a time, 1 GiB in float32, where there is no fused loss."
+"The number of logits in memory at a time, 1 GiB in float32, where there is no fused loss."
 FUSED = hasattr(F, "linear_cross_entropy")
 "torch has the fused loss since 2.13."
 
@@ -26,7 +26,7 @@ FUSED = hasattr(F, "linear_cross_entropy")
 def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
     check_predicts(model.cfg, "the next-token loss")
-    rows = rows.long()  # what the losses of torch want of their targets
+    rows = rows.long()  # torch's losses want targets of this type
     resid = model.ln_final(model(rows[:, :-1], stop_at_layer=model.cfg.n_layers))
     # Under autocast linear_cross_entropy would stay in float32.
     if not FUSED or torch.is_autocast_enabled(rows.device.type):
@@ -43,8 +43,8 @@ def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Ten
 def _loss_of_logits(
     model: GPT, resid: Float[Tensor, "pos d_model"], targets: Integer[Tensor, " pos"]
 ) -> Float[Tensor, ""]:
-    """The mean loss by logits; those that are too many are made piece by piece, twice: backward
-    makes them again."""
+    """The mean loss by logits. More than LOGITS of them are made piece by piece, and once more by
+    backward, so that few are in memory."""
 
     def summed(part: Tensor, wanted: Tensor) -> Tensor:
         logits = at_least_single(model.unembed(part[None])[0])
@@ -59,7 +59,7 @@ def _loss_of_logits(
 
 
 class _Loss(nn.Module):
-    """The loss as a module, which is what DistributedDataParallel wraps."""
+    """The loss as a module, for DistributedDataParallel wraps modules."""
 
     def __init__(self, model: GPT) -> None:
         super().__init__()
@@ -70,8 +70,8 @@ class _Loss(nn.Module):
 
 
 def loss_module(model: GPT, recipe: Recipe, *, shard: bool = False) -> nn.Module:
-    """rows -> their loss, compiled and shared between processes as the recipe and the group say;
-    with `shard` each process keeps only its part of the weights."""
+    """A module that gives the loss of rows, compiled and shared between processes as the recipe and
+    the group say; with `shard` each process keeps only its part of the weights."""
     loss = _Loss(model)
     if shard:
         sharded.shard(loss, model)
@@ -85,7 +85,8 @@ def loss_module(model: GPT, recipe: Recipe, *, shard: bool = False) -> nn.Module
 
 _NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
 _BUFFERS_STAY: Any = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
-"Buffers are constants that every process has: not to be sent. The option got its name in 2.13."
+"""Every process has the buffers, which are constant: they are not sent. The option got this name in
+torch 2.13."""
 
 
 def backward(

@@ -1,4 +1,4 @@
-"""Which optimizer moves which parameter: Muon the matrices inside the blocks, AdamW the rest."""
+"""The optimizers: Muon moves the matrices inside the blocks, AdamW all other parameters."""
 
 from typing import Any
 
@@ -8,6 +8,11 @@ from torch import Tensor
 
 from circuits.model import GPT
 from circuits.training.recipe import Recipe
+
+WRITING = {"W_V", "W_O", "W_out"}
+"The matrices whose product is written to the residual stream. They decay."
+READING = {"W_Q", "W_K", "W_in"}
+"The matrices that only read the residual stream."
 
 
 class Muon(torch.optim.Optimizer):
@@ -19,7 +24,7 @@ class Muon(torch.optim.Optimizer):
     Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). torch.optim.Muon takes only 2-D
     parameters and works in bfloat16, which a processor without it does 200 times slower (2.1 s a
     step at d_model 256 against 10 ms); here each head's [d_model d_head] matrix is a matrix of its
-    own, and the arithmetic is that of the parameters.
+    own, and the arithmetic has the precision of the parameters.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:
@@ -34,10 +39,10 @@ class Muon(torch.optim.Optimizer):
                 nesterov = param.grad.lerp(buffer, group["momentum"])
                 if group["decay"]:
                     param.mul_(1 - group["lr"] * group["decay"])
-                param.sub_(orthogonalised(nesterov), alpha=group["lr"])
+                param.sub_(orthogonalise(nesterov), alpha=group["lr"])
 
 
-def orthogonalised(
+def orthogonalise(
     matrix: Float[Tensor, "*lead rows columns"],
 ) -> Float[Tensor, "*lead rows columns"]:
     """U V^T of the SVD U S V^T, roughly (singular values within 0.7 to 1.2), by five steps of
@@ -52,16 +57,23 @@ def orthogonalised(
 
 
 def optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of the blocks (unless muon_lr is 0), AdamW for all else.
+    """Muon for the weight matrices of the blocks (unless muon_lr is 0), AdamW for all other
+    parameters. Only matrices that write to the residual stream decay: without decay their outputs
+    drown the embedding, while W_Q, W_K and W_in must be free to grow for sharp attention.
 
     The first optimizer of a process makes torch import torch._dynamo, which sets
     os.environ["TORCHINDUCTOR_CACHE_DIR"] to the folder that torch would take without it.
     """
-    inside = {"W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"} if recipe.muon_lr else set()
-    named = list(model.named_parameters())
-    matrices = [p for name, p in named if name.rpartition(".")[2] in inside]
-    rest = [p for name, p in named if name.rpartition(".")[2] not in inside]
+    writing = _named(model, WRITING) if recipe.muon_lr else []
+    reading = _named(model, READING) if recipe.muon_lr else []
+    in_muon = {id(weight) for weight in (*writing, *reading)}
+    rest = [weight for weight in model.parameters() if id(weight) not in in_muon]
     adamw = torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.0)
-    if not matrices:
+    if not in_muon:
         return [adamw]
-    return [Muon(matrices, recipe.muon_lr, decay=recipe.muon_decay), adamw]
+    groups = [{"params": writing, "decay": recipe.muon_decay}, {"params": reading}]
+    return [Muon(groups, recipe.muon_lr), adamw]
+
+
+def _named(model: GPT, names: set[str]) -> list[torch.nn.Parameter]:
+    return [w for name, w in model.named_parameters() if name.rpartition(".")[2] in names]

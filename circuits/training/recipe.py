@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields
 
+_MAY_BE_ZERO = {"muon_lr", "muon_decay", "warmup", "final"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -17,14 +19,15 @@ class Recipe:
     muon_lr: float = 0.01
     "Of Muon, for W_Q, W_K, W_V, W_O, W_in, W_out; it is the spectral size of a step. 0: AdamW."
     muon_decay: float = 0.0
-    """Share of muon_lr by which a step shrinks Muon's matrices first. With 0 they grow for as long
-    as they are trained, and layer 0 of a deep model drowns the embedding."""
+    """The share of muon_lr by which each step first shrinks W_V, W_O and W_out. With 0 they grow as
+    long as the model is trained, and layer 0 of a deep model drowns the embedding."""
     warmup: int = 100
     final: float = 0.05
     "Share of the learning rate that the cosine ends on."
     clip: float = 1.0
     "Largest norm of the gradient of all parameters together."
     evaluate_every: int = 500
+    "Steps between two records."
     accumulate: int = 1
     "Micro-batches that a step's rows are cut into, where they do not fit into memory at once."
     bf16: bool = False
@@ -74,6 +77,3 @@ class Recipe:
         if missing := sorted({"steps", "batch_size"} - given.keys()):
             raise ValueError(f"a recipe needs {missing}")
         return cls(**given)
-
-
-_MAY_BE_ZERO = {"muon_lr", "muon_decay", "warmup", "final"}

@@ -1,7 +1,7 @@
 """Weights shared out among processes, for a model that does not fit into one: torch's FSDP2.
 
 Each process holds its part of every parameter, of its gradient and of the optimizer's state, and
-gathers a block's weights while it needs them. What looks at a model asks for it `whole`.
+gathers a block's weights while it needs them. Whoever measures a model asks for `gather_model`.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from circuits import distributed
 from circuits.model import GPT
 
 SINCE = "2.13"
-"The first release of torch that this was tried with."
+"The first release of torch that this was tested with."
 
 
 def shard(module: nn.Module, model: GPT) -> None:
     """Share out the parameters of `model`, block by block, and of `module` around it, in place.
 
-    They come into the order of their dimensions in memory, which is the one that FSDP2 takes.
+    Their memory is laid out in the order of their dimensions, as FSDP2 wants it.
     ValueError outside of a process group, and for a torch before 2.13 (FSDP2 of 2.6 fails on CPUs).
     """
     if torch.__version__ < SINCE:
@@ -42,41 +42,43 @@ def shard(module: nn.Module, model: GPT) -> None:
         fully_shard(part, mesh=mesh)
 
 
-def whole(model: GPT) -> GPT | None:
-    """The model, in rank 0; None in the others. Of one that is shared out, a copy on the CPU, for
-    which all processes must ask together."""
+def gather_model(model: GPT) -> GPT | None:
+    """The model, in rank 0; None in the others. If the weights are shared out, it is a copy on the
+    CPU, for which all processes must ask together."""
     weights, first = model.state_dict(), distributed.rank() == 0
     if not any(map(_is_shared, weights.values())):
         return model if first else None
     copy = GPT(model.cfg, model.tokenizer).to(model.W_E.dtype) if first else None
     own = copy.state_dict() if copy else {}
     for name, weight in weights.items():
-        gathered = joined(weight)
+        full = full_tensor(weight)
         if copy:
-            own[name].copy_(gathered)
+            own[name].copy_(full)
+    if copy:
+        copy.bos, copy.trained_ctx = model.bos, model.trained_ctx
     return copy.eval() if copy else None
 
 
-def joined(value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """A tensor whose parts all processes hold, whole in each of them; any other as it is."""
+def full_tensor(value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The whole of a tensor of which each process holds a part; any other tensor as it is."""
     shared: Any = value
     return shared.full_tensor().detach() if _is_shared(value) else value
 
 
-def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors whole, on the CPU, in rank 0 (others get none), one after the other."""
+def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The whole of every tensor, on the CPU, in rank 0; the other ranks get none."""
     first, kept = distributed.rank() == 0, {}
     for name, tensor in tensors.items():
-        one = joined(tensor)
+        one = full_tensor(tensor)
         if first:
             kept[name] = one.detach().cpu()
     return kept
 
 
-def placed(
+def distribute_like(
     value: Shaped[Tensor, "*shape"], like: Shaped[Tensor, "*shape"]
 ) -> Shaped[Tensor, "*shape"]:
-    """A whole tensor shared out as `like` is, or as it is if `like` is whole."""
+    """A whole tensor shared out like `like`; as it is if `like` is not shared out."""
     shared: Any = like
     if not _is_shared(like):
         return value

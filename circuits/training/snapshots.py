@@ -1,7 +1,8 @@
-"""Snapshots of a run: what it takes to go on bit for bit, in files that are whole or absent.
+"""Snapshots of a run, from which it goes on bit for bit, in files that are whole or absent.
 
 One safetensors file holds the weights, the state of the optimizers, the random number generators,
-the losses so far, and as JSON the step, the records and what the run is (recipe, config, data).
+the losses so far, and as JSON the step, the records and the identity of the run (recipe, config,
+data).
 Batches are a function of the step, so the step is the position of the sampler.
 """
 
@@ -10,7 +11,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from circuits.files import sweep, write
-from circuits.training.sharded import placed
+from circuits.files import alone, sweep, write
+from circuits.training.sharded import distribute_like
 
 Record = dict[str, int | float]
-"What is known at one step: step, tokens, loss (nats), and what `evaluate` measured."
+"The numbers of one step: step, tokens, loss (nats), and those that `evaluate` measured."
 Tensors = dict[str, Tensor]
 _NAME = re.compile(r"step-\d{8,}\.safetensors")
 
@@ -45,21 +46,26 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshots:
-    """Where and how often a run is written down; a folder with snapshots in it is gone on with."""
+    """Where and how often a run is saved. A run goes on from the snapshots in the folder."""
 
     folder: Path | str
-    every: int = 500
-    "Steps between two snapshots."
+    every: int | None = None
+    "Steps between two snapshots; None: one at each record, see Recipe.evaluate_every."
     keep: int = 2
-    "How many of the newest stay."
+    "The number of the newest snapshots that stay."
     weights_at: Collection[int] = ()
     "Steps whose weights stay for good, in half precision, as weights-STEP.safetensors."
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
         for name, least in (("every", 1), ("keep", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Keep the folder to this process while a `with` lasts; ValueError if another has it."""
+        return alone(Path(self.folder))
 
     def files(self) -> list[Path]:
         """The snapshots that are there, oldest first."""
@@ -67,7 +73,7 @@ class Snapshots:
         return sorted(file for file in every if _NAME.fullmatch(file.name))
 
     def write(self, tensors: Tensors, progress: Progress, identity: dict[str, Any]) -> None:
-        """One more snapshot, and the ones before the last `keep` go.
+        """Write one more snapshot, and remove all but the last `keep`.
 
         ValueError if a number in it is not finite, OSError if it cannot be written; either way the
         snapshots before it are untouched.
@@ -91,7 +97,7 @@ class Snapshots:
         self._discard(self.files()[: -self.keep])
 
     def write_weights(self, weights: Tensors, step: int) -> None:
-        """weights-STEP.safetensors, in half precision."""
+        """Write weights-STEP.safetensors, in half precision."""
         half = {name: w.detach().cpu().half().contiguous() for name, w in weights.items()}
         _write(Path(self.folder) / f"weights-{step:08d}.safetensors", half, {"step": step})
 
@@ -123,7 +129,7 @@ class Snapshots:
         return None
 
     def last(self) -> str:
-        """In words, where the last snapshot is; for errors."""
+        """A sentence that says where the last snapshot is, for errors."""
         files = self.files()
         return f"the last good snapshot is {files[-1]}" if files else "there is no snapshot yet"
 
@@ -149,9 +155,11 @@ def state(model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> Tensors:
 
 @torch.no_grad()
 def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> None:
-    """Put back what `state` took, into the same memory layout, torch's generators included."""
+    """Put back the tensors of `state`, with their memory layout, and torch's generators."""
     own = model.state_dict()
-    model.load_state_dict({name: placed(tensors[f"model/{name}"], own[name]) for name in own})
+    model.load_state_dict(
+        {name: distribute_like(tensors[f"model/{name}"], own[name]) for name in own}
+    )
     parameters = dict(model.named_parameters())
     owners = {id(p): opt for opt in opts for group in opt.param_groups for p in group["params"]}
     for full_name, value in tensors.items():
@@ -160,7 +168,7 @@ def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optim
             parameter = parameters[name]
             if value.shape == parameter.shape:  # strides decide the order of sums
                 empty = torch.empty_like(parameter, dtype=value.dtype)
-                value = empty.copy_(placed(value, empty))
+                value = empty.copy_(distribute_like(value, empty))
             owners[id(parameter)].state[parameter][key] = value
     torch.set_rng_state(tensors["rng/cpu"])
     if "rng/cuda" in tensors and torch.cuda.is_available():
@@ -192,12 +200,12 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _check_same(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    changed = [
-        f"{part}: {name} was {was[part].get(name)!r} and is {now[part].get(name)!r} now"
-        for part in now
-        for name in sorted(was[part].keys() | now[part].keys())
-        if was[part].get(name) != now[part].get(name)
-    ]
+    changed = []
+    for part, fields in now.items():
+        for name in sorted(was[part].keys() | fields.keys()):
+            before, after = was[part].get(name), fields.get(name)
+            if before != after:
+                changed.append(f"{part}: {name} was {before!r} and is {after!r} now")
     if changed:
         raise ValueError(
             f"the run in {folder} is another one: {'; '.join(changed)}. Give it what it began "

@@ -23,7 +23,7 @@ from circuits import GPT, GPTConfig, interventions
 from circuits.io import load_weights
 from circuits.model import every_head
 from tests.benchmarks.bench_model import milliseconds, native_bridge, peak_mebibytes
-from tests.model.test_model import _bridge_weight
+from tests.model.test_gpt import _bridge_weight
 
 TARGETS = {"residual stream": 5.0, "heads": 3.0}
 

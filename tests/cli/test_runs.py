@@ -1,32 +1,20 @@
 """`circuits train` on text of ours: what a folder holds, and that a run cut off is a run whole."""
 
 import json
-import random
 import re
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from analyses import dynamics, recording, runs
-from analyses.cli.corpus import EVERY, Corpus
+from analyses import dynamics, losses, runs
+from analyses.cli.corpus import Corpus
 from analyses.cli.main import app
-from circuits import GPTConfig, load
-from circuits.io import folder_of, models
-from circuits.training import Recipe
+from circuits import load
+from circuits.io import folder_of
 
 SHAPE = ["--heads", "2", "--d-head", "8", "--context", "16", "--vocab", "290"]
 HOW = ["--steps", "6", "--batch-size", "4", "--every", "2", "--examples", "8"]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(60)]
-    docs = [" ".join(draw.choices(words, k=40)) for _ in range(2 * EVERY + 10)]
-    (folder / "ours.txt").write_text("\n<|endoftext|>\n".join(docs))
-    return folder / "ours.txt"
 
 
 def circuits(*options):
@@ -49,7 +37,7 @@ def whole(tmp_path_factory, text):
 def test_a_finished_run_leaves_a_model_its_recipe_its_log_and_its_history(whole):
     assert sorted(path.name for path in whole.iterdir()) == [
         "config.json", "history.npz", "log.jsonl", "model.safetensors", "recipe.json", "run.json",
-        "tokenizer.json",
+        "run.toml", "tokenizer.json",
     ]  # fmt: skip
     assert load(whole).cfg.n_layers == 2 and dynamics.last_record(whole)["step"] == 6
     assert dynamics.history(whole).step.values.tolist() == list(range(7))
@@ -88,6 +76,7 @@ def test_a_recorded_run_reruns_to_the_same_losses(tmp_path, text, whole):
     again = [record["loss"] for record in log(tmp_path)]
     first = dynamics.history(whole).step_loss.values
     assert again == pytest.approx(first.reshape(3, 2).mean(1), abs=1e-5)
+    assert "every = 2\n" in (tmp_path / "run.toml").read_text()  # that of the record
     (apart,) = re.findall(r"the first 6 losses are within (\S+) nats of the record", said)
     assert float(apart) < 1e-6  # float32, as they are kept
 
@@ -112,7 +101,7 @@ def test_a_finished_run_is_measured_anew_from_the_weights_it_kept(tmp_path, text
     assert np.allclose(after.prefix_matching, before.prefix_matching, atol=2e-3)  # half precision
     assert after.token_loss.sizes["token"] == 6 * 16 and before.token_loss.sizes["token"] == 8 * 16
     rows = Corpus(data=[text], held_out=[text]).evaluation(load(out).tokenizer, 16, 6)
-    assert np.isclose(after.held_out[-1], recording.losses(load(out), rows).mean(), atol=1e-3)
+    assert np.isclose(after.held_out[-1], losses.of_tokens(load(out), rows).mean(), atol=1e-3)
     assert not list(out.glob(".part*"))
     done = CliRunner().invoke(app, ["measure", str(whole), "--held-out", str(text)])
     assert "kept no weights of its training" in str(done.exception)
@@ -142,71 +131,18 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, text, wh
     assert "already holds a model" in str(done.exception)
 
 
-def test_every_model_that_ships_is_listed_and_has_a_recipe_that_can_be_read():
-    listed = CliRunner().invoke(app, ["models"]).output
-    for name in models():
-        held_out = dynamics.last_record(name)["held_out"]
-        lines = [line for line in listed.splitlines() if line.split()[:1] == [name]]
-        assert f"{held_out:.2f}" in lines[0]
-        assert len(lines) == 1 + (folder_of(name) / dynamics.FILE).is_file()  # when heads formed
-        assert Recipe.from_json((folder_of(name) / "recipe.json").read_text()).steps > 0
-
-
-def test_held_out_documents_are_never_trained_on(text):
-    corpus = Corpus(data=[text])
-    kept, unseen = list(corpus.texts()), list(corpus.unseen())
-    assert len(unseen) == 3 and not set(kept) & set(unseen)
-    assert len(kept) + len(unseen) == 2 * EVERY + 10
-    assert list(Corpus(data=[text], held_out=[text]).texts()) == sorted(kept + unseen, key=(
-        text.read_text().index
-    ))  # fmt: skip
-
-
-@pytest.mark.parametrize("many", [None, 1])
-def test_of_a_document_that_is_alone_the_end_is_held_out(tmp_path, many, whole):
-    said = " ".join(f"word{i}" for i in range(200)) + "\n"
-    file = tmp_path / "one.txt"
-    file.write_text(said if many is None else f"{said}<|endoftext|>\nmore")
-    corpus = Corpus(data=[file], documents=many)
-    (kept,), (unseen,) = corpus.texts(), corpus.unseen()
-    assert kept + unseen == (said if many is None else said[:-1])
-    assert unseen.startswith(" word") and 0.05 < len(unseen) / len(said) <= 0.1
-    assert list(Corpus(data=[file], held_out=[file], documents=many).texts()) == [kept + unseen]
-    words = load(whole).tokenizer
-    assert words.to_string(corpus.evaluation(words, 8, 1)[0]).startswith("<|endoftext|> word")
-    assert len(corpus.windows(words, 8, tmp_path, seed=0).docs) == 1
-    file.write_text("s")
-    with pytest.raises(ValueError, match=r"the only document, 's', is too short"):
-        list(Corpus(data=[file]).texts())
-
-
-def test_tokenised_text_is_kept_for_other_runs_where_asked(tmp_path, text, monkeypatch, whole):
-    corpus = Corpus(data=[text])
-    words = load(whole).tokenizer
-    first = corpus.windows(words, 16, tmp_path, seed=0).batch(0, 4)
-    monkeypatch.setattr(Corpus, "texts", lambda self: iter(["something else"]))
-    assert corpus.windows(words, 16, tmp_path, seed=0).batch(0, 4).equal(first)
-
-
 def test_the_record_to_compare_with_is_the_first_losses_where_there_are_any(whole):
     losses = runs._recorded_losses(whole, count=4)
     assert losses.dtype == np.float32 and len(losses) == 4
     assert len(runs._recorded_losses(folder_of("repeats-2l"))) == 0
 
 
-def test_a_dataset_is_read_by_name_up_to_so_many_documents(monkeypatch):
-    monkeypatch.setattr(
-        "analyses.cli.corpus.hub_documents", lambda name: (f"{name} {i}" for i in "123")
-    )
-    corpus = Corpus(dataset="some/set", documents=2)
-    assert (list(corpus.unseen()), list(corpus.texts())) == (["some/set 1"], ["some/set 2"])
-    assert corpus.about()["dataset"] == "some/set"
-
-
-def test_a_corpus_of_two_kinds_is_refused(text):
-    with pytest.raises(ValueError, match="either text files or the name of a dataset"):
-        Corpus(data=[text], dataset="some/set")
-    for documents in (0, -1):
-        with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
-            Corpus(data=[text], documents=documents)
-    assert GPTConfig.from_json(load("repeats-2l").cfg.to_json()) == load("repeats-2l").cfg
+def test_a_run_is_given_again_by_the_file_in_its_folder(tmp_path, whole):
+    out, file = tmp_path / "again", whole / "run.toml"
+    for more in (["--until", 3], []):
+        done = circuits(file, "--out", out, *more)
+        assert done.exit_code == 0, done.exception or done.output
+        file = out / "run.toml"
+    assert "going on from step 3" in done.output and "nan" not in done.output
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert log(out) == log(whole)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from circuits.data import Windows, documents, file_marks, shards, tokenized, train_tokenizer
+from circuits.data import Windows, documents, file_marks, shards, tokenize, train_tokenizer
 
 TEXTS = [f"document {i} says {'word ' * (i % 7)}" for i in range(40)]
 VOCABULARY = train_tokenizer(TEXTS, 270)
@@ -23,7 +23,7 @@ def never():
 @pytest.mark.parametrize("shard_tokens", [1, 50, 10_000])
 def test_shards_hold_every_token_of_every_document(tmp_path, shard_tokens):
     kept = written(tmp_path, shard_tokens=shard_tokens)
-    expected = tokenized(TEXTS, VOCABULARY)
+    expected = tokenize(TEXTS, VOCABULARY)
     assert len(kept) == len(TEXTS) and kept.tokens == sum(map(len, expected))
     assert all(np.array_equal(a, b) for a, b in zip(kept, expected, strict=True))
     files = list(kept.folder.glob("tokens-*.bin"))
@@ -31,7 +31,7 @@ def test_shards_hold_every_token_of_every_document(tmp_path, shard_tokens):
 
 
 def test_windows_on_shards_are_windows_on_memory(tmp_path):
-    mapped, held = written(tmp_path, shard_tokens=50), tokenized(TEXTS, VOCABULARY)
+    mapped, held = written(tmp_path, shard_tokens=50), tokenize(TEXTS, VOCABULARY)
     a, b = (Windows(docs, 16, VOCABULARY.bos, repeats=0.2, seed=3) for docs in (mapped, held))
     assert all(a.batch(step, 8).equal(b.batch(step, 8)) for step in range(12))
 

@@ -22,7 +22,7 @@ from analyses.labelled import interval, t_quantile
 from circuits import GPT, ground_truth
 from circuits.ground_truth import AT, BOS, IN, KEEP
 from tests.conftest import tiny
-from tests.model.test_model import native_bridge
+from tests.model.test_gpt import native_bridge
 
 EXACT = {"abs": 1e-9, "rel": 0}
 

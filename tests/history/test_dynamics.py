@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import ablation, attention, dynamics, in_context, prompts, recording
+from analyses import ablation, attention, dynamics, in_context, losses, prompts, recording
 from circuits import GPT, GPTConfig, ground_truth
 from circuits.data import RepeatedTokens
 from circuits.training import Progress, Recipe, Snapshots, train
@@ -51,26 +51,26 @@ def test_steps_are_dense_at_first_on_a_log_scale_and_then_evenly():
 def test_losses_are_those_of_the_model(variant):
     rows = tiny_tokens(batch=5, pos=12)
     assert torch.allclose(
-        recording.losses(variant, rows).double(),
+        losses.of_tokens(variant, rows).double(),
         variant(rows, return_type="loss", loss_per_token=True),
         atol=1e-5,
     )
 
 
 def test_a_history_is_read_back_as_it_was_measured(tmp_path, whole):
-    trained, gpt, steps, losses = whole
+    trained, gpt, steps, step_losses = whole
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     for _ in range(2):  # while it trains, and collected
         seen = dynamics.history(tmp_path)
         assert seen.step.values.tolist() == steps
-        assert np.allclose(seen.step_loss, losses, atol=1e-6)
-        last = recording.losses(gpt, ROWS)
+        assert np.allclose(seen.step_loss, step_losses, atol=1e-6)
+        last = losses.of_tokens(gpt, ROWS)
         assert np.isclose(seen.held_out[-1], last.mean(), atol=1e-6)
         assert np.allclose(seen.loss_by_index[-1], last.mean(0), atol=1e-5)
         assert seen.index.values.tolist() == list(range(1, 31))
         assert np.isnan(seen.train_loss[0])
         a, b = steps[-2:]
-        assert np.isclose(seen.train_loss[-1], np.mean(losses[a:b]), atol=1e-5)
+        assert np.isclose(seen.train_loss[-1], np.mean(step_losses[a:b]), atol=1e-5)
         assert seen.tokens.values.tolist() == [step * 4 * 30 for step in steps]
         now = attention.prefix_matching(gpt)
         assert np.allclose(seen.prefix_matching.sel(step=12), now, atol=1e-3)
@@ -93,7 +93,7 @@ def test_the_history_of_a_run_in_pieces_is_that_of_the_run_in_one(tmp_path, whol
 def test_token_losses_are_of_the_same_places_at_every_step(whole):
     folder, gpt, *_ = whole
     kept = dynamics.history(folder).token_loss
-    every = sorted(recording.losses(gpt, ROWS).flatten().half().float().tolist())
+    every = sorted(losses.of_tokens(gpt, ROWS).flatten().half().float().tolist())
     assert kept.sizes["token"] == 8 * 30  # all there are, when they are few
     assert np.allclose(sorted(kept[-1].values), every)
 
@@ -136,7 +136,7 @@ def test_what_ablation_adds_is_recorded_and_attributed_to_a_change(whole):
     example, index = torch.ones(8, n).nonzero().unbind(-1)
     whole_loss, without = ablation.losses(gpt, ROWS, example, index)
     added = without - whole_loss
-    early, late = (np.s_[part] for part in recording.early_and_late(n))
+    early, late = (np.s_[part] for part in losses.early_and_late(n))
     by_index = added.reshape(*rise.shape, 8, n).mean(-2)
     score = by_index[..., late].mean(-1) - by_index[..., early].mean(-1)
     assert np.allclose(seen.ablated_in_context[-1], score, atol=1e-3)

@@ -17,7 +17,7 @@ from tests.training.under_torchrun import ROWS
 
 
 def test_means_and_errors_are_those_over_windows(variant):
-    seen = evaluation.over(variant, ROWS.split(5))
+    seen = evaluation.evaluate_on(variant, ROWS.split(5))
     with torch.no_grad():
         loss = variant(ROWS, return_type="loss", loss_per_token=True)
     assert np.isclose(seen.held_out, loss.mean(), atol=1e-5)
@@ -40,12 +40,12 @@ def test_means_and_errors_are_those_over_windows(variant):
 
 @pytest.mark.parametrize("logits", [1, 1000, 2**30])
 def test_the_numbers_do_not_depend_on_how_many_logits_are_made_at_a_time(monkeypatch, logits):
-    wanted = evaluation.over(tiny(), ROWS.split(5))
+    wanted = evaluation.evaluate_on(tiny(), ROWS.split(5))
     monkeypatch.setattr(evaluation, "LOGITS", logits)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        seen = evaluation.over(tiny(), [ROWS])
+        seen = evaluation.evaluate_on(tiny(), [ROWS])
         assert torch.get_num_threads() == 3 and seen.attrs["windows"] == 12
     finally:
         torch.set_num_threads(threads)
@@ -55,7 +55,7 @@ def test_the_numbers_do_not_depend_on_how_many_logits_are_made_at_a_time(monkeyp
 def test_the_hand_built_circuit_is_found_on_text_that_repeats():
     model = ground_truth.Induction().model
     rows = torch.cat([torch.zeros(9, 1), tiny_tokens(9, 30, 19) + 1], 1).long()
-    seen = evaluation.over(model, [rows])
+    seen = evaluation.evaluate_on(model, [rows])
     head = seen.attention.sel(layer=1, head=0, behaviour="induction")
     assert head > 0.99 > 0.5 > seen.chance.sel(behaviour="induction")
     assert seen.attention.sel(layer=0, head=0, behaviour="previous token") > 0.99
@@ -64,18 +64,18 @@ def test_the_hand_built_circuit_is_found_on_text_that_repeats():
 def test_an_untrained_model_attends_evenly():
     model = GPT(GPTConfig(**{"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8,
                              "d_vocab": 29, "n_ctx": 16}))  # fmt: skip
-    seen = evaluation.over(model, [ROWS])
+    seen = evaluation.evaluate_on(model, [ROWS])
     assert np.allclose(seen.attention, seen.chance.broadcast_like(seen.attention), atol=0.01)
 
 
 def test_nothing_to_evaluate_on_is_refused():
     with pytest.raises(ValueError, match="there are no windows of text"):
-        evaluation.over(tiny(), [])
+        evaluation.evaluate_on(tiny(), [])
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     assert under_torchrun.pair(under_torchrun.evaluate, tmp_path) == [0, 0]
-    alone = evaluation.over(tiny(), ROWS.split(5))
+    alone = evaluation.evaluate_on(tiny(), ROWS.split(5))
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as together:
             for name in together.files:

@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray
 
-from analyses import ablation, in_context, induction, losses, prompts, recording
+from analyses import ablation, in_context, induction, losses, prompts
 from circuits import GPT, ground_truth
 from tests.benchmarks.bench_model import peak_mebibytes
 from tests.conftest import tiny, tiny_tokens
@@ -42,7 +42,7 @@ def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms
 @pytest.mark.parametrize("call", [
     lambda m: induction.loss_by_position(m, prompts.repeated(m, 3)),
     lambda m: in_context.loss_by_index(m, TOKENS),
-    lambda m: recording.losses(m, TOKENS),
+    lambda m: losses.of_tokens(m, TOKENS),
     lambda m: ablation.of_heads(m, TOKENS)])  # fmt: skip
 def test_losses_over_a_large_vocabulary_are_taken_in_pieces(call, monkeypatch):
     model = tiny(d_vocab=2**14, n_layers=1, dtype=torch.float32)

@@ -424,7 +424,7 @@ def test_pieces_of_a_padded_batch_have_the_logits_of_each_row_alone(first, secon
     past = HookedTransformerKeyValueCache.init_cache(model.cfg, model.cfg.device, 2)
     for piece, side in enumerate((first, second)):
         model.tokenizer.padding_side = side
-        tokens, mask = VOCABULARY.filled([row[piece] for row in rows], side)
+        tokens, mask = VOCABULARY.pad([row[piece] for row in rows], side)
         logits = model(tokens, past_kv_cache=past)
     for row, own, got in zip(rows, mask, logits, strict=True):
         alone = model(torch.tensor([row[0] + row[1]]), padding_side="right")[0, -len(row[1]) :]

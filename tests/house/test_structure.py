@@ -16,8 +16,8 @@ FLOORS = {
                  "decomposition", "data", "io", "interventions", "training", "hooked_transformer"],
     "circuits/hooks": ["points", "cache", "hooked"],
     "circuits/matrices": ["products", "factored"],
-    "circuits/model": ["config", "components", "vocabulary", "weights", "layers", "kv_cache",
-                       "attention", "generation", "gpt", "folding"],
+    "circuits/model": ["config", "components", "vocabulary", "weights", "layers", "loss",
+                       "kv_cache", "attention", "block", "generation", "gpt", "folding"],
     "circuits/ground_truth": ["controls", "scaffold", "exercises", "k_composition",
                               "q_composition", "v_composition", "skip_trigrams", "smeared_keys",
                               "statistical", "disguises"],
@@ -44,7 +44,7 @@ FLOORS = {
     "analyses/causal": ["metrics", "task", "patching", "path_patching", "attribution", "ablation",
                         "idealised", "discovery"],
     "analyses/causal/discovery": ["graph", "runs", "effects", "search", "evaluation"],
-    "analyses/history": ["recording", "in_context", "dynamics", "evaluation"],
+    "analyses/history": ["in_context", "recording", "dynamics", "evaluation"],
     "analyses/papers": ["toys", "figures", "report"],
     "analyses/papers/toys": ["descent", "bietti", "edelman", "nichani", "pattern_matching"],
     "analyses/papers/figures": ["drawing", "runs", "panels", "circuits", "framework", "toys",
@@ -56,8 +56,8 @@ FLOORS = {
                                           "evaluators", "idealised", "ablation", "table"],
     "analyses/papers/figures/toys": ["bietti", "edelman", "nichani", "pattern_matching"],
     "analyses/papers/report": ["entries", "words", "workers", "arguments", "page", "folder"],
-    "analyses/cli": ["corpus", "run_folder", "runs", "train", "measure", "figures", "explore",
-                     "main", "__main__"],
+    "analyses/cli": ["corpus", "run_folder", "options", "plans", "runs", "train", "measure",
+                     "figures", "explore", "main", "__main__"],
 }  # fmt: skip
 "What lies in each folder, from the ground up: a file imports only from files below it."
 MODULES = [

@@ -14,7 +14,7 @@ from circuits.io import bridge
 from circuits.model import process_weights
 from tests.conftest import TINY, tiny, tiny_tokens
 from tests.io.test_checkpoints import THEIRS, checkpoint
-from tests.model.test_model import BRIDGES, DTYPES, close, native_bridge
+from tests.model.test_gpt import BRIDGES, DTYPES, close, native_bridge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries behind the door
 from_4_on = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def wrapped(model):
 
 @pytest.mark.parametrize("fields", BRIDGES[::2], ids=lambda f: "-".join(map(str, f.values())))
 def test_a_native_bridge_comes_in_and_goes_out_bit_for_bit(fields):
-    """test_model.py shows that these weights give equal activations at every shared hook."""
+    """test_gpt.py shows that these weights give equal activations at every shared hook."""
     theirs, expected = native_bridge(torch.float64, **fields)
     gpt = bridge.from_transformer_lens(theirs)
     assert same_weights(gpt, expected) and gpt.cfg == expected.cfg

@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
 from circuits import GPT, GPTConfig, load, save
 from circuits.data import train_tokenizer
+from circuits.io import saved_config
 from tests.conftest import TINY, tiny, tiny_tokens
 
 
@@ -42,3 +45,55 @@ def test_nothing_is_overwritten_without_being_asked(tmp_path):
     save(tiny(seed=1), tmp_path, overwrite=True)
     assert (tmp_path / "model.safetensors").read_bytes() != before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_token_that_begins_a_prompt_and_the_trained_length_travel_with_the_model(tmp_path):
+    model = tiny()
+    save(model, tmp_path)
+    assert (tmp_path / "config.json").read_text() == model.cfg.to_json()
+    model.bos, model.trained_ctx = 5, 9
+    save(model, tmp_path, overwrite=True)
+    again = load(tmp_path)
+    assert (again.bos, again.trained_ctx, again.cfg) == (5, 9, model.cfg)
+    assert saved_config(tmp_path) == model.cfg
+    for field, value in (("bos", 99), ("trained_ctx", 0), ("bos", "x")):
+        fields = {**json.loads(model.cfg.to_json()), field: value}
+        (tmp_path / "config.json").write_text(json.dumps(fields))
+        with pytest.raises(ValueError, match=r"config\.json: "):
+            load(tmp_path)
+
+
+def test_save_writes_nothing_that_load_would_refuse_and_keeps_the_good_model(tmp_path):
+    good, loud = tiny(dtype=torch.float32), tiny(dtype=torch.float32)
+    save(good, tmp_path)
+    with torch.no_grad():
+        loud.W_E[0, 0] = 1e6
+    words = train_tokenizer(["the cat sat on the mat"], 265)
+    loose = tiny()
+    loose.tokenizer = words
+    for model, dtype, message in [(loud, torch.float16, "W_E .* holds a number that is not finite"),
+                                  (good, torch.int32, "wanted plain floating-point numbers"),
+                                  (loose, torch.float32, "265 tokens, .* d_vocab=29")]:  # fmt: skip
+        with pytest.raises(ValueError, match=f"nothing was saved .*{message}"):
+            save(model, tmp_path, overwrite=True, dtype=dtype)
+        assert load(tmp_path).W_E.equal(good.W_E)
+    with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
+        GPT(GPTConfig(**TINY), words)
+
+
+def test_a_tokenizer_goes_with_its_model_and_is_a_regular_file(tmp_path):
+    words = train_tokenizer(["the cat sat on the mat"], 265)
+    save(GPT(GPTConfig(**{**TINY, "d_vocab": 265}), words), tmp_path)
+    (tmp_path / "tokenizer.json").rename(tmp_path / "kept.json")
+    save(tiny(), tmp_path, overwrite=True)
+    assert load(tmp_path).tokenizer is None
+    save(GPT(GPTConfig(**{**TINY, "d_vocab": 265}), words), tmp_path, overwrite=True)
+    save(tiny(), tmp_path, overwrite=True)
+    assert not (tmp_path / "tokenizer.json").exists()
+    (tmp_path / "kept.json").rename(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
+        load(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="no regular file"):
+        load(tmp_path)

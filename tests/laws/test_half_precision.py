@@ -89,7 +89,7 @@ OF_RUNS = {
     "importance.by_order": lambda m: importance.by_order(m, ROW),
     "importance.frozen_by_order": lambda m: importance.frozen_by_order(m, ROW),
     "in_context.loss_by_index": lambda m: in_context.loss_by_index(m, TWICE),
-    "evaluation.over": lambda m: evaluation.over(m, [TWICE]).attention,
+    "evaluation.evaluate_on": lambda m: evaluation.evaluate_on(m, [TWICE]).attention,
     "skip_trigrams.bug_grid": lambda m: skip_trigrams.bug_grid(
         m, "L1H1", " the", destinations=[" of"], outs=[" a"]
     ),

@@ -83,7 +83,7 @@ LOSSES = {
     "idealised": lambda m: idealised.substituted(Task(m, TOKENS), ["L0H1"]),
     "importance": lambda m: importance.by_order(m, TOKENS),
     "virtual heads": lambda m: importance.of_virtual_heads(m, TOKENS),
-    "recording": lambda m: recording.measured(m, TOKENS),
+    "recording": lambda m: recording.history_entry(m, TOKENS),
     "in context": lambda m: in_context.loss_by_index(m, TOKENS),
     "by position": lambda m: induction.loss_by_position(m),
     "copying": lambda m: induction.copying(m),

@@ -4,7 +4,7 @@ import torch
 
 from analyses import Task, attention, long_context, masks, patching, patterns
 from circuits import GPT, GPTConfig
-from circuits.data import tokenized, train_tokenizer
+from circuits.data import tokenize, train_tokenizer
 from circuits.model import checked_tokens
 from circuits.training import next_token_loss
 
@@ -106,7 +106,7 @@ def test_analyses_read_what_the_model_reads(vocabulary):
 
 @pytest.mark.parametrize("read", [
     lambda words, text: words.to_tokens(text), lambda words, text: words.to_single_token(text),
-    lambda words, text: tokenized([text], words), lambda words, text: train_tokenizer([text], 300),
+    lambda words, text: tokenize([text], words), lambda words, text: train_tokenizer([text], 300),
 ])  # fmt: skip
 def test_bytes_that_were_no_text_are_named_as_such(vocabulary, read):
     with pytest.raises(ValueError, match=r"character 2 of the text, '\\udcff', .* not UTF-8"):

@@ -12,7 +12,7 @@ import torch
 from analyses import attention, induction
 from circuits.io import bridge, from_state_dict
 from tests.conftest import TINY, tiny, tiny_tokens
-from tests.model.test_model import close
+from tests.model.test_gpt import close
 
 pytestmark = [
     pytest.mark.skipif(

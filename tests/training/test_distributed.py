@@ -86,6 +86,6 @@ def test_a_killed_worker_ends_the_job_with_an_error_and_one_process_can_go_on(tm
 def test_without_a_group_there_is_one_process_that_has_all_rows():
     rows = torch.arange(6).reshape(3, 2)
     assert (distributed.rank(), distributed.world()) == (0, 1)
-    assert distributed.share(rows).equal(rows) and distributed.agreed(7, rows.device) == 7
+    assert distributed.share(rows).equal(rows) and distributed.of_rank_0(7, rows.device) == 7
     with distributed.group("gloo"):
         assert distributed.world() == 1

@@ -1,25 +1,23 @@
 """A run that is killed, starved of disk or handed a damaged file ends as if nothing had been."""
 
 import errno
-import math
 import multiprocessing
 import os
 import random
 import resource
 import signal
 import time
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from analyses.cli.run_folder import INNER
 from circuits import GPT, GPTConfig, save
-from circuits.data import RepeatedTokens, repeated_tokens
-from circuits.training import Recipe, Snapshots, train
+from circuits.data import RepeatedTokens
+from circuits.files import LOCK
+from circuits.training import Progress, Recipe, Snapshots, train
 
 SHAPE = {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31}
 RECIPE = Recipe(steps=26, batch_size=4, lr=3e-3, muon_lr=0.02, evaluate_every=7)
@@ -208,67 +206,6 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path):
     assert not Snapshots(folder=tmp_path / "snapshots").files()
 
 
-def test_micro_batches_add_up_to_the_batch():
-    recipes = [
-        Recipe(steps=12, batch_size=8, accumulate=n, muon_lr=0.0, evaluate_every=1) for n in (1, 4)
-    ]
-    curves = []
-    for recipe in recipes:
-        records = train(model().double(), DATA, recipe)
-        curves.append(torch.tensor([record["loss"] for record in records]))
-    assert torch.allclose(*curves, rtol=1e-9)
-
-
-def test_a_recipe_comes_back_from_json_also_from_one_that_knew_fewer_fields():
-    recipe = Recipe(steps=3, batch_size=8, accumulate=2, bf16=True)
-    assert Recipe.from_json(recipe.to_json()) == recipe
-    assert Recipe.from_json('{"steps": 3, "batch_size": 8}') == Recipe(steps=3, batch_size=8)
-
-
-def test_bfloat16_follows_the_same_curve_more_coarsely():
-    plain, coarse = (
-        [r["loss"] for r in train(model(), DATA, Recipe(
-            steps=20, batch_size=8, evaluate_every=1, bf16=bf16))]
-        for bf16 in (False, True)
-    )  # fmt: skip
-    assert plain != coarse and torch.allclose(torch.tensor(plain), torch.tensor(coarse), atol=0.03)
-
-
-class OneLength:
-    """Repeated tokens of one length: torch.compile compiles each length anew."""
-
-    def batch(self, step, size):
-        return repeated_tokens(32, 8, size, rng=np.random.default_rng(step))
-
-
-def curve(compile):
-    torch.set_num_threads(1)
-    recipe = Recipe(steps=6, batch_size=4, evaluate_every=1, compile=compile)
-    traced = partial(torch.compile, backend="eager")  # no half minute of C++
-    with mock.patch("torch.compile", traced):
-        return [record["loss"] for record in train(model(), OneLength(), recipe)]
-
-
-def test_a_compiled_loss_follows_the_same_curve():
-    with multiprocessing.get_context("forkserver").Pool(1) as pool:  # without the type checker
-        compiled = pool.apply(curve, (True,))
-    assert torch.allclose(torch.tensor(compiled), torch.tensor(curve(False)), atol=1e-5)
-
-
-def test_a_recipe_of_numbers_that_make_no_sense_is_refused():
-    bad = [(field, value) for field in ("lr", "clip", "muon_decay", "final")
-           for value in (math.nan, math.inf, -1.0)]  # fmt: skip
-    for field, value in [*bad, ("steps", True), ("steps", 0)]:
-        with pytest.raises(ValueError, match=f"{field} must be a .*number"):
-            Recipe(**{"steps": 3, "batch_size": 8, field: value})
-
-
-@pytest.mark.parametrize("text", ["[1]", "3", "{}", '{"steps": 3}'])
-def test_a_recipe_of_other_json_is_refused_in_words(text):
-    with pytest.raises(ValueError, match="a recipe"):
-        Recipe.from_json(text)
-
-
 def test_who_asks_for_no_gradients_trains_all_the_same():
     recipe = Recipe(steps=2, batch_size=4)
     models = model(), model()
@@ -277,3 +214,29 @@ def test_who_asks_for_no_gradients_trains_all_the_same():
         list(train(models[1], DATA, recipe))
         assert not torch.is_grad_enabled()
     assert same_weights(*models)
+
+
+def test_a_folder_of_snapshots_is_locked_while_a_run_goes_on(tmp_path):
+    snapshots = Snapshots(folder=tmp_path)
+    begun = train(model(), DATA, RECIPE, snapshots=snapshots)
+    next(begun)
+    with pytest.raises(ValueError, match="another process is at work"):
+        next(train(model(), DATA, RECIPE, snapshots=snapshots))
+    begun.close()
+    assert not (tmp_path / LOCK).exists()
+    assert list(train(model(), DATA, RECIPE, snapshots=snapshots))[-1]["step"] == RECIPE.steps
+
+
+def test_a_snapshot_is_written_at_each_record_unless_another_number_is_given(tmp_path):
+    list(train(model(), DATA, RECIPE, snapshots=Snapshots(folder=tmp_path, keep=9)))
+    steps = [int(file.stem[-8:]) for file in Snapshots(folder=tmp_path).files()]
+    assert steps == [0, 7, 14, 21, 26]
+
+
+def test_snapshots_take_their_folder_as_text_and_leave_what_is_no_snapshot(tmp_path):
+    (tmp_path / "step-foo.safetensors").write_text("mine")
+    kept = Snapshots(folder=str(tmp_path))
+    for number in range(4):
+        kept.write({}, Progress(step=number), {})
+    assert len(kept.files()) == 2 and (tmp_path / "step-foo.safetensors").read_text() == "mine"
+    assert all(INNER["snapshots"].fullmatch(file.name) for file in kept.files())

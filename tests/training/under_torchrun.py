@@ -19,7 +19,7 @@ import torch
 from analyses import evaluation
 from circuits import GPT, GPTConfig, distributed, save
 from circuits.data import RepeatedTokens
-from circuits.training import Progress, Recipe, Record, Snapshots, train, whole
+from circuits.training import Progress, Recipe, Record, Snapshots, gather_model, train
 from tests.conftest import tiny, tiny_tokens
 
 SHAPE = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31,
@@ -54,7 +54,7 @@ def run(
 
     def watch(seen: GPT, progress: Progress) -> bool:
         assert hasattr(seen.W_E, "full_tensor") == shard
-        assert (whole(seen) is None) == (distributed.rank() > 0)
+        assert (gather_model(seen) is None) == (distributed.rank() > 0)
         return progress.step == until
 
     def evaluate(seen: GPT) -> Record:
@@ -64,7 +64,7 @@ def run(
     how = {"snapshots": snapshots, "watch": watch, "shard": shard}
     records = train(model, data, RECIPE, evaluate, **how)
     losses = [[record["loss"], record.get("held_out", 0.0)] for record in records]
-    seen = whole(model)
+    seen = gather_model(model)
     if seen is not None:
         (folder / "losses.json").write_text(json.dumps(losses))
         save(seen, folder / "model", dtype=torch.float64, overwrite=True)
@@ -73,7 +73,7 @@ def run(
 
 def evaluate(folder: Path) -> None:
     """Evaluate a tiny model, and leave the numbers that this rank has in `folder`."""
-    seen = evaluation.over(tiny(), ROWS.split(5))
+    seen = evaluation.evaluate_on(tiny(), ROWS.split(5))
     numbers = {name: values.values for name, values in seen.data_vars.items()}
     np.savez(folder / f"{distributed.rank()}.npz", allow_pickle=False, **numbers)
 

@@ -12,7 +12,7 @@ from analyses import plots
 from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange
 from analyses.papers.figures.drawing import LeftOut, Verdict
-from circuits.io import folder_of
+from circuits.io import folder_of, saved_config
 from circuits.model import GPTConfig
 
 ZOO = ("attn-only-2l", "attn-only-2l-seed1", "attn-only-1l-smeared", "attn-only-1l")
@@ -78,7 +78,7 @@ def runs(names: Sequence[str]) -> list[Run]:
     for name in names:
         if not dynamics.has_history(name):
             raise LeftOut(f"{name} has no history of its training: see `circuits train`")
-        cfg = GPTConfig.from_json((folder_of(name) / "config.json").read_text())
+        cfg = saved_config(folder_of(name))
         found.append(Run(name, cfg, dynamics.history(name)))
     return found
 

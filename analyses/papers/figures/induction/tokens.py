@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses import plots
+from analyses import losses, plots
 from analyses.heads import masks
-from analyses.history import dynamics, recording
+from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange, around
 from analyses.labelled import to_numpy
 from analyses.papers.figures import panels
@@ -88,12 +88,12 @@ def before_and_after(names: Sequence[str]) -> Drawing:
         raise LeftOut("it compares with a one-layer model, and none is among those named")
     base = load(control.name)
     rows = passages.tokens(base)
-    without = recording.losses(base, rows)
+    without = losses.of_tokens(base, rows)
     right, wrong = matches(rows)
     gains, says, holds = [], [], bool(able)
     for run in able:
         model = _reading_the_same(run.name, rows)
-        gain = without - recording.losses(model, rows)
+        gain = without - losses.of_tokens(model, rows)
         kinds = [gain[kind] for kind in (right, wrong, ~right & ~wrong)]
         means = [float(kind.mean()) for kind in kinds]
         error = float(kinds[1].std()) / len(kinds[1]) ** 0.5

@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 
-from circuits import GPT, GPTConfig
 from circuits.io import load_weights
 from tests.conftest import TINY, tiny, tiny_tokens
 
@@ -140,31 +139,6 @@ def test_every_hook_shared_with_the_native_bridge_has_its_value(fields, dtype):
     assert all(any(name.endswith(want) for name in shared) for want in wanted)
 
 
-def test_a_hooked_transformer_state_dict_loads_strictly():
-    """Its names and shapes are ours; its mask buffers are passed over."""
-    model = tiny(d_mlp=6, act_fn="gelu")
-    weights = {name: torch.randn_like(w) for name, w in model.state_dict().items()}
-    buffers = {"blocks.0.attn.mask": torch.ones(16, 16), "blocks.0.attn.IGNORE": torch.tensor(-1e5)}
-    load_weights(model, {**weights, **buffers})
-    assert all(model.state_dict()[name].equal(weights[name]) for name in weights)
-    shapes = {name: list(weight.shape) for name, weight in weights.items()}
-    assert shapes["blocks.0.attn.W_Q"] == [3, 12, 5] and shapes["blocks.0.attn.W_O"] == [3, 5, 12]
-    assert shapes["blocks.0.mlp.W_in"] == [12, 6] and shapes["unembed.W_U"] == [12, 29]
-
-
-def test_parameters_are_leaves_that_can_be_edited_and_differentiated():
-    model, tokens = tiny(), tiny_tokens()
-    assert all(parameter.is_leaf for parameter in model.parameters())
-    model(tokens, return_type="loss").backward()
-    assert all(parameter.grad.ne(0).any() for name, parameter in model.named_parameters()
-               if not name.endswith("b_K"))  # fmt: skip
-    with torch.no_grad():
-        before = model(tokens)
-        model.blocks[0].attn.W_V[1] = 0
-        assert not torch.allclose(model(tokens), before)
-        assert model.W_V[0, 1].eq(0).all()
-
-
 def test_stopping_and_starting_at_a_layer_is_the_whole_run(variant):
     tokens = tiny_tokens()
     for layer in range(variant.cfg.n_layers + 1):
@@ -177,39 +151,11 @@ def test_stopping_and_starting_at_a_layer_is_the_whole_run(variant):
         assert last.equal(variant(tokens, stop_at_layer=variant.cfg.n_layers - 1))
 
 
-def test_the_loss_is_the_cross_entropy_of_the_next_token(variant):
-    tokens = tiny_tokens()
-    logits, loss = variant(tokens, return_type="both", loss_per_token=True)
-    expected = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
-    )
-    assert torch.allclose(loss.flatten(), expected)
-    assert torch.allclose(variant(tokens, return_type="loss"), expected.mean())
-
-
-def test_no_token_sees_a_later_one(variant):
-    tokens, changed = tiny_tokens(), tiny_tokens()
-    changed[:, 4:] = (changed[:, 4:] + 1) % 29
-    assert torch.allclose(variant(tokens)[:, :4], variant(changed)[:, :4], atol=1e-12)
-    assert not torch.allclose(variant(tokens)[:, 4:], variant(changed)[:, 4:])
-
-
 def test_a_zero_layer_model_is_a_table_of_bigrams():
     model = tiny(n_layers=0, normalization_type=None, positional_embedding_type="none")
     table = model.W_E @ model.W_U + model.unembed.b_U
     assert torch.allclose(model(tiny_tokens()), table[tiny_tokens()])
     assert model.W_Q.shape == (0, 3, 12, 5)
-
-
-def test_sinusoids_have_the_scale_and_wavelengths_of_the_config():
-    model = tiny(positional_embedding_type="sinusoidal", sinusoid_base=100.0, sinusoid_scale=3.0)
-    pairs = model.W_pos.double().unflatten(1, (6, 2))
-    assert torch.allclose(
-        pairs.norm(dim=-1), torch.full((16, 6), 3.0, dtype=torch.float64), atol=1e-6
-    )
-    angle = torch.atan2(pairs[1, :, 0], pairs[1, :, 1])
-    assert torch.allclose(angle, 100.0 ** (-torch.arange(6, dtype=torch.float64) / 6), atol=1e-6)
-    assert "pos_embed.W_pos" not in model.state_dict()
 
 
 def test_shortformer_positions_never_enter_the_stream():
@@ -219,13 +165,6 @@ def test_shortformer_positions_never_enter_the_stream():
     without = tiny(positional_embedding_type="none", bias=False)
     _, other = without.run_with_cache(tiny_tokens())
     assert not cache["pattern", 0].allclose(other["pattern", 0])
-
-
-def test_seeded_initialisation_is_the_same_and_of_the_right_size():
-    a, b = (GPT(GPTConfig(**{**TINY, "d_model": 200, "init_range": 0.3})) for _ in range(2))
-    assert all(p.equal(q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
-    assert a.W_E.std().item() == pytest.approx(0.3, rel=0.05)
-    assert a.blocks[0].attn.b_Q.eq(0).all() and a.ln_final.w.eq(1).all()
 
 
 def test_a_model_can_be_copied_and_pickled():

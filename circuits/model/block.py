@@ -1,0 +1,74 @@
+"""One block of a GPT: heads and then an MLP read the residual stream, and add to it."""
+
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from circuits.hooks import HookPoint
+from circuits.model.attention import Attention, Seen
+from circuits.model.config import GPTConfig
+from circuits.model.kv_cache import LayerPast
+from circuits.model.layers import MLP, HeadsOrResid, Resid, norm
+
+Places = Float[Tensor, "... pos d_model"] | None
+"Shortformer positions, added to the inputs of W_Q and W_K; per batch when somebody listens."
+
+
+class Block(nn.Module):
+    """resid_mid = resid_pre + heads(resid_pre); resid_post = resid_mid + mlp(resid_mid)."""
+
+    def __init__(self, cfg: GPTConfig) -> None:
+        super().__init__()
+        self.n_heads = cfg.n_heads
+        self.ln1 = norm(cfg)
+        self.attn = Attention(cfg)
+        self.hook_resid_pre = HookPoint()  # [batch pos d_model]
+        # Per head [batch pos head d_model], before ln1 and before positions are added.
+        self.hook_q_input = HookPoint(shared=True, per_head=True)
+        self.hook_k_input = HookPoint(shared=True, per_head=True)
+        self.hook_v_input = HookPoint(shared=True, per_head=True)
+        self.hook_attn_out = HookPoint()  # [batch pos d_model], as are all below
+        self.hook_resid_mid = HookPoint()
+        if cfg.d_mlp is not None:
+            self.ln2 = norm(cfg)
+            self.mlp = MLP(cfg, cfg.d_mlp)
+            self.hook_mlp_in = HookPoint(shared=True)
+            self.hook_mlp_out = HookPoint()
+        else:
+            self.mlp = None
+        self.hook_resid_post = HookPoint()
+
+    def forward(
+        self,
+        resid: Resid,
+        pos: Places,
+        past: LayerPast | None = None,
+        seen: Seen | None = None,
+    ) -> Resid:
+        resid_pre = self.hook_resid_pre(resid)
+        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos), past, seen))
+        resid_mid = self.hook_resid_mid(resid_pre + attn_out)
+        if self.mlp is None:
+            return self.hook_resid_post(resid_mid)
+        mlp_out = self.hook_mlp_out(self.mlp(self.ln2(self.hook_mlp_in(resid_mid))))
+        return self.hook_resid_post(resid_mid + mlp_out)
+
+    def _reads(
+        self, resid_pre: Resid, pos: Places
+    ) -> tuple[HeadsOrResid, HeadsOrResid, HeadsOrResid]:
+        """The inputs of W_Q, W_K and W_V; shortformer positions enter the first two."""
+        normed = self.ln1(resid_pre)
+        shared = normed if pos is None else normed + pos
+        return (
+            self._read(self.hook_q_input, resid_pre, pos, shared),
+            self._read(self.hook_k_input, resid_pre, pos, shared),
+            self._read(self.hook_v_input, resid_pre, None, normed),
+        )
+
+    def _read(self, point: HookPoint, resid_pre: Resid, pos: Places, shared: Resid) -> HeadsOrResid:
+        """The input that all heads share, or an input for each head when somebody listens."""
+        if not point.listening:
+            return shared
+        per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)
+        normed = self.ln1(point(per_head))
+        return normed if pos is None else normed + pos.unsqueeze(-2)
