@@ -40,6 +40,8 @@ class Block(block.Block):
 class Attention(attention.Attention):
     """Heads that are called with `query_input`, `key_input` and `value_input`."""
 
+    cfg: HookedTransformerConfig
+
     def forward(
         self,
         query_input: HeadsOrResid,
@@ -118,4 +120,4 @@ def become_parts(of: nn.Module, cfg: HookedTransformerConfig) -> None:
         part.__class__ = OF.get(type(part), type(part))
         if isinstance(part, PARTS):
             block = name.split(".")[1:2] if name.startswith("blocks.") else ()
-            part.name, part.cfg, part.layer_id = name, cfg, int(*block) if block else None
+            vars(part).update(name=name, cfg=cfg, layer_id=int(*block) if block else None)

@@ -75,7 +75,7 @@ def strongest(
         found = triples(model, at, n=per_head)
         found.insert(0, "head", str(at))
         if pattern is not None:
-            found = found[found.pattern == pattern]
+            found = found.query("pattern == @pattern")
         parts.append(found.drop_duplicates("source"))
     columns = ["head", "source", "destination", "out", "qk", "ov", "score", "pattern"]
     if not parts:
