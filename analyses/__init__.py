@@ -3,7 +3,7 @@
 from analyses import attention, induction, patching, plots
 attention.taxonomy(model)
 
-- prompts: what analyses read: random tokens in known orders, passages of ours.
+- prompts: the prompts of the analyses: random tokens in known orders, passages of ours.
 - heads: what single heads do: attention, induction, copying, composition, skip-trigrams.
 - terms: how the residual stream is used, and which terms of the path expansion matter.
 - causal: what causes what: patching, ablation, attribution, circuit discovery.
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from analyses.cli import corpus, runs
     from analyses.heads import (
         attention,
-        composition,
         copying,
         detectors,
+        head_composition,
         induction,
         logit_effects,
         long_context,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 ROOMS = {
     "prompts": ["passages"],
     "heads": ["masks", "attention", "patterns", "long_context", "induction", "copying", "detectors",
-              "logit_effects", "skip_trigrams", "composition"],
+              "logit_effects", "skip_trigrams", "head_composition"],
     "terms": ["bandwidth", "deletion", "expansion", "importance"],
     "causal": ["metrics", "patching", "path_patching", "attribution", "discovery", "ablation",
                "idealised"],
@@ -75,12 +75,44 @@ _PATHS |= {room: f"analyses.{room}" for room in ROOMS} | {"labelled": "analyses.
 _OBJECTS = {"Task": "analyses.causal.task", "induction_task": "analyses.causal.task"}
 
 __all__ = [
-    "Task", "ablation", "attention", "attribution", "bandwidth", "composition", "copying", "corpus",
-    "deletion", "detectors", "discovery", "dynamics", "evaluation", "expansion", "explorer",
-    "figures", "html_tables", "idealised", "importance", "in_context", "induction",
-    "induction_task", "labelled", "logit_effects", "long_context", "masks", "metrics", "passages",
-    "patching", "path_patching", "patterns", "plots", "prompts", "recording", "report", "runs",
-    "skip_trigrams", "toys",
+    "Task",
+    "ablation",
+    "attention",
+    "attribution",
+    "bandwidth",
+    "copying",
+    "corpus",
+    "deletion",
+    "detectors",
+    "discovery",
+    "dynamics",
+    "evaluation",
+    "expansion",
+    "explorer",
+    "figures",
+    "head_composition",
+    "html_tables",
+    "idealised",
+    "importance",
+    "in_context",
+    "induction",
+    "induction_task",
+    "labelled",
+    "logit_effects",
+    "long_context",
+    "masks",
+    "metrics",
+    "passages",
+    "patching",
+    "path_patching",
+    "patterns",
+    "plots",
+    "prompts",
+    "recording",
+    "report",
+    "runs",
+    "skip_trigrams",
+    "toys",
 ]  # fmt: skip
 
 

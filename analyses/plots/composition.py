@@ -16,8 +16,8 @@ FEW = 24
 
 
 def composition(result: DataArray) -> np.ndarray:
-    """Heatmaps of `analyses.composition.scores`, writers by readers, one for each of Q, K and V,
-    all on one scale: a diverging map centred on chance, blank where a head cannot read.
+    """Heatmaps of `analyses.head_composition.over_chance`, writers by readers, one for each of Q, K
+    and V, all on one scale: a diverging map centred on chance, blank where a head cannot read.
 
     Cells that do not exceed attrs["quantile"], which random models reach, are faded and hatched.
     The scale ends no lower than half the chance level, so that noise stays pale. ValueError for
@@ -50,8 +50,8 @@ def composition(result: DataArray) -> np.ndarray:
 def wiring(
     result: DataArray, ax: Axes | None = None, *, colours: Mapping[str, str] | None = None
 ) -> Axes:
-    """`analyses.composition.scores` as wires from writers to readers, a column of heads for each
-    layer: the wider, the more above chance; none where random models reach the score.
+    """`analyses.head_composition.over_chance` as wires from writers to readers, a column of heads
+    for each layer: the wider, the more above chance; none where random models reach the score.
 
     Q, K and V have a colour each, and `colours` may give one to heads by their labels.
     ValueError for scores that chance was not subtracted from.
@@ -85,7 +85,8 @@ def _readable(result: DataArray) -> tuple[DataArray, float]:
     """The writers that some head reads and the readers of some, and where the scale ends."""
     if result.dims != ("via", "writer", "reader") or result.attrs.get("bounds", (-1,))[0] >= 0:
         raise ValueError(
-            "wanted composition less chance (via, writer, reader), see composition.scores; got "
+            "wanted composition less chance (via, writer, reader), see "
+            "head_composition.over_chance; got "
             f"{result.attrs.get('long_name', result.name)} {result.dims}"
         )
     shown = result.dropna("writer", how="all").dropna("reader", how="all")
