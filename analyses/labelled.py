@@ -157,6 +157,14 @@ def tokens_of(model: Model, given: Ids | str) -> Int[Tensor, "batch pos"]:
     return checked_tokens(model.to_tokens(given) if text else given, model.cfg)  # type: ignore[attr-defined]
 
 
+def words_of(model: Model, tokens: Int[Tensor, "*shape"]) -> list[str]:
+    """Each token as a string, in order; its number where the model has no tokenizer."""
+    ids = tokens.flatten().tolist()
+    if getattr(model, "tokenizer", None) is None:
+        return [str(token) for token in ids]
+    return [model.to_string(token) for token in ids]  # type: ignore[attr-defined]
+
+
 def of_patterns(
     model: Model, tokens: Int[Tensor, "batch pos"], of: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "batch layer head *rest"]:

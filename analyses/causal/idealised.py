@@ -20,7 +20,7 @@ from xarray import DataArray, Dataset
 from analyses.causal import ablation
 from analyses.causal.patching import label_run, sweep_cells
 from analyses.causal.task import Task
-from analyses.heads import attention
+from analyses.heads import masks
 from circuits.interventions import MEMORY, Cell, edit
 from circuits.model import GPT, components
 
@@ -33,7 +33,7 @@ CLEAR = 3.0
 
 def previous_token(tokens: Tokens) -> Pattern:
     """Attention to the token before. The first token attends to itself."""
-    return _spread(attention.to_offset(tokens, 1))
+    return _spread(masks.to_offset(tokens, 1))
 
 
 def induction(tokens: Tokens, n: int = 1) -> Pattern:
@@ -42,8 +42,8 @@ def induction(tokens: Tokens, n: int = 1) -> Pattern:
     to n tokens in a row: A B C ... A B finds C. ValueError for n < 1."""
     if n < 1:
         raise ValueError(f"a match is of one token or more, got {n=}")
-    matched = attention.to_duplicates(tokens)
-    found = attention.to_successors(tokens)
+    matched = masks.to_duplicates(tokens)
+    found = masks.to_successors(tokens)
     for _ in range(n - 1):
         matched = matched & _shift(matched)
         longer = _shift(matched, dest=0)
@@ -66,7 +66,7 @@ def positional(own: Pattern) -> Pattern:
 def own_on_matches(own: Pattern, tokens: Tokens) -> Pattern:
     """The attention of a head to the tokens that followed earlier copies of this token. The rest of
     its attention goes to the first token."""
-    kept = own * attention.to_successors(tokens).to(own.device)
+    kept = own * masks.to_successors(tokens).to(own.device)
     kept[..., 0] += 1 - kept.sum(-1)
     return kept
 

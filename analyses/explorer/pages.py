@@ -18,7 +18,7 @@ from torch import Tensor
 
 from analyses import plots
 from analyses.heads import attention, logit_effects, patterns
-from analyses.labelled import to_numpy
+from analyses.labelled import to_numpy, words_of
 from analyses.plots.templates import render
 from circuits.files import write
 from circuits.model import GPT, checked_tokens
@@ -133,9 +133,7 @@ def _signed_bytes(
 
 
 def _words(model: GPT, tokens: Int[Tensor, "1 pos"]) -> list[str]:
-    if model.tokenizer is None:
-        return [str(token) for token in tokens[0].tolist()]
-    return [plots.show_token(word) or "∅" for word in model.to_str_tokens(tokens[0])]
+    return [plots.show_token(word) or "∅" for word in words_of(model, tokens)]
 
 
 def _heads(model: GPT) -> list[dict[str, Any]]:

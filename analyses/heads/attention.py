@@ -1,4 +1,4 @@
-"""What each head attends to: one mask per behaviour, one average over patterns for all of them.
+"""The attention of each head: one mask per behaviour, one average over patterns for all of them.
 
 A score is the attention that falls on the entries of a mask, averaged over the destinations that
 have any such entry. attrs["chance"] is the same average for a head that attends uniformly; the
@@ -7,7 +7,6 @@ whole patterns, without a mask, are in `patterns`; of contexts too long for a pa
 `long_context`.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -19,41 +18,16 @@ from xarray import DataArray
 
 from analyses import prompts
 from analyses.heads.masks import (
+    BEHAVIOURS,
     Mask,
     Tokens,
-    counted,
-    to_duplicates,
-    to_first,
+    counted_destinations,
     to_offset,
-    to_successors,
-    uniform,
+    uniform_attention,
 )
-from analyses.labelled import Model, mean_per_head, of_patterns, tokens_of
+from analyses.labelled import Model, mean_per_head, of_patterns
 from circuits.matrices import at_least_single
 from circuits.model import Ids
-
-__all__ = [
-    "BEHAVIOURS",
-    "THRESHOLD",
-    "Mask",
-    "attention_on",
-    "current_token",
-    "decided",
-    "duplicate_token",
-    "first_token",
-    "offset",
-    "pattern_or_value",
-    "positional",
-    "positional_preference",
-    "prefix_matching",
-    "previous_token",
-    "taxonomy",
-    "to_duplicates",
-    "to_first",
-    "to_offset",
-    "to_successors",
-    "value_weighted",
-]
 
 THRESHOLD = 0.4
 "A head is called by a behaviour that takes more than this share of its attention (ARENA's value)."
@@ -66,7 +40,7 @@ def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name:
     if there is none. attrs["counted"] is their share of all positions: times it, this is the "mul"
     score of TransformerLens's detect_head, which counts every other destination as a miss.
     """
-    rows = counted(mask)
+    rows = counted_destinations(mask)
     if not rows.any():
         raise ValueError(f"no destination in these tokens has anything to match for {name!r}")
     return mean_per_head(
@@ -74,10 +48,10 @@ def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name:
         rows.sum(-1)[:, None, None],
         name,
         long_name=long_name,
-        chance=(uniform(mask, rows).sum() / rows.sum()).item(),
+        chance=(uniform_attention(mask, rows).sum() / rows.sum()).item(),
         bounds=(0.0, 1.0),
         counted=rows.double().mean().item(),
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
 
 
@@ -85,65 +59,60 @@ def _on_mask(pattern: Tensor, mask: Mask) -> Float[Tensor, "batch head"]:
     return (pattern * mask[:, None]).sum((-2, -1))
 
 
-def offset(model: Model, back: int, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to the token `back` positions before, (layer, head), in [0, 1].
-
-    On random tokens unless some are given.
-    """
-    tokens = (
-        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
-    )
-    name = {0: "current_token", 1: "previous_token"}.get(back, f"offset_{back}")
-    words = {0: "the current token", 1: "the previous token"}.get(back, f"{back} tokens back")
-    return attention_on(model, tokens, to_offset(tokens, back), name, f"attention to {words}")
+def behaviour(model: Model, tokens: Ids | str | None = None, *, name: str) -> DataArray:
+    """Mean attention that follows the rule of masks.BEHAVIOURS[name], (layer, head), in [0, 1]; on
+    the prompt of that behaviour unless tokens are given."""
+    rule = BEHAVIOURS[name]
+    tokens = prompts.tokens_or(model, tokens, rule.prompt)
+    short = "prefix_matching" if name == "induction" else name.replace(" ", "_")
+    return attention_on(model, tokens, rule.mask(tokens), short, rule.long_name)
 
 
 def previous_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the token before, (layer, head), in [0, 1]; on random tokens by default."""
-    return offset(model, 1, tokens)
+    return behaviour(model, tokens, name="previous token")
 
 
 def current_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the token itself, (layer, head), in [0, 1]; on random tokens by default."""
-    return offset(model, 0, tokens)
+    return behaviour(model, tokens, name="current token")
 
 
 def first_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to position 0, where heads rest, (layer, head), in [0, 1]."""
-    tokens = (
-        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
-    )
-    return attention_on(model, tokens, to_first(tokens), "first_token", "attention to position 0")
+    return behaviour(model, tokens, name="first token")
 
 
 def duplicate_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to earlier copies of the token itself, (layer, head), in [0, 1].
-
-    On repeated random tokens unless some are given.
-    """
-    tokens = prompts.repeated(model) if tokens is None else tokens_of(model, tokens)
-    words = "attention to earlier copies of the token"
-    return attention_on(model, tokens, to_duplicates(tokens), "duplicate_token", words)
+    """Mean attention to earlier copies of the token itself, (layer, head), in [0, 1]; on repeated
+    random tokens by default."""
+    return behaviour(model, tokens, name="duplicate token")
 
 
 def prefix_matching(model: Model, tokens: Ids | str | None = None) -> DataArray:
     """Mean attention to the tokens that followed earlier copies of the current one, (layer, head),
     in [0, 1]. (Olsson et al. 2022; without tokens, on their prompt: `prompts.repeated_often`.)"""
-    tokens = prompts.repeated_often(model) if tokens is None else tokens_of(model, tokens)
-    words = "prefix matching (share of attention)"
-    return attention_on(model, tokens, to_successors(tokens), "prefix_matching", words)
+    return behaviour(model, tokens, name="induction")
+
+
+def offset(model: Model, tokens: Ids | str | None = None, *, back: int) -> DataArray:
+    """Mean attention to the token `back` positions before, (layer, head), in [0, 1].
+
+    On random tokens unless some are given.
+    """
+    tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
+    words = f"attention {back} tokens back"
+    return attention_on(model, tokens, to_offset(tokens, back), f"offset_{back}", words)
 
 
 def positional_preference(
-    model: Model, tokens: Ids | str | None = None, reach: int = 16
+    model: Model, tokens: Ids | str | None = None, *, reach: int = 16
 ) -> DataArray:
     """Mean attention at each distance back, (layer, head, offset), in [0, 1], offsets 0 to `reach`.
 
     attrs["chance"] is what a uniform head gives at offset 0.
     """
-    tokens = (
-        prompts.random_tokens(model, _fits(model)) if tokens is None else tokens_of(model, tokens)
-    )
+    tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
     batch, n = tokens.shape
     reach = min(reach, n - 1)
     dests = torch.tensor([n - max(back, 1) for back in range(reach + 1)])
@@ -155,7 +124,7 @@ def positional_preference(
         long_name="mean attention",
         bounds=(0.0, 1.0),
         chance=(1 / torch.arange(2, n + 1, dtype=torch.float64)).mean().item(),
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
     return preference.assign_coords(offset=range(reach + 1))
 
@@ -166,32 +135,26 @@ def _on_diagonals(pattern: Tensor, reach: int) -> Float[Tensor, "batch head offs
     return torch.stack(sums, -1)
 
 
-def positional(model: Model, tokens: Ids | str | None = None, reach: int = 16) -> DataArray:
+def positional(model: Model, tokens: Ids | str | None = None, *, reach: int = 16) -> DataArray:
     """The largest mean attention at any one distance back, (layer, head), in [0, 1]: near 1 for a
     head that attends by position alone. The coordinate `offset` is that distance, 0 to `reach`.
 
     attrs["chance"] is a uniform head's, at distance 0. `low` and `high` are those of the distance
     that won, and not wider for its having been chosen.
     """
-    preference = positional_preference(model, tokens, reach)
+    preference = positional_preference(model, tokens, reach=reach)
     best = preference.isel(offset=preference.argmax("offset")).rename("positional")
     return best.assign_attrs(long_name="attention to the distance back that a head prefers")
 
 
-BEHAVIOURS: dict[str, Callable[..., DataArray]] = {
-    "previous token": previous_token,
-    "current token": current_token,
-    "first token": first_token,
-    "duplicate token": duplicate_token,
-    "induction": prefix_matching,
-}
-
-
-def taxonomy(model: Model, threshold: float = THRESHOLD, *, bos: int | None = None) -> DataArray:
-    """Every behaviour's score, (layer, head, behaviour), in [0, 1], and what they make of a head:
-    see `decided`. `chance` (behaviour) is a uniform head's, `positions` (behaviour) how many each
-    was judged on; `bos` as in prompts.bos_of."""
-    found = [score(model, _prompt(name, model, bos)) for name, score in BEHAVIOURS.items()]
+def taxonomy(model: Model, *, threshold: float = THRESHOLD, bos: int | None = None) -> DataArray:
+    """Every behaviour's score, (layer, head, behaviour), in [0, 1], and each head's role by them:
+    see `with_roles`. `chance` (behaviour) is a uniform head's, `positions` (behaviour) the number
+    of positions that each was judged on; `bos` as in prompts.bos_of."""
+    found = [
+        behaviour(model, rule.prompt(model, bos=bos), name=name)
+        for name, rule in BEHAVIOURS.items()
+    ]
     scores = xarray.concat(found, "behaviour", combine_attrs="drop", coords="different",
                            compat="equals", join="exact")  # fmt: skip
     scores = scores.transpose("layer", "head", "behaviour").assign_coords(
@@ -199,26 +162,17 @@ def taxonomy(model: Model, threshold: float = THRESHOLD, *, bos: int | None = No
         chance=("behaviour", [score.attrs["chance"] for score in found]),
         positions=("behaviour", [score.attrs["positions"] for score in found]),
     )
-    return decided(scores.rename("taxonomy"), threshold)
+    return with_roles(scores.rename("taxonomy"), threshold)
 
 
-def _prompt(name: str, model: Model, bos: int | None) -> Tokens:
-    """What a behaviour is scored on where no tokens are given."""
-    if name == "induction":
-        return prompts.repeated_often(model, bos=bos)
-    if name == "duplicate token":
-        return prompts.repeated(model, bos=bos)
-    return prompts.random_tokens(model, _fits(model), bos=bos)
-
-
-def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
-    """Scores (layer, head, behaviour) with what they decide as coordinates (layer, head).
+def with_roles(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
+    """Scores (layer, head, behaviour), with each head's role as coordinates (layer, head).
 
     `role` names a head's largest score above the threshold, or "-". Resting on the first token
     decides only if no other behaviour does. `score` is the one that decides, the largest where none
-    does. `margin` is the least by which any one score would have to differ for another role: how
-    far the deciding score is from the threshold, or from the runner-up where that is above it.
-    ValueError for scores that are NaN, as a model whose weights are has.
+    does. `margin` is the least by which any one score would have to differ for another role: the
+    distance of the deciding score from the threshold, or from the runner-up where that is above it.
+    ValueError for scores that are NaN, as those of a model with NaN weights are.
     """
     unknown = np.argwhere(scores.isnull().any("behaviour").transpose("layer", "head").values)
     if len(unknown):
@@ -237,8 +191,8 @@ def decided(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
     ).assign_attrs(threshold=threshold, bounds=(0.0, 1.0), long_name="mean attention")
 
 
-def pattern_or_value(name: str) -> bool:
-    """True for the hooks of what heads look at and what they would move, for `names_filter`."""
+def is_pattern_or_value(name: str) -> bool:
+    """True for the hooks of patterns and values, for `names_filter`."""
     return name.endswith(("attn.hook_pattern", "attn.hook_v"))
 
 
@@ -251,7 +205,3 @@ def value_weighted(
     """
     weighted = at_least_single(pattern) * at_least_single(v).norm(dim=-1).mT[:, :, None]
     return weighted / weighted.amax((-2, -1), keepdim=True).clamp(min=1e-12)
-
-
-def _fits(model: Model) -> int:
-    return min(64, prompts.reach(model) - 1)

@@ -38,7 +38,7 @@ def positivity(circuit: FactoredMatrix) -> Float[Tensor, "*lead"]:
     return torch.where(total > rounding * circuit.size(), score, 0.0)
 
 
-def centred(circuit: FactoredMatrix) -> FactoredMatrix:
+def centre_rows(circuit: FactoredMatrix) -> FactoredMatrix:
     """A circuit with each row less its mean: over outs for logits, over keys for the scores of a
     query, since softmax cannot see it. Stays factored."""
     *first, last = circuit.factors
@@ -87,7 +87,7 @@ def diagonal(model: GPT) -> DataArray:
     """Share of tokens that raise their own logit above the mean logit, (layer, head), in [0, 1]:
     1 for a copying head, 1/2 for random matrices."""
     with torch.no_grad():
-        values = (centred(full_OV(model)).diagonal() > 0).double().mean(-1)
+        values = (centre_rows(full_OV(model)).diagonal() > 0).double().mean(-1)
     words = "tokens that raise their own logit"
     return per_head(values, "diagonal", long_name=words, bounds=(0.0, 1.0), chance=0.5)
 

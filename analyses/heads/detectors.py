@@ -1,16 +1,18 @@
-"""Every detector of heads with the threshold from which it speaks, in one table.
+"""Every detector of heads, with the score above which it counts a head as found.
 
-On untrained models all are silent, and on hand-built circuits they say what is there:
-tests/laws/test_silence.py.
+On untrained models no detector finds a head; on hand-built circuits they find the heads that were
+built: tests/laws/test_silence.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from xarray import DataArray
 
 from analyses.heads import attention, copying, induction, patterns
+from analyses.heads.masks import BEHAVIOURS
 from circuits.model import GPT
 
 
@@ -26,11 +28,10 @@ class Detector(NamedTuple):
 ARENA = "ARENA's exercises: most of what it sees, and more than any head has at 0.5"
 HALF = "ours: halfway between chance, 0, and what a perfect head has, 1"
 DETECTORS: dict[str, Detector] = {
-    "previous token": Detector(attention.previous_token, attention.THRESHOLD, ARENA),
-    "current token": Detector(attention.current_token, attention.THRESHOLD, ARENA),
-    "first token": Detector(attention.first_token, attention.THRESHOLD, ARENA),
-    "duplicate token": Detector(attention.duplicate_token, attention.THRESHOLD, ARENA),
-    "induction": Detector(attention.prefix_matching, attention.THRESHOLD, ARENA),
+    **{
+        name: Detector(partial(attention.behaviour, name=name), attention.THRESHOLD, ARENA)
+        for name in BEHAVIOURS
+    },
     "stripe": Detector(induction.stripe, attention.THRESHOLD, ARENA),
     "positional": Detector(attention.positional, attention.THRESHOLD, ARENA),
     "fixed offset": Detector(patterns.fixed_offset, 0.9, "Voita et al. 2019"),
@@ -41,11 +42,11 @@ DETECTORS: dict[str, Detector] = {
 }
 
 
-def above(model: GPT) -> DataArray:
-    """Which detector speaks for which head, (detector, layer, head), true or false.
+def is_above_threshold(model: GPT) -> DataArray:
+    """Whether a detector's score of a head is above its threshold, (detector, layer, head).
 
-    The coordinate `score` of the same dims is what each says, `threshold` (detector) from where on,
-    and `positions` (detector) how many positions it was judged on, 0 for one of weights alone. Set
+    Coordinates: `score`, of the same dims; `threshold` (detector); and `positions` (detector), the
+    number of positions that the detector was judged on, 0 for one that reads weights alone. Set
     model.trained_ctx where the model was trained on fewer than n_ctx.
     """
     found = [one.score(model) for one in DETECTORS.values()]
@@ -62,6 +63,6 @@ def above(model: GPT) -> DataArray:
             "score": (dims, scores),
             "label": found[0].label,
         },
-        name="above",
+        name="is_above_threshold",
         attrs={"long_name": "above the threshold"},
     )

@@ -1,11 +1,15 @@
 """Induction: A B ... A -> B, on random tokens that are said twice.
 
-prefix_matching and stripe look at where a head attends, copying at what it does with what it finds,
-qk_trace at how it would find it by its weights, and loss_by_position at what the model gains. The
+`stripe` and `attention.prefix_matching` look at where a head attends, `copying` at which tokens its
+output raises, `qk_trace` at its weights, and `loss_by_position` at what the model gains. Each takes
+tokens, which `prompts` makes of any length, number and seed; each has a prompt of its own where
+none are given. The
 coordinates `low` and `high` of a score are the ends of its 95% interval over prompts. (Olsson et
 al. 2022,
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -13,74 +17,57 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import losses, prompts
-from analyses.heads.attention import attention_on, pattern_or_value, prefix_matching, previous_token
-from analyses.heads.masks import to_offset
-from analyses.labelled import Model, Weighted, mean_per_head, per_head, to_numpy
+from analyses.heads.attention import attention_on, is_pattern_or_value, previous_token
+from analyses.heads.masks import Tokens, to_offset
+from analyses.labelled import Model, Weighted, mean_per_head, per_head, to_numpy, tokens_of
 from circuits.decomposition import K_composed_QK, unembedding
 from circuits.matrices import at_least_single
-from circuits.model import GPT, check_predicts
-
-__all__ = [
-    "copying",
-    "loss_by_position",
-    "output_copying",
-    "prefix_matching",
-    "qk_trace",
-    "repeat_gain",
-    "stripe",
-]
+from circuits.model import GPT, Ids, check_predicts
 
 
-def stripe(
-    model: Model,
-    length: int | None = None,
-    *,
-    batch: int = 8,
-    bos: int | None = None,
-    seed: int = 0,
-) -> DataArray:
-    """Mean of a pattern's diagonal `length` - 1 back on BOS + R + R, (layer, head), in [0, 1]: the
-    induction score of TransformerLens's demos and of ARENA; `length` is 50 there, and here unless
-    less fits into the context, or fewer tokens are in the vocabulary: all of R are distinct, so
-    that each has one match.
+def stripe(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Mean of a pattern's diagonal n - 1 back on BOS + R + R with n distinct tokens in R, (layer,
+    head), in [0, 1]: the induction score of TransformerLens's demos and of ARENA. Without tokens n
+    is 50, as there, or less where less fits into the context or the vocabulary.
 
-    The diagonal has length + 2 entries, and two of them no induction head can match, the first of
-    which is on BOS. attrs["perfect"] is what a head scores that always finds the match, and rests
-    on BOS where there is none: (length + 1) / (length + 2). `prefix_matching` has no such misses.
-    ValueError for fewer than 2 tokens, and for more than there are beside BOS.
+    The diagonal has n + 2 entries, and two of them no induction head can match, the first of which
+    is on BOS. attrs["perfect"] is the score of a head that always finds the match, and rests on BOS
+    where there is none: (n + 1) / (n + 2). `prefix_matching` has no such misses. ValueError for
+    tokens of another form, and for fewer than 2 in R.
     """
-    others = model.cfg.d_vocab - 1
-    n = min(50, (prompts.reach(model) - 1) // 2, others) if length is None else length
-    if not 2 <= n <= others:
-        raise ValueError(f"the stripe wants 2 tokens or more that are said twice, got {n} of the "
-                         f"{others} beside BOS")  # fmt: skip
-    tokens = prompts.repeated(model, n, batch=batch, bos=bos, seed=seed)
+    tokens = prompts.tokens_or(model, tokens, _said_twice)
+    n = prompts.length_of_repeat(tokens)
+    if n < 2 or (tokens[:, 1 : n + 1].sort().values.diff() == 0).any():
+        raise ValueError(f"the stripe wants 2 or more distinct tokens that are said twice, got {n} "
+                         f"of the {model.cfg.d_vocab - 1} beside BOS")  # fmt: skip
     mask = to_offset(tokens, n - 1)
     score = attention_on(model, tokens, mask, "stripe", f"attention {n - 1} tokens back")
     return score.assign_attrs(perfect=(n + 1) / (n + 2))
 
 
-def copying(
-    model: Weighted,
-    length: int = 25,
-    *,
-    batch: int = 10,
-    bos: int | None = None,
-    seed: int = 0,
-) -> DataArray:
+def _said_twice(model: Model) -> Tokens:
+    return prompts.repeated(model, min(50, (prompts.reach(model) - 1) // 2, model.cfg.d_vocab - 1))
+
+
+def _said_once(model: Model) -> Tokens:
+    """The prompt of Olsson et al.'s copying score: BOS and 25 random tokens, where they fit."""
+    return prompts.random_tokens(model, min(25, prompts.reach(model) - 1), batch=10)
+
+
+def copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
     """How far a head raises the logit of the token it attends to, (layer, head), in [0, 1].
 
-    On `length` random tokens: each source's value goes through W_O and W_U, the mean logit is
-    subtracted and falls are cut off; of the raise that the tokens of the sample get, the share that
-    the attended token gets is averaged over sources by attention. attrs["chance"] is that share if
-    all are raised alike. NaN for a head that attends to nothing but BOS, as an ideal induction head
-    does where no token comes twice. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
+    On BOS and 25 random tokens unless some are given, position 0 left out: each source's value goes
+    through W_O and W_U, the mean logit is subtracted and falls are cut off; of the raise that the
+    tokens of the sample get, the share that the attended token gets is averaged over sources by
+    attention. attrs["chance"] is that share if all are raised alike. NaN for a head that attends to
+    nothing but BOS, as an ideal induction head does where no token comes twice. (Olsson et al. 2022
+    scale a score of this kind to -1 ... 1.)
     """
     check_predicts(model.cfg, "copying")
-    length = min(length, prompts.reach(model) - 1)
-    tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)
+    tokens = prompts.tokens_or(model, tokens, _said_once)
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
+        _, cache = model.run_with_cache(tokens, names_filter=is_pattern_or_value)
         W_U = _centred_unembedding(model, tokens[:, 1:])
         same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
         found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
@@ -99,27 +86,19 @@ def copying(
     return _of_sample(found, model, tokens, "copying", words, same)
 
 
-def output_copying(
-    model: Weighted,
-    length: int = 25,
-    *,
-    batch: int = 10,
-    bos: int | None = None,
-    seed: int = 0,
-) -> DataArray:
+def output_copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
     """How far the head's whole output raises the tokens that it attends to, (layer, head), in
     [0, 1]: Olsson et al.'s copying score as they define it, not scaled.
 
-    On `length` random tokens without BOS: a destination's output goes through W_O and W_U, the mean
-    logit is subtracted and falls are cut off; of the raise that the tokens of the sample get, the
-    share that the attended token gets is averaged by attention. A head that copies what it finds,
-    but finds m tokens at once, has only 1 / m, which `copying`, source by source, does not lose.
-    They say that the range is 0 to 0.5 and scale it to -1 ... 1, which is 4 x - 1; a head that
-    attends to one token has 1, so the bound is not this definition's.
+    On 25 random tokens without BOS unless some are given: a destination's output goes through W_O
+    and W_U, the mean logit is subtracted and falls are cut off; of the raise that the tokens of the
+    sample get, the share that the attended token gets is averaged by attention. A head that copies
+    what it finds, but finds m tokens at once, has only 1 / m, which `copying`, source by source,
+    does not lose. They say that the range is 0 to 0.5 and scale it to -1 ... 1, which is 4 x - 1; a
+    head that attends to one token has 1, so the bound is not this definition's.
     """
     check_predicts(model.cfg, "copying")
-    length = min(length, prompts.reach(model) - 1)
-    tokens = prompts.random_tokens(model, length, batch=batch, bos=bos, seed=seed)[:, 1:]
+    tokens = _said_once(model)[:, 1:] if tokens is None else tokens_of(model, tokens)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=_pattern_or_z)
         W_U = _centred_unembedding(model, tokens)
@@ -134,7 +113,7 @@ def output_copying(
             size = torch.einsum("bih,h->bhi", z.norm(dim=-1), W_O.norm(dim=(-2, -1)))[..., None]
             share = share.where(total > rounding * size * W_U.norm(dim=-1).max(), 0.0)
             attended = (pattern * share).sum((2, 3))
-            found.append(torch.stack([attended, torch.full_like(attended, length)]))
+            found.append(torch.stack([attended, torch.full_like(attended, tokens.shape[1])]))
     words = "raise of the attended tokens by the output, of all in the sample"
     return _of_sample(found, model, tokens, "output_copying", words, same)
 
@@ -159,7 +138,7 @@ def _of_sample(
     empty = torch.empty(2, len(tokens), 0, model.cfg.n_heads)
     sums, counts = torch.stack(found, 2) if found else empty
     chance = same.float().mean().item()
-    attrs = {"chance": chance, "bounds": (0.0, 1.0), **prompts.judged(model, tokens)}
+    attrs = {"chance": chance, "bounds": (0.0, 1.0), **prompts.described(model, tokens)}
     return mean_per_head(sums, counts, name, long_name=words, **attrs)
 
 
@@ -185,38 +164,28 @@ def qk_trace(model: GPT) -> DataArray:
     return per_head(traces, "qk_trace", long_name=words, chance=0.0)
 
 
-def loss_by_position(
-    model: Model,
-    length: int | None = None,
-    *,
-    batch: int = 32,
-    bos: int | None = None,
-    seed: int = 0,
-) -> DataArray:
-    """Loss in nats of each token of BOS + R + R, (sequence, position); positions 1 to 2 length.
+def loss_by_position(model: Model, tokens: Ids | str | None = None) -> DataArray:
+    """Loss in nats of each token of BOS + R + R but BOS, (example, pos); see `prompts.repeated`.
 
-    attrs["repeat"] is the first position that can be predicted from the first copy.
+    attrs["repeat"] is the first position that can be predicted from the first copy. ValueError for
+    tokens of another form.
     """
-    tokens = prompts.repeated(model, length, batch=batch, bos=bos, seed=seed)
-    n = (tokens.shape[1] - 1) // 2
+    tokens = prompts.tokens_or(model, tokens, partial(prompts.repeated, batch=32))
     return DataArray(
         to_numpy(losses.of_tokens(model, tokens)),
-        dims=("sequence", "position"),
-        coords={"position": range(1, 2 * n + 1)},
+        dims=("example", "pos"),
+        coords={"pos": range(1, tokens.shape[1])},
         name="loss",
-        attrs={"units": "nats", "long_name": "loss", "repeat": n + 2},
+        attrs={
+            "units": "nats",
+            "long_name": "loss",
+            "repeat": prompts.length_of_repeat(tokens) + 2,
+        },
     )
 
 
-def repeat_gain(
-    model: Model,
-    length: int | None = None,
-    *,
-    batch: int = 32,
-    bos: int | None = None,
-    seed: int = 0,
-) -> float:
+def repeat_gain(model: Model, tokens: Ids | str | None = None) -> float:
     """Mean loss of the first copy less that of the second, in nats: 0 where nothing is recalled."""
-    loss = loss_by_position(model, length, batch=batch, bos=bos, seed=seed).mean("sequence")
-    second = loss.position >= loss.attrs["repeat"]
+    loss = loss_by_position(model, tokens).mean("example")
+    second = loss.pos >= loss.attrs["repeat"]
     return float(loss[~second].mean() - loss[second].mean())

@@ -33,7 +33,7 @@ def by_source(model: GPT, tokens: Int[Tensor, "*batch pos"]) -> DataArray:
         )
 
     def kept(name: str) -> bool:
-        return attention.pattern_or_value(name) or name.startswith("ln_final")
+        return attention.is_pattern_or_value(name) or name.startswith("ln_final")
 
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=kept)

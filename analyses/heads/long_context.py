@@ -1,11 +1,14 @@
-"""Attention scores of contexts that are too long for a pattern, [head dest src], to be held.
+"""Attention scores of contexts whose pattern, [head dest src], would not fit into memory.
+
+A pattern of 12 heads over 32,768 tokens takes 48 GiB; `long_context.behaviours(model, tokens)` asks
+which heads match prefixes there in a few hundred MiB.
 
 1. q and k of a layer, [batch pos head d_head], are kept; the model itself fuses attention.
 2. A block of destinations at a time: their scores q . k / scale, and the log-sum-exp of each row.
 3. Only the entries that are asked for: A_ij = exp(score_ij - logsumexp_i).
 
 Blocks are as large as `block_bytes` allows, so memory grows with the context and not with its
-square, and time with the square. What comes out is what `attention` and `patterns` give.
+square, and time with the square. The scores equal those of `attention` and `patterns`.
 """
 
 import math
@@ -17,7 +20,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.heads.masks import BEHAVIOURS, Mask, Tokens, counted, uniform
+from analyses.heads.masks import BEHAVIOURS, Mask, Tokens, counted_destinations, uniform_attention
 from analyses.labelled import Model, mean_per_head, to_numpy, tokens_of
 from circuits.matrices import at_least_single
 from circuits.model import Ids, check_causal
@@ -31,16 +34,18 @@ KINDS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "non
 def behaviours(
     model: Model,
     tokens: Ids | str,
-    masks: Mapping[str, Callable[..., Mask]] = BEHAVIOURS,
     *,
+    masks: Mapping[str, Callable[..., Mask]] | None = None,
     block_bytes: int = BLOCK,
 ) -> DataArray:
     """Mean attention on each mask, (layer, head, behaviour), in [0, 1], with `low` and `high`.
 
-    Each is what `attention.attention_on` gives; `chance` (behaviour) is a uniform head's. A mask is
-    a function of tokens and `dests`, as in `masks`. NaN for one that has nothing to match in these
-    tokens. ValueError for a model whose scores are not q . k / scale.
+    Masks are those of masks.BEHAVIOURS unless others are given, each a function of tokens and
+    `dests`. The scores equal those of `attention.attention_on`; `chance` (behaviour) is a uniform
+    head's. NaN for a mask that has nothing to match in these tokens. ValueError for a model whose
+    scores are not q . k / scale.
     """
+    masks = {name: rule.mask for name, rule in BEHAVIOURS.items()} if masks is None else masks
     tokens = tokens_of(model, tokens)
     sums = torch.zeros(len(masks), len(tokens), model.cfg.n_layers, model.cfg.n_heads).double()
     counts = torch.zeros(len(masks), len(tokens), dtype=torch.float64)
@@ -51,12 +56,12 @@ def behaviours(
             total = scores.logsumexp(-1)
             for which, of in enumerate(masks.values()):
                 mask = of(tokens, dests=dests)
-                rows = counted(mask, dests.start)
+                rows = counted_destinations(mask, dests.start)
                 entries = (mask & rows[..., None])[..., : dests.stop]
                 sums[which, :, layer] += _sums(scores, total, entries).cpu()
                 if layer == 0:
                     counts[which] += rows.sum(-1).cpu()
-                    expected[which] += uniform(mask, rows, dests.start).cpu()
+                    expected[which] += uniform_attention(mask, rows, dests.start).cpu()
     found = mean_per_head(
         sums.movedim(0, -1),
         counts.T[:, None, None],
@@ -64,14 +69,14 @@ def behaviours(
         "behaviour",
         long_name="mean attention",
         bounds=(0.0, 1.0),
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
     chance = expected.sum(-1) / counts.sum(-1)
     return found.assign_coords(behaviour=list(masks), chance=("behaviour", to_numpy(chance)))
 
 
 def entropy(model: Model, tokens: Ids | str, *, block_bytes: int = BLOCK) -> DataArray:
-    """Mean entropy of what a destination attends to, (layer, head), in nats: `patterns.entropy`.
+    """Mean entropy of the attention of a destination, (layer, head), in nats: `patterns.entropy`.
 
     From scores s and the row's log-sum-exp: logsumexp - sum(A s).
     """
@@ -94,7 +99,7 @@ def entropy(model: Model, tokens: Ids | str, *, block_bytes: int = BLOCK) -> Dat
         units="nats",
         bounds=(0.0, most),
         chance=most,
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
 
 

@@ -1,7 +1,7 @@
-"""Scores of whole patterns, whatever they look at; and patterns to look at.
+"""Scores of whole patterns, without a mask; and patterns to look at.
 
-As in `attention`, position 0 is left out where nothing else is said, since it can only attend to
-itself, and `low` and `high` are the ends of its 95% interval over the rows of tokens.
+As in `attention`, position 0 is left out unless the docstring says otherwise: it can only attend to
+itself. `low` and `high` are the ends of its 95% interval over the rows of tokens.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import prompts
-from analyses.heads.attention import pattern_or_value, value_weighted
+from analyses.heads.attention import is_pattern_or_value, value_weighted
 from analyses.heads.masks import Tokens
 from analyses.labelled import (
     Model,
@@ -32,7 +32,7 @@ SINK = 0.3
 
 
 def entropy(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean entropy of what a destination attends to, -sum(A ln A), (layer, head), in nats.
+    """Mean entropy of the attention of a destination, -sum(A ln A), (layer, head), in nats.
 
     0 for a head that always looks at one token; attrs["chance"] is a uniform head's, the largest
     there is. On random tokens unless some are given.
@@ -48,7 +48,7 @@ def entropy(model: Model, tokens: Ids | str | None = None) -> DataArray:
         units="nats",
         bounds=(0.0, most),
         chance=most,
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
 
 
@@ -66,7 +66,7 @@ def sink(model: Model, tokens: Ids | str | None = None, *, epsilon: float = SINK
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is a share of attention, from 0 to below 1; got {epsilon}")
-    tokens = _random(model) if tokens is None else tokens_of(model, tokens)
+    tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
     uniform = (1 / torch.arange(1, tokens.shape[1] + 1, dtype=torch.float64)).mean().item()
     return mean_per_head(
         of_patterns(model, tokens, partial(_sinks, epsilon=epsilon)),
@@ -75,7 +75,7 @@ def sink(model: Model, tokens: Ids | str | None = None, *, epsilon: float = SINK
         long_name=f"prompts whose first token takes over {epsilon:g} of the attention",
         bounds=(0.0, 1.0),
         chance=float(uniform > epsilon),
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
 
 
@@ -102,12 +102,12 @@ def moved_from_first(model: Model, tokens: Ids | str | None = None) -> DataArray
         long_name="share of what is moved that comes from position 0",
         bounds=(0.0, 1.0),
         chance=uniform.mean().item(),
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
 
 
 def _moved(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "2 batch head"]:
-    """What is moved from position 0, and from anywhere."""
+    """The sizes of the values that a head moves from position 0, and from anywhere."""
     names = [f"blocks.{layer}.attn.hook_{what}" for what in ("pattern", "v")]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=names)
@@ -136,7 +136,7 @@ def fixed_offset(model: Model, tokens: Ids | str | None = None) -> DataArray:
         long_name="destinations whose strongest source is at the usual distance",
         bounds=(0.0, 1.0),
         chance=(1 / visible).mean().item(),
-        **prompts.judged(model, tokens),
+        **prompts.described(model, tokens),
     )
     return score.assign_coords(offset=(("layer", "head"), to_numpy(usual.long())))
 
@@ -152,7 +152,7 @@ def capture(model: Model, tokens: Ids | str) -> DataArray:
     that its largest entry is 1."""
     tokens = tokens_of(model, tokens)
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=pattern_or_value)
+        _, cache = model.run_with_cache(tokens, names_filter=is_pattern_or_value)
     layers = range(model.cfg.n_layers)
     attended: list[Pattern] = [cache[f"blocks.{i}.attn.hook_pattern"] for i in layers]
     values = [cache[f"blocks.{i}.attn.hook_v"] for i in layers]
@@ -171,7 +171,7 @@ def capture(model: Model, tokens: Ids | str) -> DataArray:
 
 def _more_than_one(model: Model, tokens: Ids | str | None) -> Tokens:
     """The tokens, random ones by default; ValueError for one alone, which attends to itself."""
-    tokens = _random(model) if tokens is None else tokens_of(model, tokens)
+    tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
     if tokens.shape[1] < 2:
         raise ValueError(f"wanted are at least 2 tokens, got {list(tokens.shape)}: position 0 can "
                          f"only attend to itself")  # fmt: skip
@@ -179,9 +179,5 @@ def _more_than_one(model: Model, tokens: Ids | str | None) -> Tokens:
 
 
 def _each(tokens: Tokens, count: int = 1) -> Int[Tensor, "batch 1 1"]:
-    """So many destinations in every row."""
+    """The number of destinations in every row."""
     return torch.full((len(tokens), 1, 1), count)
-
-
-def _random(model: Model) -> Tokens:
-    return prompts.random_tokens(model, min(64, prompts.reach(model) - 1))

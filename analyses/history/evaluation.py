@@ -92,7 +92,7 @@ def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
     """Sums over some windows of the numbers that `evaluate_on` averages, and of their squares."""
     check_predicts(model.cfg, "an evaluation")
     tokens = rows[:, :-1]
-    masks = torch.stack([mask(tokens) for mask in BEHAVIOURS.values()], 1).float()
+    masks = torch.stack([rule.mask(tokens) for rule in BEHAVIOURS.values()], 1).float()
     masks[:, :, 0] = 0  # position 0 can only attend to itself
     matched = masks.sum(-1)  # batch behaviour dest
     dests = (matched > 0).sum(-1)  # batch behaviour

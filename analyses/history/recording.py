@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
+from analyses import prompts
 from analyses.causal import ablation
 from analyses.heads import attention, induction
 from analyses.history.step_files import (
@@ -74,8 +75,8 @@ def log_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> Record:
     """The numbers for one line of log.jsonl: the held-out loss (nats) on evaluation rows, the
     scores of the best heads, and the loss on the first and on the second copy of random tokens."""
     beside = _on_cpu(model)
-    loss = induction.loss_by_position(beside, batch=8)
-    second = loss.position >= loss.attrs["repeat"]
+    loss = induction.loss_by_position(beside, prompts.repeated(beside))
+    second = loss.pos >= loss.attrs["repeat"]
     previous = attention.previous_token(beside)
     return {
         "held_out": _losses(model, rows).mean().item(),

@@ -16,8 +16,8 @@ FEW = 24
 
 
 def composition(result: DataArray) -> np.ndarray:
-    """Heatmaps of `analyses.composition.scores`, writers by readers, one for each of Q, K and V, on
-    one scale centred on chance. A cell is blank where a head cannot read.
+    """Heatmaps of `analyses.head_composition.over_chance`, writers by readers, one for each of Q, K
+    and V, on one scale centred on chance. A cell is blank where a head cannot read.
 
     Random models reach scores up to attrs["quantile"]; cells up to this score are pale and hatched.
     The scale goes at least to half the chance level, so that noise is pale. ValueError unless
@@ -54,9 +54,9 @@ def wiring(
     *,
     colours: Mapping[str, str] | None = None,
 ) -> Axes:
-    """`analyses.composition.scores` as wires from writers to readers, with a column of heads for
-    each layer. A wire is wider for a score further above chance. Scores that random models reach
-    have no wire.
+    """`analyses.head_composition.over_chance` as wires from writers to readers, with a column of
+    heads for each layer. A wire is wider for a score further above chance. Scores that random
+    models reach have no wire.
 
     Q, K and V have a colour each. `colours` has the colours of heads by label. ValueError unless
     chance is subtracted from the scores.
@@ -90,7 +90,8 @@ def _readable(result: DataArray) -> tuple[DataArray, float]:
     """The scores of heads that write or read, and the limit of the scale."""
     if result.dims != ("via", "writer", "reader") or result.attrs.get("bounds", (-1,))[0] >= 0:
         raise ValueError(
-            "wanted composition less chance (via, writer, reader), see composition.scores; got "
+            "wanted composition less chance (via, writer, reader), see "
+            "head_composition.over_chance; got "
             f"{result.attrs.get('long_name', result.name)} {result.dims}"
         )
     shown = result.dropna("writer", how="all").dropna("reader", how="all")

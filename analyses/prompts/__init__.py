@@ -1,22 +1,33 @@
-"""What analyses read: random tokens in known orders, and passages of ours.
+"""The prompts of the analyses: random tokens in known orders, and passages of ours.
 
 - bos_of: the token that begins a prompt for a model.
-- judged: what a score says of the prompts that it was judged on.
+- described: the attrs of a score that describe its prompts.
+- length_of_repeat: the number of tokens that are said twice.
 - random_tokens: BOS and random tokens.
-- reach: how many positions a prompt may have.
+- reach: the number of positions that a prompt may have.
 - repeated: BOS and random tokens said twice.
 - repeated_often: BOS and 25 random tokens said four times.
+- tokens_or: the tokens that were given, or a default prompt.
 """
 
 from analyses.prompts.sequences import (
     bos_of,
-    judged,
+    described,
+    length_of_repeat,
     random_tokens,
     reach,
     repeated,
     repeated_often,
+    tokens_or,
 )
 
 __all__ = [
-    "bos_of", "judged", "random_tokens", "reach", "repeated", "repeated_often",
-]  # fmt: skip
+    "bos_of",
+    "described",
+    "length_of_repeat",
+    "random_tokens",
+    "reach",
+    "repeated",
+    "repeated_often",
+    "tokens_or",
+]

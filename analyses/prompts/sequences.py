@@ -1,11 +1,14 @@
 """Token sequences that expose one behaviour. They need no tokenizer."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from analyses.labelled import Model
+from analyses.labelled import Model, tokens_of
+from circuits.model import Ids
 
 
 def bos_of(model: Model, given: int | None = None) -> int:
@@ -23,22 +26,29 @@ def bos_of(model: Model, given: int | None = None) -> int:
 
 
 def reach(model: Model) -> int:
-    """How many positions a prompt may have by default: those that the model was trained on, by
-    model.trained_ctx, or all n_ctx where nothing says it."""
+    """The number of positions that a prompt may have by default: those that the model was trained
+    on, by model.trained_ctx, or all n_ctx where nothing says it."""
     return min(getattr(model, "trained_ctx", None) or model.cfg.n_ctx, model.cfg.n_ctx)
 
 
-def judged(model: Model, tokens: Int[Tensor, "batch pos"]) -> dict[str, int]:
-    """What a score says of the prompts that it was judged on, for its attrs: their positions, and
-    those of them that the model was not trained on, where it has told (see `reach`)."""
+def described(model: Model, tokens: Int[Tensor, "batch pos"]) -> dict[str, int]:
+    """The attrs of a score that describe its prompts: their positions, and those of them that the
+    model was not trained on, where it has told (see `reach`)."""
     positions = tokens.shape[1]
     untrained = positions - reach(model)
     return {"positions": positions, **({"untrained_positions": untrained} if untrained > 0 else {})}
 
 
+def tokens_or(
+    model: Model, given: Ids | str | None, default: Callable[[Model], Int[Tensor, "batch pos"]]
+) -> Int[Tensor, "batch pos"]:
+    """The tokens or text given, as the model takes them; `default(model)` where none are given."""
+    return default(model) if given is None else tokens_of(model, given)
+
+
 def random_tokens(
     model: Model,
-    length: int = 64,
+    length: int | None = None,
     *,
     batch: int = 8,
     times: int = 1,
@@ -47,13 +57,15 @@ def random_tokens(
 ) -> Int[Tensor, "batch pos"]:
     """BOS (see `bos_of`), then `length` random tokens said `times` times: [batch 1+times*length].
 
-    Uniform over the vocabulary without BOS, and distinct within a row where the vocabulary is large
-    enough, so that only the repeat can be matched. ValueError if they do not fit into n_ctx.
+    Without a length, as many tokens as fit, up to 64. Uniform over the vocabulary without BOS, and
+    distinct within a row where the vocabulary is large enough, so that only the repeat can be
+    matched. ValueError if they do not fit into n_ctx.
     """
     bos = bos_of(model, bos)
     if batch < 1:
         raise ValueError(f"batch={batch}: wanted is at least one row of tokens")
     d_vocab, n_ctx = model.cfg.d_vocab, model.cfg.n_ctx
+    length = min(64, (reach(model) - 1) // max(times, 1)) if length is None else length
     if length < 1 or times < 1 or 1 + times * length > n_ctx:
         raise ValueError(
             f"BOS and {times} times {length} tokens are {1 + times * length}; the model reads "
@@ -77,9 +89,17 @@ def repeated(
 
     Without a length, as many tokens as fit, up to 64.
     """
-    fits = min(64, (reach(model) - 1) // 2)
-    length = fits if length is None else length
     return random_tokens(model, length, batch=batch, times=2, bos=bos, seed=seed)
+
+
+def length_of_repeat(tokens: Int[Tensor, "batch pos"]) -> int:
+    """The number of tokens of R in BOS + R + R; ValueError for tokens of another form."""
+    n = tokens.shape[1] // 2
+    first, second = tokens[:, 1 : n + 1], tokens[:, n + 1 :]
+    if n < 1 or not first.equal(second):
+        raise ValueError("wanted BOS and tokens that are said twice, as prompts.repeated(model) "
+                         "gives them")  # fmt: skip
+    return n
 
 
 def repeated_often(

@@ -97,7 +97,7 @@ def prefix_matching_by_term(
     """
     tokens = prompts.repeated_often(model) if tokens is None else tokens
     mask = masks.to_successors(tokens)
-    rows = masks.counted(mask)
+    rows = masks.counted_destinations(mask)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
         parts = scores.groups(model, cache, head)
@@ -116,7 +116,7 @@ def prefix_matching_by_term(
         attrs={
             "long_name": "prefix matching",
             "bounds": (0.0, 1.0),
-            "chance": float(masks.uniform(mask, rows).sum() / rows.sum()),
+            "chance": float(masks.uniform_attention(mask, rows).sum() / rows.sum()),
             "whole": matching(parts.whole),
         },
     )

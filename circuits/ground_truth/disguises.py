@@ -1,14 +1,15 @@
 """The same circuit in disguise: among distractors, in another basis, in other head coordinates."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.ground_truth.k_composition import InductionAnswers, induction, induction_answers
-from circuits.ground_truth.scaffold import Edges, blank
+from circuits.ground_truth.k_composition import Induction
+from circuits.ground_truth.scaffold import Edges
 from circuits.model import GPT, Attention
 
 READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")
@@ -17,54 +18,72 @@ WRITES = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
 "Parameters that write to it: their last dim is d_model."
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistractedInductionAnswers:
-    """What is true of `induction_among_distractors`; heads as (layer, head)."""
-
-    previous_head: tuple[int, int]
-    "The last head of layer 0."
-    induction_head: tuple[int, int]
-    "The first head of layer 1."
-    circuit: InductionAnswers
-    "True of these two heads as if they were alone."
-    chance_composition: float
-    "1 / sqrt(d_model): how any head of layer 0 composes with distractors of layer 1, in the mean."
-    edges: Edges
-    "Those of `circuit`, by the names that its heads have here."
-    effect: float = 0.0
-    "Change of any logit when distractors are silenced."
-
-
-def induction_among_distractors(
-    d_vocab: int = 20,
-    n_ctx: int = 64,
-    *,
-    distractors: int = 4,
-    sharpness: float = 100.0,
-    gain: float = 12.0,
-    rest: float = 0.5,
-    seed: int = 0,
-) -> GPT:
-    """`induction` with random heads beside each of its two, as large as they are; float64.
+@dataclass(frozen=True)
+class InductionAmongDistractors(Induction):
+    """`Induction` with random heads beside each of its two, as large as they are; float64.
 
     A distractor's weights are Gaussian, and the norms of its QK and OV circuits are those of the
     true head in its layer. It reads all of the stream and writes to `place`, where positions are
     only ever added to queries and keys, and which no true head reads after layer 0: distractors see
     each other, and the circuit and the logits do not see them. With few tokens a random head finds
     copies by chance (1 in V - 1), so thresholds want a vocabulary. ValueError without distractors.
+
+    The answers of `Induction` are true of `previous_head` and `induction_head`, (layer, head), as
+    if they were alone.
     """
-    _check_distractors(distractors)
-    circuit = induction(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
-    model = blank(**{**asdict(circuit.cfg), "n_heads": 1 + distractors})
-    model.embed.W_E.copy_(circuit.W_E)
-    model.pos_embed.W_pos.copy_(circuit.W_pos)
-    model.unembed.W_U.copy_(circuit.W_U)
-    generator = torch.Generator().manual_seed(seed)
-    for block, alone, head in zip(model.blocks, circuit.blocks, (distractors, 0), strict=True):
-        _fill(block.attn, alone.attn, place=3 * d_vocab, generator=generator)
-        for name in ("W_Q", "W_K", "W_V", "W_O"):
-            getattr(block.attn, name)[head] = getattr(alone.attn, name)[0]
-    return model
+
+    _: KW_ONLY
+    distractors: int = 4
+    seed: int = 0
+
+    induction_head = (1, 0)
+    "The first head of layer 1."
+    effect = 0.0
+    "Change of any logit when distractors are silenced."
+
+    def __post_init__(self):
+        super().__post_init__()
+        count = self.distractors
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"distractors={count!r}: wanted is a whole number >= 1, per layer")
+
+    @cached_property
+    def model(self) -> GPT:
+        own = {each.name: getattr(self, each.name) for each in fields(Induction)}
+        circuit = Induction(**own).model
+        model = self.blank(**{**asdict(circuit.cfg), "n_heads": 1 + self.distractors})
+        model.embed.W_E.copy_(circuit.W_E)
+        model.pos_embed.W_pos.copy_(circuit.W_pos)
+        model.unembed.W_U.copy_(circuit.W_U)
+        generator = torch.Generator().manual_seed(self.seed)
+        heads = (self.previous_head[1], self.induction_head[1])
+        for block, alone, head in zip(model.blocks, circuit.blocks, heads, strict=True):
+            _fill(block.attn, alone.attn, place=3 * self.d_vocab, generator=generator)
+            for name in ("W_Q", "W_K", "W_V", "W_O"):
+                getattr(block.attn, name)[head] = getattr(alone.attn, name)[0]
+        return model
+
+    @property
+    def previous_head(self) -> tuple[int, int]:
+        """The last head of layer 0."""
+        return 0, self.distractors
+
+    @property
+    def edges(self) -> Edges:
+        """The edges of `Induction`, by the names that its heads have here."""
+        return tuple(
+            (
+                sender.replace("L0H0", f"L0H{self.distractors}"),
+                receiver.replace("L0H0", f"L0H{self.distractors}"),
+            )
+            for sender, receiver in Induction.edges
+        )
+
+    @property
+    def chance_composition(self) -> float:
+        """1 / sqrt(d_model): how any head of layer 0 composes with distractors of layer 1, in the
+        mean."""
+        return 1 / math.sqrt(3 * self.d_vocab + self.n_ctx)
 
 
 def _fill(attn: Attention, like: Attention, *, place: int, generator: torch.Generator) -> None:
@@ -77,39 +96,15 @@ def _fill(attn: Attention, like: Attention, *, place: int, generator: torch.Gene
     attn.W_O.mul_(norm_OV / (attn.W_V @ attn.W_O).norm(dim=(1, 2), keepdim=True))
 
 
-def induction_among_distractors_answers(
-    d_vocab: int = 20,
-    n_ctx: int = 64,
-    *,
-    distractors: int = 4,
-    sharpness: float = 100.0,
-    gain: float = 12.0,
-    rest: float = 0.5,
-    seed: int = 0,
-) -> DistractedInductionAnswers:
-    """The answers of `induction_among_distractors` built with the same arguments."""
-    _check_distractors(distractors)
-    circuit = induction_answers(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
-    return DistractedInductionAnswers(
-        previous_head=(0, distractors),
-        induction_head=(1, 0),
-        circuit=circuit,
-        edges=tuple(
-            (a.replace("L0H0", f"L0H{distractors}"), b.replace("L0H0", f"L0H{distractors}"))
-            for a, b in circuit.edges
-        ),
-        chance_composition=1 / math.sqrt(3 * d_vocab + n_ctx),
-    )
-
-
 def rotated(model: GPT, seed: int = 0) -> GPT:
     """The same function of tokens with its residual stream turned by a random rotation R.
 
-    What writes to the stream is multiplied by R, what reads from it by R^T. Logits, patterns and
-    every score of a circuit stay; what is read off single dims of the stream does not. Positions
-    turn too, also those of shortformer, for W_Q and W_K read them as they read the stream; turned
-    sinusoids are learned positions. In the dtype of the model, eval, no gradients. ValueError for
-    norms that treat dims of the stream apart: LN and LNPre centre over them, RMS has a gain.
+    Weights that write to the stream are multiplied by R, weights that read from it by R^T. Logits,
+    patterns and every score of a circuit stay; numbers read off single dims of the stream do not.
+    Positions turn too, also those of shortformer, for W_Q and W_K read them as they read the
+    stream; turned sinusoids are learned positions. In the dtype of the model, eval, no gradients.
+    ValueError for norms that treat dims of the stream apart: LN and LNPre centre over them, RMS has
+    a gain.
     """
     cfg = model.cfg
     if cfg.normalization_type not in (None, "RMSPre"):
@@ -149,9 +144,13 @@ def regauged(model: GPT, seed: int = 0) -> GPT:
         for head in range(model.cfg.n_heads):
             M, N = (invertible(model.cfg.d_head, generator) for _ in range(2))
             for weight, by in (
-                (attn.W_Q, M), (attn.b_Q, M), (attn.W_K, M.inverse().T), (attn.b_K, M.inverse().T),
-                (attn.W_V, N), (attn.b_V, N),
-            ):  # fmt: skip
+                (attn.W_Q, M),
+                (attn.b_Q, M),
+                (attn.W_K, M.inverse().T),
+                (attn.b_K, M.inverse().T),
+                (attn.W_V, N),
+                (attn.b_V, N),
+            ):
                 if weight is not None:
                     weight[head] = weight[head] @ by.to(weight)
             attn.W_O[head] = N.inverse().to(attn.W_O) @ attn.W_O[head]
@@ -160,9 +159,8 @@ def regauged(model: GPT, seed: int = 0) -> GPT:
 
 def orthogonal(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
     """A random orthogonal matrix, uniform over all of them; float64."""
-    gaussian = torch.randn(size, size, generator=generator, dtype=torch.float64)
-    Q, R = torch.linalg.qr(gaussian)
-    return Q * R.diagonal().sign()
+    matrix = torch.empty(size, size, dtype=torch.float64)
+    return torch.nn.init.orthogonal_(matrix, generator=generator)
 
 
 def invertible(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
@@ -170,11 +168,6 @@ def invertible(size: int, generator: torch.Generator) -> Float[Tensor, "size siz
     float64."""
     stretch = 4 ** (torch.rand(size, generator=generator, dtype=torch.float64) - 0.5)
     return orthogonal(size, generator) * stretch @ orthogonal(size, generator)
-
-
-def _check_distractors(distractors: int) -> None:
-    if not isinstance(distractors, int) or isinstance(distractors, bool) or distractors < 1:
-        raise ValueError(f"distractors={distractors!r}: wanted is a whole number >= 1, per layer")
 
 
 def _copy(model: GPT, state: dict[str, Tensor], like: Tensor) -> GPT:

@@ -2,128 +2,69 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
-from circuits.ground_truth.scaffold import Edges, blank, check_induction
+from circuits.ground_truth.scaffold import TwoLayerInduction, match, move, rest_on_bos
 from circuits.model import GPT
 
 
-@dataclass(frozen=True, kw_only=True)
-class PointerInductionAnswers:
-    """What is true of `pointer_induction` where no token has been said more than once before;
-    losses in nats, composition as ||AB|| / (||A|| ||B||)."""
+@dataclass(frozen=True)
+class PointerInduction(TwoLayerInduction):
+    """A B ... A -> B by Q-composition, one head per layer; BOS is token 0; float64.
 
-    loss_before_repeat: float
-    "ln V: no token can be told from another."
-    loss_after_repeat: float
-    "ln(1 + (V - 1) exp(-gain))."
-    loss_by_order: tuple[float, float, float]
-    "After the repeat, of all paths through at most 0, 1, 2 heads with patterns frozen."
-    q_composition: float
-    """||W_OV W_QK|| / (||W_OV|| ||W_QK||) = sqrt(P - 2) / (sqrt(P - 1) sqrt(P - 1 + rest^2 V)) with
-    P = n_ctx: of P - 1 pointers all but the last have a place to point to."""
-    k_composition: float = 0.0
-    v_composition: float = 0.0
-    ov_trace: float
-    "gain (V - 1)."
-    duplicate_token: float = 1.0
-    prefix_matching: float = 1.0
-    rest_on_bos: float = 1.0
-    "Attention to BOS, of either head, of a token that was not seen before."
-    ov_positivity: float = 1.0
-    direct_path: float = 0.0
-    "Every entry of W_E W_U."
-    virtual_head: float = 0.0
-    "Every entry of W_E W_OV(L0H0) W_OV(L1H0) W_U."
-    edges: Edges = (
+    The stream is [content V | position P | pointer P | out V], one dim per token or position, and
+    positions are in it, so that values can carry them. L0H0 attends to the earlier copy of the
+    token (a match scores `sharpness`, and the position takes that back where it is the token's
+    own), or rests on BOS; it writes the position of the copy to `pointer`. L1H0's query is the
+    position after the pointer, and with no pointer it rests on BOS. Both rest at score `rest` *
+    `sharpness`, and BOS moves nothing. `gain` is the logit of the token found.
+
+    A token with k earlier copies splits its pointer into k parts that score `sharpness` / k: it is
+    followed only while 1 / k > `rest`. The answers are for k = 1, where no token has been said more
+    than once before. The default vocabulary is large enough that the default prompts of `analyses`
+    say no token more than twice. Losses are in nats, composition is ||AB|| / (||A|| ||B||).
+
+    (Exercise 2 of the Transformer Circuit Exercises with one-hot positions:
+    https://transformer-circuits.pub/2021/exercises/index.html)
+    """
+
+    d_vocab: int = 32
+
+    edges = (
         ("embed", "L0H0.Q"),
         ("embed", "L0H0.K"),
         ("L0H0", "L1H0.Q"),
         ("embed", "L1H0.V"),
         ("L1H0", "logits"),
     )
-    "What a change of tokens takes on its way to the logits, as (sender, receiver)."
+    "The edges that carry a change of tokens to the logits, as (sender, receiver)."
+    k_composition = v_composition = 0.0
+    duplicate_token = 1.0
 
+    @cached_property
+    def model(self) -> GPT:
+        V, P = self.d_vocab, self.n_ctx
+        content, position, pointer, out = 0, V, V + P, V + 2 * P
+        sizes = {"n_layers": 2, "d_model": 2 * V + 2 * P, "d_head": V + P + 1}
+        model = self.one_hot(out=out, place=position, positional_embedding_type="standard", **sizes)
+        token, pos = torch.arange(V), torch.arange(P)
+        same, after = (block.attn for block in model.blocks)
+        match(same, token, query=content, key=content, score=self.sharpness)
+        match(same, pos, query=position, key=position, score=-self.sharpness, at=V)  # not itself
+        move(same, pos, read=position, write=pointer)
+        same.W_V[0, position] = 0  # BOS, at position 0, is never pointed to
+        after.W_Q[0, pointer + pos[:-1], pos[1:]] = self.sharpness * after.scale
+        after.W_K[0, position + pos, pos] = 1
+        move(after, token, read=content, write=out)
+        for head in (same, after):
+            rest_on_bos(head, V, score=self.rest * self.sharpness, at=V + P)
+        return model
 
-def pointer_induction(
-    d_vocab: int = 32,
-    n_ctx: int = 64,
-    *,
-    sharpness: float = 100.0,
-    gain: float = 12.0,
-    rest: float = 0.5,
-) -> GPT:
-    """A B ... A -> B by Q-composition, one head per layer; BOS is token 0; float64.
-
-    The stream is [content V | position P | pointer P | out V], one dim per token or position, and
-    positions are in it, so that values can carry them. L0H0 attends to the earlier copy of the
-    token (a match scores `sharpness`, and the position takes that back where it is the token's
-    own), or rests on BOS; it writes where that is to `pointer`. L1H0's query is the position after
-    the pointer, and with no pointer it rests on BOS. Both rest at score `rest` * `sharpness`, and
-    BOS moves nothing. `gain` is the logit of the token found.
-
-    A token with k earlier copies splits its pointer into k parts that score `sharpness` / k: it is
-    followed only while 1 / k > `rest`, so answers are for k = 1. The default vocabulary is large
-    enough that the default prompts of `analyses` say no token more than twice.
-
-    (Exercise 2 of the Transformer Circuit Exercises with one-hot positions:
-    https://transformer-circuits.pub/2021/exercises/index.html)
-    """
-    check_induction(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
-    V, P = d_vocab, n_ctx
-    content, position, pointer, out = 0, V, V + P, V + 2 * P
-    model = blank(
-        n_layers=2,
-        d_model=2 * V + 2 * P,
-        n_heads=1,
-        d_head=V + P + 1,
-        d_vocab=V,
-        n_ctx=P,
-        positional_embedding_type="standard",
-    )
-    token, pos, star = torch.arange(V), torch.arange(P), V + P
-    model.embed.W_E[token, content + token] = 1
-    model.pos_embed.W_pos[pos, position + pos] = 1
-    model.unembed.W_U[out + token, token] = gain
-
-    same = model.blocks[0].attn
-    sharp = sharpness * same.scale  # which scores are divided by
-    same.W_Q[0, content + token, token] = sharp
-    same.W_Q[0, position + pos, V + pos] = -sharp  # but not itself
-    same.W_Q[0, content + token, star] = rest * sharp
-    same.W_K[0, content + token, token] = 1
-    same.W_K[0, position + pos, V + pos] = 1
-    same.W_K[0, content, star] = 1  # BOS is where to rest
-    same.W_V[0, position + pos[1:], pos[1:]] = 1  # and is never pointed to
-    same.W_O[0, pos, pointer + pos] = 1
-
-    after = model.blocks[1].attn
-    after.W_Q[0, pointer + pos[:-1], pos[:-1] + 1] = sharp
-    after.W_Q[0, content + token, star] = rest * sharp
-    after.W_K[0, position + pos, pos] = 1
-    after.W_K[0, content, star] = 1
-    after.W_V[0, content + token[1:], token[1:]] = 1
-    after.W_O[0, token, out + token] = 1
-    return model
-
-
-def pointer_induction_answers(
-    d_vocab: int = 32,
-    n_ctx: int = 64,
-    *,
-    sharpness: float = 100.0,
-    gain: float = 12.0,
-    rest: float = 0.5,
-) -> PointerInductionAnswers:
-    """The closed-form answers of `pointer_induction` built with the same arguments."""
-    check_induction(d_vocab, n_ctx, sharpness=sharpness, gain=gain, rest=rest)
-    V, P = d_vocab, n_ctx
-    before, after = math.log(V), math.log1p((V - 1) * math.exp(-gain))
-    return PointerInductionAnswers(
-        loss_before_repeat=before,
-        loss_after_repeat=after,
-        loss_by_order=(before, after, after),
-        q_composition=math.sqrt((P - 2) / ((P - 1) * (P - 1 + rest**2 * V))),
-        ov_trace=gain * (V - 1),
-    )
+    @property
+    def q_composition(self) -> float:
+        """||W_OV W_QK|| / (||W_OV|| ||W_QK||) = sqrt(P - 2) / (sqrt(P - 1) sqrt(P - 1 + rest^2 V)):
+        of P - 1 pointers all but the last have a place to point to."""
+        V, P = self.d_vocab, self.n_ctx
+        return math.sqrt((P - 2) / ((P - 1) * (P - 1 + self.rest**2 * V)))

@@ -6,15 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuits.hooked_transformer.instead import missing
 from circuits.hooks import ONLY_IN_ACTIVATION_CACHE, Cache
 from circuits.io import bridge
 from circuits.model import GPT
-
-_INSTEAD = {
-    "logit_lens": "circuits.decomposition.residual.logit_lens(model, cache)",
-    "apply_slice_to_batch_dim": "run_with_cache(tokens[rows])",
-    "toggle_autodiff": "torch.set_grad_enabled(mode): it is a switch of the whole process",
-}
 
 
 class ActivationCache(Cache):
@@ -72,8 +67,7 @@ class ActivationCache(Cache):
     def __getattr__(self, name: str) -> Any:
         if name in ONLY_IN_ACTIVATION_CACHE:
             return getattr(self._theirs(), name)
-        hint = f"; write {_INSTEAD[name]}" if name in _INSTEAD else ""
-        raise AttributeError(f"ActivationCache has no {name!r}{hint}")
+        raise missing("ActivationCache", name)
 
     def _theirs(self) -> Any:
         if self.model is None:

@@ -15,16 +15,23 @@ class FactoredMatrix(factored.FactoredMatrix):
 
     def svd(self) -> SVD:
         """U, S, V of AB (the last under the name of Vh), singular values largest first."""
-        U, S, Vh = super().svd()
-        return SVD(U, S, Vh.mT)
+        U, S, Vt = super().svd()
+        return SVD(U, S, Vt.mT)
 
+    U = property(lambda self: self.svd()[0], doc="Left singular vectors as columns.")
+    S = property(lambda self: self.svd()[1], doc="Singular values, largest first.")
     V = property(lambda self: self.svd()[2], doc="Right singular vectors as columns.")
-    Vh = property(lambda self: self.svd()[2], doc="V, as TransformerLens calls it.")
+    Vh = property(lambda self: self.svd()[2], doc="V, under TransformerLens's name for it.")
 
     def collapse_l(self) -> Float[Tensor, "*lead inner columns"]:
-        """diag(S) V^T: what the product does, up to a rotation of its rows."""
+        """diag(S) V^T: the product up to a rotation of its rows."""
         _, S, V = self.svd()
         return S[..., :, None] * V.mT
+
+    def collapse_r(self) -> Float[Tensor, "*lead rows inner"]:
+        """U diag(S): the product up to a rotation of its columns."""
+        U, S, _ = self.svd()
+        return U * S[..., None, :]
 
     def make_even(self) -> "FactoredMatrix":
         """U sqrt(S) and sqrt(S) V^T: the same product, with half of the size in each factor."""

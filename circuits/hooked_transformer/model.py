@@ -10,6 +10,7 @@ from torch import Tensor
 
 from circuits.hooked_transformer.config import OURS, HookedTransformerConfig
 from circuits.hooked_transformer.hooking import HooksAsBefore
+from circuits.hooked_transformer.instead import INSTEAD, missing
 from circuits.hooked_transformer.parts import become_parts
 from circuits.hooked_transformer.refactoring import refactor_heads
 from circuits.hooked_transformer.text import Side, SpeaksAsBefore, drawn_seed
@@ -18,36 +19,6 @@ from circuits.hooked_transformer.weights import WeightsAsBefore
 from circuits.io import from_hugging_face, load
 from circuits.model import GPT, Ids, KeyValueCache, Resid, checked_tokens, is_text, process_weights
 
-INSTEAD = {
-    "input_to_embed": "write model(input, stop_at_layer=0)",
-    "add_caching_hooks": "write run_with_cache(tokens, names_filter=...)",
-    "get_caching_hooks": "write run_with_cache(tokens, names_filter=...)",
-    "cache_all": "write run_with_cache(tokens)",
-    "cache_some": "write run_with_cache(tokens, names_filter=...)",
-    "mod_dict": "write dict(model.named_modules()), or hook_dict",
-    "init_weights": "weights are drawn when a model is made: HookedTransformer(cfg)",
-    "generate_stream": "write generate(tokens, max_new_tokens=1), again and again",
-    "load_sample_training_dataset": "write circuits.data.text.hub_documents(name)",
-    "sample_datapoint": "write next(circuits.data.text.hub_documents(name))",
-    "move_model_modules_to_device": "write model.to(device)",
-    "fold_layer_norm": "write circuits.model.folding.fold_layer_norm(model)",
-    "center_writing_weights": "write circuits.model.folding.center_writing(model)",
-    "center_unembed": "write circuits.model.folding.center_unembedding(model)",
-    "fold_value_biases": "write circuits.model.folding.fold_values(model)",
-    "refactor_factored_attn_matrices": "write model.process_weights_("
-                                       "refactor_factored_attn_matrices=True)",
-    "check_hooks_to_add": "every hook can be added",
-    "check_and_add_hook": "write add_hook(name, hook)",
-    "fill_missing_keys": "write load_state_dict(weights, strict=False)",
-    "get_pos_offset": "write past_kv_cache.n",
-    "get_residual": "write model(tokens, stop_at_layer=0)",
-    "is_caching": "a run that keeps a cache is over when it is there",
-    "dataset": "write circuits.data.text.hub_documents(name)",
-    "hf_tokenizer": "write model.tokenizer",
-    "set_ungroup_grouped_query_attention": "every head has keys and values of its own",
-    "W_gate": "gated MLPs cannot be expressed",
-}  # fmt: skip
-"What a HookedTransformer of TransformerLens has and this has not."
 _OTHERWISE = {
     "tokens": "take the logits and write model.loss_fn(logits, tokens)",
     "shortformer_pos_embed": "the model adds its positions itself",
@@ -60,7 +31,7 @@ _OTHERWISE = {
 
 
 class Output(NamedTuple):
-    """What a run with return_type='both' gives."""
+    """The result of a run with return_type='both'."""
 
     logits: Float[Tensor, "batch pos d_vocab"]
     loss: Float[Tensor, "*batch_pos"]
@@ -279,8 +250,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
             point.fwd_hooks, point.bwd_hooks, point.ctx = old.fwd_hooks, old.bwd_hooks, old.ctx
 
     def __getattr__(self, name: str) -> Any:
-        if name in INSTEAD:
-            raise AttributeError(f"HookedTransformer has no {name!r} here: {INSTEAD[name]}")
+        if name in INSTEAD["HookedTransformer"]:
+            raise missing("HookedTransformer", name)
         return super().__getattr__(name)
 
 

@@ -10,45 +10,11 @@ from circuits.hooked_transformer.config import HookedTransformerConfig
 from circuits.hooked_transformer.matrices import FactoredMatrix
 from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, block, layers, triangle
 
-INSTEAD = {
-    "apply_causal_mask": "write scores.masked_fill(~attn.mask, attn.IGNORE); hook_attn_scores has "
-                         "masked ones",
-    "calculate_qkv_matrices": "write run_with_cache(tokens)[1]['q', layer], and 'k' and 'v'",
-    "calculate_attention_scores": "write run_with_cache(tokens)[1]['attn_scores', layer]",
-    "calculate_z_scores": "write run_with_cache(tokens)[1]['z', layer]",
-    "apply_rotary": "there are no rotary positions",
-    "create_alibi_bias": "there are no ALiBi positions",
-    "attn_type": "every head sees the whole context",
-    "apply_mlp": "write block.mlp(block.ln2(resid_mid))",
-    "hook_attn_in": "there are hook_q_input, hook_k_input and hook_v_input",
-    "select_activation_function": "write mlp.act_fn",
-    "W_gate": "gated MLPs cannot be expressed",
-    "length": "write ln.shape",
-    "normalization_type": "write block.cfg.normalization_type",
-    "d_mlp": "write mlp.cfg.d_mlp",
-    "rotate_every_two": "there are no rotary positions",
-    "calculate_sin_cos_rotary": "there are no rotary positions",
-    "hook_in": "write model.hook_dict['ln_final.hook_normalized']",
-    "hook_out": "the logits are what the model returns",
-}  # fmt: skip
-"What parts of a HookedTransformer of TransformerLens have and these have not."
 
-
-class Part(nn.Module):
-    """A part that has the config of its model, and says of what it lacks what to write instead."""
-
-    name: str
-    cfg: HookedTransformerConfig
-    layer_id: int | None
-
-    def __getattr__(self, name: str) -> Any:
-        if name in INSTEAD:
-            raise AttributeError(f"{type(self).__name__} has no {name!r} here: {INSTEAD[name]}")
-        return super().__getattr__(name)
-
-
-class Block(Part, block.Block):
+class Block(block.Block):
     """A block that is called with the stream: `block(resid, shortformer_pos_embed=None)`."""
+
+    cfg: HookedTransformerConfig
 
     def forward(
         self,
@@ -71,8 +37,10 @@ class Block(Part, block.Block):
         return super().forward(resid, shortformer_pos_embed, past_kv_cache_entry, seen)
 
 
-class Attention(Part, attention.Attention):
+class Attention(attention.Attention):
     """Heads that are called with `query_input`, `key_input` and `value_input`."""
+
+    cfg: HookedTransformerConfig
 
     def forward(
         self,
@@ -112,7 +80,7 @@ class Attention(Part, attention.Attention):
         return torch.tensor(-torch.inf, device=self.W_Q.device)
 
 
-class PosEmbed(Part, layers.PosEmbed):
+class PosEmbed(layers.PosEmbed):
     """Positions that are called with tokens, for their shape."""
 
     def forward(
@@ -132,7 +100,7 @@ class PosEmbed(Part, layers.PosEmbed):
         return pos.expand(*tokens.shape[:-1], -1, -1)
 
 
-class MLP(Part, layers.MLP):
+class MLP(layers.MLP):
     """An MLP whose activation function has its name."""
 
     @property
@@ -141,26 +109,15 @@ class MLP(Part, layers.MLP):
         return self.act
 
 
-class Embed(Part, layers.Embed):
-    """W_E by token."""
-
-
-class Unembed(Part, layers.Unembed):
-    """The logits of a stream."""
-
-
-class Norm(Part, layers.Norm):
-    """A norm."""
-
-
 OF = {block.Block: Block, attention.Attention: Attention, layers.PosEmbed: PosEmbed,
-      layers.MLP: MLP, layers.Embed: Embed, layers.Unembed: Unembed, layers.Norm: Norm}  # fmt: skip
+      layers.MLP: MLP}  # fmt: skip
+PARTS = (*OF, layers.Embed, layers.Unembed, layers.Norm)
 
 
 def become_parts(of: nn.Module, cfg: HookedTransformerConfig) -> None:
     """Make each part of a GPT one of these, with this config and the number of its block."""
     for name, part in of.named_modules():
         part.__class__ = OF.get(type(part), type(part))
-        if isinstance(part, Part):
+        if isinstance(part, PARTS):
             block = name.split(".")[1:2] if name.startswith("blocks.") else ()
-            part.name, part.cfg, part.layer_id = name, cfg, int(*block) if block else None
+            vars(part).update(name=name, cfg=cfg, layer_id=int(*block) if block else None)

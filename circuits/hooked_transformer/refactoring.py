@@ -19,11 +19,11 @@ def refactor_heads(model: GPT) -> None:
         if attn.b_V is not None:
             attn.b_O += einsum(attn.b_V, attn.W_O, "head e, head e d -> d")
             attn.b_V.zero_()
-        U, S, Vh = svd(attn.W_V, attn.W_O)
+        U, S, Vt = svd(attn.W_V, attn.W_O)
         _fill(attn.W_V, U * S[:, None])
-        _fill(attn.W_O.mT, Vh.mT)
-        U, S, Vh = svd(_with_bias(attn, "Q"), _with_bias(attn, "K").mT)
-        for letter, factor in (("Q", U), ("K", Vh.mT)):
+        _fill(attn.W_O.mT, Vt.mT)
+        U, S, Vt = svd(_with_bias(attn, "Q"), _with_bias(attn, "K").mT)
+        for letter, factor in (("Q", U), ("K", Vt.mT)):
             _take(attn, letter, factor * S.sqrt()[:, None])
 
 

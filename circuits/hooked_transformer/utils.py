@@ -7,35 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from circuits.hooked_transformer.instead import missing
 from circuits.hooks import act_name
 from circuits.model import mean_loss, token_loss
-
-_INSTEAD = {
-    "composition_scores": "model.all_composition_scores(mode)",
-    "test_prompt": "model(prompt)[0, -1].topk(10)",
-    "tokenize_and_concatenate": "circuits.data",
-    "transpose": "tensor.mT",
-    "is_square": "x.ndim == 2 and x.shape[0] == x.shape[1]",
-    "is_lower_triangular": "x.equal(x.tril())",
-    "get_attention_mask": "model.read(texts), which gives tokens and their mask",
-    "get_tokens_with_bos_removed": "tokens[:, 1:]",
-    "Slice": "a number, a slice, a tuple or a list as pos_slice; or tensor[:, positions]",
-    "SliceInput": "int | slice | tuple | list",
-    "remove_batch_dim": "tensor[0]",
-    "sample_logits": "circuits.model.likeliest(logits, top_k, top_p), and torch.multinomial",
-    "gelu_new": "torch.nn.functional.gelu(x, approximate='tanh')",
-    "gelu_fast": "torch.nn.functional.gelu(x, approximate='tanh')",
-    "solu": "circuits.model.layers.solu",
-    "get_dataset": "circuits.data.text.hub_documents(name)",
-    "download_file_from_hf": "huggingface_hub.hf_hub_download(repo, file), and torch.load(path, "
-                             "weights_only=True)",
-    "keep_single_column": "dataset.select_columns([name])",
-    "print_gpu_mem": "torch.cuda.memory_allocated()",
-    "init_kaiming_uniform_": "torch.nn.init.kaiming_uniform_",
-    "init_kaiming_normal_": "torch.nn.init.kaiming_normal_",
-    "init_xavier_uniform_": "torch.nn.init.xavier_uniform_",
-    "init_xavier_normal_": "torch.nn.init.xavier_normal_",
-}  # fmt: skip
 
 
 def get_act_name(name: str, layer: int | str | None = None, layer_type: str | None = None) -> str:
@@ -83,5 +57,4 @@ def lm_accuracy(
 
 
 def __getattr__(name: str) -> Any:
-    hint = f"; write {_INSTEAD[name]}" if name in _INSTEAD else ""
-    raise AttributeError(f"circuits.hooked_transformer.utils has no {name!r}{hint}")
+    raise missing("utils", name)

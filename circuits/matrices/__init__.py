@@ -5,8 +5,8 @@
 - chain: the product of several factors, in the order that takes the fewest operations.
 - FactoredMatrix: a product of matrices that is never multiplied out unless one asks for it.
 - Largest: the largest entries of a product, with their rows and columns.
-- Progress: what long work calls to show how far it is.
-- SVD: the singular value decomposition: U, S and Vh.
+- Progress: a function that long work calls to show how far it is.
+- SVD: the singular value decomposition: U, S and Vt.
 - svd: the singular value decomposition of a product.
 """
 

@@ -37,8 +37,8 @@ class FactoredMatrix:
     unless `AB` is asked for.
 
     ValueError if the inner dims differ; leading dims broadcast. `A` and `B` are the two halves on
-    either side of the narrowest inner dim. What torch.Tensor has as a method is one here too
-    (`norm()`, `trace()`, `diagonal()`, `svd()`); the other names are TransformerLens's.
+    either side of the narrowest inner dim. A method of torch.Tensor is a method here too (`norm()`,
+    `trace()`, `diagonal()`, `svd()`); the other names are TransformerLens's.
     """
 
     def __init__(self, *factors: Factor) -> None:
@@ -79,7 +79,7 @@ class FactoredMatrix:
 
     @property
     def _cut(self) -> int:
-        """How many factors stand left of the narrowest inner dim."""
+        """The number of factors left of the narrowest inner dim."""
         widths = [factor.shape[-1] for factor in self.factors[:-1]]
         return 1 + widths.index(min(widths))
 
@@ -125,7 +125,7 @@ class FactoredMatrix:
 
     def __getitem__(self, index: Any) -> "FactoredMatrix":
         """Index leading dims as in a tensor, `OV[1, 4]`; rows and columns, `OV[..., 5, :]`, each on
-        its own. A single one stays as a dim of size 1. IndexError for what is not there."""
+        its own. A single one stays as a dim of size 1. IndexError for an index out of range."""
         lead, rows, columns = split_index(index, self.shape)
         factors = list(self.factors)
         if any(part is not ... for part in lead):
@@ -208,8 +208,8 @@ class FactoredMatrix:
         return (A_A * B_B).sum((-2, -1)).clamp(min=0).sqrt().expand(self.lead)
 
     def size(self) -> Float[Tensor, "*lead"]:
-        """The product of the norms of all factors: a bound of the norm and of sum |eig|, and what
-        rounding is relative to."""
+        """The product of the norms of all factors: a bound of the norm and of sum |eig|. Rounding
+        errors are relative to it."""
         norms = [torch.linalg.matrix_norm(at_least_single(f)) for f in self.factors]
         return math.prod(norms[1:], start=norms[0]).expand(self.lead)
 
@@ -236,27 +236,10 @@ class FactoredMatrix:
         return torch.linalg.eigvals(BA)
 
     def svd(self) -> SVD:
-        """U, S, Vh of AB: the orthonormal bases of A and B by QR, and the SVD of the small matrix
-        between them (Elhage et al. 2021 take an SVD of each, of which this needs the bases)."""
+        """U, S, Vt of AB, computed at each call: orthonormal bases of A and B by QR, and the SVD of
+        the small matrix between them. (Elhage et al. 2021 take an SVD of each; this needs only the
+        bases.)"""
         return svd(*FactoredMatrix(*map(at_least_single, self.factors)).pair)
-
-    U = property(lambda self: self.svd().U, doc="Left singular vectors as columns.")
-    S = property(lambda self: self.svd().S, doc="Singular values, largest first.")
-    V = property(lambda self: self.svd().Vh.mT, doc="Right singular vectors as columns.")
-    Vh = property(
-        lambda self: self.svd().Vh,
-        doc="Right singular vectors as rows: U diag(S) Vh is AB. TransformerLens's `Vh` is our V.",
-    )
-
-    def collapse_l(self) -> Float[Tensor, "*lead inner columns"]:
-        """diag(S) Vh: what the product does, up to a rotation of its rows."""
-        _, S, Vh = self.svd()
-        return S[..., :, None] * Vh
-
-    def collapse_r(self) -> Float[Tensor, "*lead rows inner"]:
-        """U diag(S): what the product does, up to a rotation of its columns."""
-        U, S, _ = self.svd()
-        return U * S[..., None, :]
 
     def top(self, k: int, *, block_bytes: int = 2**26, progress: Progress | None = None) -> Entries:
         """The k largest entries of each matrix, exact, without ever holding one.

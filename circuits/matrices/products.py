@@ -16,11 +16,11 @@ Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 class SVD(NamedTuple):
-    """U diag(S) Vh, with orthonormal columns of U and rows of Vh."""
+    """U diag(S) Vt, with orthonormal columns of U and rows of Vt, the transpose of V."""
 
     U: Float[Tensor, "*lead rows inner"]
     S: Float[Tensor, "*lead inner"]
-    Vh: Float[Tensor, "*lead inner columns"]
+    Vt: Float[Tensor, "*lead inner columns"]
 
 
 class Entries(NamedTuple):
@@ -34,7 +34,7 @@ class Entries(NamedTuple):
 def chain(*factors: Float[Tensor, "*#lead _ _"]) -> Float[Tensor, "*lead rows columns"]:
     """The product of the factors, multiplied in the order that takes the fewest operations.
 
-    Leading dims broadcast and count: what all heads share is multiplied once.
+    Leading dims broadcast and count: factors that all heads share are multiplied once.
     """
 
     @cache
@@ -72,8 +72,8 @@ def at_least_single(W: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def svd(A: Float[Tensor, "*lead rows inner"], B: Float[Tensor, "*lead inner columns"]) -> SVD:
     """The SVD of A @ B: orthonormal bases of A and B, and the SVD of the small matrix between."""
     left, right = torch.linalg.qr(A), torch.linalg.qr(B.mT)
-    U, S, Vh = torch.linalg.svd(left.R @ right.R.mT, full_matrices=False)
-    return SVD(left.Q @ U, S, Vh @ right.Q.mT)
+    U, S, Vt = torch.linalg.svd(left.R @ right.R.mT, full_matrices=False)
+    return SVD(left.Q @ U, S, Vt @ right.Q.mT)
 
 
 def blocks(rows: int, row_bytes: int, block_bytes: int) -> list[slice]:
@@ -86,7 +86,7 @@ class Largest:
     """The k largest entries of A @ B among the rows looked at, those of the largest norm first.
 
     By Cauchy and Schwarz no entry exceeds the norm of its row of A times the largest norm of a
-    column of B: once that is below the k-th entry found, the rows that are left are passed over.
+    column of B: once that is below the k-th entry found, the remaining rows are passed over.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Largest:
             self._merge(dense[rows], self.order[at][rows])
 
     def _merge(self, dense: Float[Tensor, "row columns"], rows: Int[Tensor, " row"]) -> None:
-        """Keep the best of what was found and these rows."""
+        """Keep the best of the entries found so far and of these rows."""
         columns = dense.shape[1]
         entries, flat = dense.flatten().topk(min(self.k, dense.numel()))
         new = Entries(entries, rows[flat // columns], flat % columns)
@@ -163,7 +163,7 @@ def split_index(index: Any, shape: torch.Size) -> tuple[tuple[Any, ...], Any, An
 
 
 def _dims_taken(part: Any) -> int:
-    """How many dims one entry of an index takes."""
+    """The number of dims that one entry of an index takes."""
     if part is None or part is ...:
         return 0
     return part.ndim if isinstance(part, Tensor) and part.dtype == torch.bool else 1

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_composition [--rounds 7] [--threads 1]
 
-Ours are `analyses.composition.scores` of 48 heads of a 512-wide model, for each null; theirs are
-the three calls for Q, K and V of TransformerLens's bridge with the same weights, which have no
-chance line. All take turns in one process, each comes first in turn, and a ratio is the median of
-the bridge's time over ours in the same round (above 1: we are faster).
+Ours are `analyses.head_composition.over_chance` of 48 heads of a 512-wide model, for each null;
+theirs are the three calls for Q, K and V of TransformerLens's bridge with the same weights, which
+have no chance line. All take turns in one process, each comes first in turn, and a ratio is the
+median of the bridge's time over ours in the same round (above 1: we are faster).
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from analyses import composition
+from analyses import head_composition
 from circuits import GPT, GPTConfig
 from circuits.io import bridge
 from tests.benchmarks.bench_algebra import same_weights, seconds
@@ -32,13 +32,13 @@ def calls(model: GPT) -> dict[str, Callable[[], object]]:
 
     def first() -> object:
         composition._largest_at_random.cache_clear()
-        return composition.scores(model)
+        return head_composition.over_chance(model)
 
     return {
         "chance drawn, first of its shape": first,
-        "chance drawn before": lambda: composition.scores(model),
-        'null="closed"': lambda: composition.scores(model, null="closed"),
-        'null="rotated"': lambda: composition.scores(model, null="rotated"),
+        "chance drawn before": lambda: head_composition.over_chance(model),
+        'null="closed"': lambda: head_composition.over_chance(model, null="closed"),
+        'null="rotated"': lambda: head_composition.over_chance(model, null="rotated"),
         PEER: lambda: [theirs.all_composition_scores(via) for via in "QKV"],
     }
 

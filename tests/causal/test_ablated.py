@@ -169,7 +169,8 @@ def check_table(model: GPT, tokens: torch.Tensor, first: int, whole: float, loss
 
 
 def test_a_head_that_tells_keys_where_to_be_found_is_worth_nothing_with_patterns_kept():
-    model, known = ground_truth.induction(), ground_truth.induction_answers()
+    known = ground_truth.Induction()
+    model = known.model
     losses = [
         [known.loss_without_previous, known.loss_without_previous_patterns_kept],
         [known.loss_without_induction, known.loss_without_induction],
@@ -179,13 +180,15 @@ def test_a_head_that_tells_keys_where_to_be_found_is_worth_nothing_with_patterns
 
 
 def test_and_so_is_one_that_tells_queries_where_to_look():
-    model, known = ground_truth.pointer_induction(), ground_truth.pointer_induction_answers()
+    known = ground_truth.PointerInduction()
+    model = known.model
     lost, kept = known.loss_before_repeat, known.loss_after_repeat
     check_table(model, prompts.repeated(model, 12, batch=4), 14, kept, [[lost, kept], [lost, lost]])
 
 
 def test_but_one_whose_values_are_moved_on_is_worth_all_in_either_way():
-    model, known = ground_truth.virtual_head(), ground_truth.virtual_head_answers()
+    known = ground_truth.VirtualHead()
+    model = known.model
     rows = torch.tensor([[0, *[1, 2, 3] * 4], [0, *[7, 5, 9] * 4]])
     check_table(model, rows, 4, known.loss_of_period_three, np.full((2, 2), np.log(20)))
 

@@ -68,7 +68,8 @@ def test_without_norms_preserving_patterns_takes_away_the_paths_through_the_head
 
 
 def test_of_the_hand_built_circuit_the_two_give_opposite_verdicts_on_the_previous_token_head():
-    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    answers = ground_truth.Induction()
+    model = answers.model
     rise = ablation.of_heads(model, prompts.repeated(model, 12, batch=6))
     full, preserving = rise.sel(layer=0, head=0)
     reader = rise.sel(layer=1, head=0)

@@ -34,28 +34,28 @@ def on_skip_trigrams(model: GPT) -> Task:
 
 
 def built(name: str) -> tuple[Task, tuple[tuple[str, str], ...]]:
-    induction = ground_truth.induction_answers(**SIZE, **SHARP).edges
+    induction = ground_truth.Induction(**SIZE, **SHARP).edges
     match name:
         case "induction":
-            return on_repeats(ground_truth.induction(**SIZE, **SHARP)), induction
+            return on_repeats(ground_truth.Induction(**SIZE, **SHARP).model), induction
         case "disguised":
-            model = ground_truth.rotated(ground_truth.induction(**SIZE, **SHARP))
+            model = ground_truth.rotated(ground_truth.Induction(**SIZE, **SHARP).model)
             return on_repeats(ground_truth.regauged(model)), induction
         case "pointer_induction":
-            model = ground_truth.pointer_induction(**SIZE, **SHARP)
-            return on_repeats(model), ground_truth.pointer_induction_answers(**SIZE, **SHARP).edges
+            model = ground_truth.PointerInduction(**SIZE, **SHARP).model
+            return on_repeats(model), ground_truth.PointerInduction(**SIZE, **SHARP).edges
         case "virtual_head":
-            model = ground_truth.virtual_head(**SIZE)
-            return on_threes(model), ground_truth.virtual_head_answers(**SIZE).edges
+            model = ground_truth.VirtualHead(**SIZE).model
+            return on_threes(model), ground_truth.VirtualHead(**SIZE).edges
         case "skip_trigram_bug":
-            model = ground_truth.skip_trigram_bug(**SIZE, **SHARP)
-            answers = ground_truth.skip_trigram_bug_answers(**SIZE, **SHARP)
+            answers = ground_truth.SkipTrigramBug(**SIZE, **SHARP)
+            model = answers.model
             return on_skip_trigrams(model), answers.edges
         case "smeared_induction":
-            model = ground_truth.smeared_induction(**SIZE, **SHARP)
-            return on_repeats(model), ground_truth.smeared_induction_answers(**SIZE, **SHARP).edges
-    model = ground_truth.induction_among_distractors(**SIZE, **SHARP, distractors=3)
-    answers = ground_truth.induction_among_distractors_answers(**SIZE, **SHARP, distractors=3)
+            model = ground_truth.SmearedInduction(**SIZE, **SHARP).model
+            return on_repeats(model), ground_truth.SmearedInduction(**SIZE, **SHARP).edges
+    answers = ground_truth.InductionAmongDistractors(**SIZE, **SHARP, distractors=3)
+    model = answers.model
     return on_repeats(model), answers.edges
 
 
@@ -109,9 +109,9 @@ def test_a_circuit_that_lacks_an_edge_is_not_faithful_and_one_too_large_not_mini
 
 
 def test_slopes_are_blind_where_attention_is_saturated_and_their_mean_is_not():
-    model = ground_truth.induction(**SIZE)  # sharpness 100
+    model = ground_truth.Induction(**SIZE).model  # sharpness 100
     task = on_repeats(model)
-    truth = discovery.circuit(model, ground_truth.induction_answers(**SIZE).edges)
+    truth = discovery.circuit(model, ground_truth.Induction(**SIZE).edges)
     slope = discovery.eap(task).mean("example")
     assert (abs(slope.sel(receiver=["L1H0.Q", "L1H0.K"])).fillna(0.0) < 1e-12).all()
     assert discovery.curve(discovery.eap_ig(task), truth).attrs["auc"] > 1 - 1e-12
@@ -132,7 +132,7 @@ def test_random_models_have_no_circuit_to_report():
 
 
 def test_random_models_meet_the_names_of_no_circuit():
-    edges, chance = ground_truth.induction_answers().edges, []
+    edges, chance = ground_truth.Induction().edges, []
     for seed in range(8):
         task = random_task(seed)
         truth = discovery.circuit(task.model, edges)
@@ -168,7 +168,7 @@ def test_greedy_circuits_are_nested_and_lead_to_the_logits():
 
 def test_the_area_under_the_curve_is_how_often_a_true_edge_is_ahead():
     effect = discovery.eap(random_task(1)).mean("example").round(1)  # with ties
-    truth = discovery.circuit(random_task(1).model, ground_truth.induction_answers().edges)
+    truth = discovery.circuit(random_task(1).model, ground_truth.Induction().edges)
     size, known = abs(effect.values), truth.values
     mine, others = size[known], size[~known & ~np.isnan(size)]
     ahead = (mine[:, None] > others).mean() + (mine[:, None] == others).mean() / 2

@@ -58,7 +58,7 @@ def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
 
 @pytest.mark.parametrize("replace", ["zero", "mean"])
 def test_of_the_hand_built_circuit_the_idealised_patterns_recover_all_and_others_nothing(replace):
-    model = ground_truth.induction()
+    model = ground_truth.Induction().model
     task = Task(model, prompts.repeated(model, 12, batch=4), replace=replace)
     result = idealised.substitute(task, ["L0H0", "L1H0"])
     share = idealised.recovery(result).share

@@ -98,7 +98,7 @@ def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
 
 def induction_task() -> Task:
     """Random tokens twice, without the last token; and the same with another first copy."""
-    model = ground_truth.induction()
+    model = ground_truth.Induction().model
     clean = prompts.repeated(model, 8, batch=6)[:, :-1]
     right = prompts.repeated(model, 8, batch=6)[:, -1]
     corrupted = clean.clone()

@@ -244,7 +244,7 @@ def every_score(model):
         matrices = (QK, OV, K_comp, algebra.positional_QK(model), algebra.direct_path(model))
         numbers = [M.norm().flatten() for M in matrices] + [M.trace().flatten() for M in matrices]
         numbers += [M.eigenvalues.abs().sum(-1).flatten() for M in matrices]
-        numbers += [M.S.flatten() for M in matrices]
+        numbers += [M.svd().S.flatten() for M in matrices]
         return torch.cat([*numbers, composition.scores(model)[:, 0, :, 1].flatten()])
 
 

@@ -241,7 +241,7 @@ def test_scores_by_token_sum_to_the_score_and_come_from_no_later_token(run):
 
 def test_an_induction_head_seeks_the_token_before_the_one_it_attends_to():
     """F21 on a known circuit: the key's part is the previous token's, through L0H0."""
-    model = ground_truth.induction()
+    model = ground_truth.Induction().model
     tokens = torch.tensor([[0, 5, 9, 3, 5]])
     _, cache = model.run_with_cache(tokens)
     assert cache["pattern", 1][0, 0, 4, 2] > 0.999  # from the second 5 to the 9 after the first

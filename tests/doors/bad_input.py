@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 from analyses import (
     Task,
     attention,
-    composition,
     copying,
     discovery,
     dynamics,
     figures,
+    head_composition,
     patching,
     plots,
     prompts,
@@ -383,7 +383,7 @@ def test_prompts_and_patterns_fit_into_the_context():
     with refused(ValueError, "are 19; the model reads at least 2"):
         prompts.repeated(model, 9)
     with refused(ValueError, "offset 99 does not fit into 16 tokens"):
-        attention.offset(model, 99)
+        attention.offset(model, back=99)
     with refused(
         ValueError, "no destination in these tokens has anything to match for 'prefix_matching'"
     ):
@@ -404,19 +404,19 @@ def test_pictures_refuse_data_of_another_kind():
         plots.attention(torch.zeros(3, 3))
     with refused(KeyError, "no figure 'framework/nonsense'"):
         figures.draw("framework/nonsense", model)
-    with refused(ValueError, "see composition.scores; got OV"):
+    with refused(ValueError, "over_chance; got OV"):
         plots.composition(copying.score(talker))
     with refused(ValueError, "composition less chance"):
-        plots.wiring(composition.raw(talker, samples=1))
+        plots.wiring(head_composition.raw(talker, samples=1))
 
 
 def test_composition_wants_two_layers_and_random_models():
     with refused(ValueError, "two layers or more are wanted, the model has 1"):
-        composition.scores(GPT(cfg(n_layers=1)))
+        head_composition.over_chance(GPT(cfg(n_layers=1)))
     with refused(ValueError, "the model has 0"):
-        composition.erratum(GPT(cfg(n_layers=0)))
+        head_composition.erratum(GPT(cfg(n_layers=0)))
     with refused(ValueError, "random models, 1 or more, got 0"):
-        composition.raw(model, samples=0)
+        head_composition.raw(model, samples=0)
 
 
 def test_copying_refuses_heads_that_do_not_exist():
@@ -434,7 +434,7 @@ def test_tables_of_skip_trigrams_need_a_tokenizer():
     with refused(ValueError, "the model has no tokenizer"):
         skip_trigrams.split_table(model)
     with refused(ValueError, "the model has no tokenizer"):
-        skip_trigrams.patterns(model)
+        skip_trigrams.pattern_counts(model)
 
 
 def test_tables_of_skip_trigrams_refuse_heads_and_tokens_that_do_not_exist():

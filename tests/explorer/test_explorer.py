@@ -82,7 +82,7 @@ def test_logit_effects_are_what_the_head_takes_along_when_it_is_cut_out(variant)
 
 
 def test_an_induction_head_raises_what_followed_through_the_place_it_looks_at():
-    model = ground_truth.induction(d_vocab=20, n_ctx=20)
+    model = ground_truth.Induction(d_vocab=20, n_ctx=20).model
     tokens = torch.tensor([[3, 7, 11, 4, 3, 7, 11]])
     effects = logit_effects.by_source(model, tokens).sel(layer=1, head=0).values
     for dest in (4, 5):  # 3 -> 7 and 7 -> 11, from the places where they stood before

@@ -26,19 +26,19 @@ def test_distractors_change_nothing_of_the_circuit_and_pass_no_threshold(
 ):
     d_vocab = max(arguments["d_vocab"], 16)  # of few tokens a random head finds copies by chance
     arguments = {**arguments, "d_vocab": d_vocab, "distractors": distractors, "seed": seed}
-    model = ground_truth.induction_among_distractors(**arguments)
-    answers = ground_truth.induction_among_distractors_answers(**arguments)
+    answers = ground_truth.InductionAmongDistractors(**arguments)
+    model = answers.model
     roles = attention.taxonomy(model).role.values
     assert roles[answers.previous_head] == "previous token"
     assert roles[answers.induction_head] == "induction"
     assert (roles != "-").sum() == 2
     prefix = attention.prefix_matching(model).values[answers.induction_head]
-    assert prefix == pytest.approx(answers.circuit.prefix_matching, **EXACT)
+    assert prefix == pytest.approx(answers.prefix_matching, **EXACT)
     scores = copying.score(model).values
     assert scores[answers.induction_head] == pytest.approx(1, **EXACT)
     assert abs(scores).sum() == pytest.approx(1, **EXACT)
     tokens = said_twice(model)
-    assert losses_by_order(model, tokens) == pytest.approx(answers.circuit.loss_by_order, **EXACT)
+    assert losses_by_order(model, tokens) == pytest.approx(answers.loss_by_order, **EXACT)
 
     def silence(z, hook):
         mine = answers.previous_head if hook.layer() == 0 else answers.induction_head
@@ -52,11 +52,11 @@ def test_distractors_change_nothing_of_the_circuit_and_pass_no_threshold(
 
 def test_true_k_composition_stands_out_of_fifty_distractors_at_chance():
     arguments = {"distractors": 50}
-    model = ground_truth.induction_among_distractors(**arguments)
-    answers = ground_truth.induction_among_distractors_answers(**arguments)
+    answers = ground_truth.InductionAmongDistractors(**arguments)
+    model = answers.model
     writer, reader = answers.previous_head[1], answers.induction_head[1]
     true = compositions(model, writer, reader)
-    assert true["k"] == pytest.approx(answers.circuit.k_composition, **EXACT)
+    assert true["k"] == pytest.approx(answers.k_composition, **EXACT)
     assert true["q"] == true["v"] == 0
     via_k = composition.scores(model)[1, 0, :, 1, :]  # writer reader
     chance = torch.cat([via_k[writer, :reader], via_k[writer, reader + 1 :]])
@@ -67,28 +67,28 @@ def test_true_k_composition_stands_out_of_fifty_distractors_at_chance():
 
 
 def test_distractors_are_as_large_as_the_heads_they_hide():
-    model = ground_truth.induction_among_distractors(distractors=3)
+    model = ground_truth.InductionAmongDistractors(distractors=3).model
     for circuit in (model.QK, model.OV):
         for layer in range(2):
             norms = [float(circuit[layer, head].norm()) for head in range(4)]
             assert norms == pytest.approx([norms[0]] * 4)
 
 
-CIRCUITS = {
-    "induction": ground_truth.induction,
-    "pointer_induction": ground_truth.pointer_induction,
-    "virtual_head": ground_truth.virtual_head,
-    "skip_trigram_bug": ground_truth.skip_trigram_bug,
-    "smeared_induction": ground_truth.smeared_induction,
-    "among_distractors": ground_truth.induction_among_distractors,
-    "exercise_pointer_induction": ground_truth.exercise_pointer_induction,
-}
+CIRCUITS = [
+    "Induction",
+    "PointerInduction",
+    "VirtualHead",
+    "SkipTrigramBug",
+    "SmearedInduction",
+    "InductionAmongDistractors",
+    "PointerInductionExercise",
+]
 
 
 @pytest.mark.parametrize("disguise", [ground_truth.rotated, ground_truth.regauged])
-@pytest.mark.parametrize("build", CIRCUITS.values(), ids=CIRCUITS)
-def test_every_score_of_a_circuit_stays_when_its_coordinates_change(build, disguise):
-    model = build()
+@pytest.mark.parametrize("name", CIRCUITS)
+def test_every_score_of_a_circuit_stays_when_its_coordinates_change(name, disguise):
+    model = getattr(ground_truth, name)().model
     hidden = disguise(model, seed=3)
     assert not torch.allclose(hidden.W_V, model.W_V, atol=0.1)
     tokens = prompts.repeated(model, 5)
@@ -126,13 +126,13 @@ def test_any_model_without_a_privileged_basis_is_the_same_in_disguise(fields, di
 
 
 def test_disguises_differ_by_seed_and_only_by_it():
-    model = ground_truth.induction()
+    model = ground_truth.Induction().model
     for disguise in (ground_truth.rotated, ground_truth.regauged):
         assert torch.equal(disguise(model, 1).W_V, disguise(model, 1).W_V)
         assert not torch.equal(disguise(model, 1).W_V, disguise(model, 2).W_V)
-    random = ground_truth.induction_among_distractors
-    assert torch.equal(random(seed=1).W_V, random(seed=1).W_V)
-    assert not torch.equal(random(seed=1).W_V, random(seed=2).W_V)
+    random = ground_truth.InductionAmongDistractors
+    assert torch.equal(random(seed=1).model.W_V, random(seed=1).model.W_V)
+    assert not torch.equal(random(seed=1).model.W_V, random(seed=2).model.W_V)
 
 
 def test_a_norm_with_a_basis_of_its_own_is_not_rotated():
@@ -143,7 +143,7 @@ def test_a_norm_with_a_basis_of_its_own_is_not_rotated():
 
 def test_cyclic_rotation_of_factors_keeps_the_trace_and_not_the_norm():
     """The bug of the framework paper's first composition diagram: ||BCDA|| is not ||ABCD||."""
-    model = ground_truth.induction_among_distractors()
+    model = ground_truth.InductionAmongDistractors().model
     A, B = model.W_V[0, 0], model.W_O[0, 0]
     C, D = model.W_K[1, 1], model.W_Q[1, 1].T
     true, turned = FactoredMatrix(A @ B, C @ D), FactoredMatrix(B @ C, D @ A)

@@ -19,8 +19,8 @@ from tests.ground_truth.test_two_layers import (
 
 
 def test_exercise_1_copies_seven_dims_of_one_token_and_one_of_two():
-    model = ground_truth.exercise_virtual_head()
-    answers = ground_truth.exercise_virtual_head_answers()
+    answers = ground_truth.VirtualHeadExercise()
+    model = answers.model
     first, second = model.OV[0, 0].AB, model.OV[1, 0].AB
     assert (model.cfg.d_model, model.cfg.d_head) == (16, 4)
     for matrix, pairs in (
@@ -36,15 +36,15 @@ def test_exercise_1_copies_seven_dims_of_one_token_and_one_of_two():
     expected = torch.nn.functional.one_hot(tokens, 8).double().roll(1, 1)
     expected[:, 2:, 1] += (tokens[:, :-2] == 1).double()
     expected[..., BOS] = 0
-    assert torch.allclose(model(tokens)[:, 1:], answers.logit * expected[:, 1:], atol=1e-6)
+    assert torch.allclose(model(tokens)[:, 1:], answers.gain * expected[:, 1:], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["exercise_pointer_induction", "exercise_induction"])
+@pytest.mark.parametrize("name", ["PointerInductionExercise", "InductionExercise"])
 @few
 @given(gain=st.floats(0.5, 15.0), sharpness=st.floats(40.0, 200.0))
 def test_exercises_2_and_3_are_induction_heads_with_the_losses_of_a_cube(name, gain, sharpness):
-    model = getattr(ground_truth, name)(gain=gain, sharpness=sharpness)
-    answers = getattr(ground_truth, f"{name}_answers")(gain=gain, sharpness=sharpness)
+    answers = getattr(ground_truth, name)(gain=gain, sharpness=sharpness)
+    model = answers.model
     tokens = said_twice(model)
     after = second_half(losses(model, tokens))
     assert after.numpy() == pytest.approx(answers.loss_after_repeat, **EXACT)
@@ -58,7 +58,7 @@ def test_exercises_2_and_3_are_induction_heads_with_the_losses_of_a_cube(name, g
 
 
 def test_the_exercises_heads_have_their_roles():
-    roles = attention.taxonomy(ground_truth.exercise_pointer_induction()).role
+    roles = attention.taxonomy(ground_truth.PointerInductionExercise().model).role
     assert roles.values.tolist() == [["duplicate token"], ["induction"]]
-    roles = attention.taxonomy(ground_truth.exercise_induction()).role
+    roles = attention.taxonomy(ground_truth.InductionExercise().model).role
     assert roles.values.tolist() == [["previous token"], ["induction"]]

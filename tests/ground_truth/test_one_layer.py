@@ -19,26 +19,27 @@ from tests.ground_truth.test_two_layers import EXACT, few, losses, said_twice, s
 @few
 @given(st.integers(6, 24), st.floats(0.5, 15.0))
 def test_the_skip_trigram_bug_is_exact(d_vocab, gain):
-    model = ground_truth.skip_trigram_bug(d_vocab, gain=gain)
-    answers = ground_truth.skip_trigram_bug_answers(d_vocab, gain=gain)
+    answers = ground_truth.SkipTrigramBug(d_vocab, gain=gain)
+    model = answers.model
     for source, destination, out in (*answers.meant, *answers.bugs):
         tokens = torch.tensor([[BOS, MIND, source, BAY, destination, out]])
         logits = model(tokens)[0, -2]
-        assert logits[out].item() == pytest.approx(answers.logit, **EXACT)
-        assert logits.sum().item() == pytest.approx(2 * answers.logit, **EXACT)
+        assert logits[out].item() == pytest.approx(answers.gain, **EXACT)
+        assert logits.sum().item() == pytest.approx(2 * answers.gain, **EXACT)
         assert losses(model, tokens)[0, -1].item() == pytest.approx(answers.loss, **EXACT)
     assert logits[MIND] == logits[BAY]
 
 
 def test_skip_trigrams_are_entries_of_the_circuits_and_say_nothing_elsewhere():
-    model, answers = ground_truth.skip_trigram_bug(), ground_truth.skip_trigram_bug_answers()
+    answers = ground_truth.SkipTrigramBug()
+    model = answers.model
     QK, OV = algebra.full_QK(model)[0, 0].AB, algebra.full_OV(model)[0, 0]
     expected_QK, expected_OV = torch.zeros_like(QK), torch.zeros_like(QK)
-    expected_QK[[IN, AT], KEEP] = answers.score
-    expected_QK[:, BOS] = answers.rest_score
-    expected_OV[KEEP, [MIND, BAY]] = answers.logit
+    expected_QK[[IN, AT], KEEP] = answers.sharpness
+    expected_QK[:, BOS] = answers.rest * answers.sharpness
+    expected_OV[KEEP, [MIND, BAY]] = answers.gain
     assert torch.allclose(QK, expected_QK) and torch.allclose(OV.AB, expected_OV)
-    assert (answers.score, answers.logit) == (60, 5)
+    assert (answers.sharpness, answers.gain) == (60, 5)
     assert copying.positivity(OV).item() == pytest.approx(answers.ov_positivity, **EXACT)
     without = torch.tensor([[BOS, IN, MIND, AT, BAY, KEEP, MIND, BAY, KEEP]])
     loss = losses(model, without).numpy()
@@ -48,8 +49,8 @@ def test_skip_trigrams_are_entries_of_the_circuits_and_say_nothing_elsewhere():
 @few
 @given(sizes)
 def test_smeared_keys_do_induction_in_one_layer_and_smear_where_heads_rest(arguments):
-    model = ground_truth.smeared_induction(**arguments)
-    answers = ground_truth.smeared_induction_answers(**arguments)
+    answers = ground_truth.SmearedInduction(**arguments)
+    model = answers.model
     tokens = said_twice(model)
     loss, n = losses(model, tokens), model.cfg.d_vocab - 1
     assert loss[:, 0].numpy() == pytest.approx(answers.loss_of_first, **EXACT)
@@ -67,8 +68,8 @@ def test_smeared_keys_do_induction_in_one_layer_and_smear_where_heads_rest(argum
 @few
 @given(sizes)
 def test_smeared_inductions_circuits_are_the_closed_forms(arguments):
-    model = ground_truth.smeared_induction(**arguments)
-    answers = ground_truth.smeared_induction_answers(**arguments)
+    answers = ground_truth.SmearedInduction(**arguments)
+    model = answers.model
     OV, QK = algebra.full_OV(model)[0, 0], algebra.full_QK(model)[0, 0]
     assert float(OV.trace()) == pytest.approx(answers.ov_trace, **EXACT)
     assert float(QK.trace()) == pytest.approx(answers.qk_trace, **EXACT)
@@ -76,7 +77,7 @@ def test_smeared_inductions_circuits_are_the_closed_forms(arguments):
 
 
 def test_a_smeared_key_is_exactly_the_one_before_in_every_float_type():
-    alpha = ground_truth.smeared_induction().blocks[0].attn.alpha
+    alpha = ground_truth.SmearedInduction().model.blocks[0].attn.alpha
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         assert (alpha.to(dtype).sigmoid() == 0).all() and torch.isfinite(alpha.to(dtype)).all()
 
@@ -87,30 +88,29 @@ def test_a_smeared_key_is_exactly_the_one_before_in_every_float_type():
 @few
 @given(st.integers(2, 6), st.floats(0.5, 15.0), st.integers(0, 99))
 def test_statistical_induction_says_the_frequencies_of_what_followed(d_vocab, gain, seed):
-    model = ground_truth.statistical_induction(d_vocab, 40, gain=gain)
+    circuit = ground_truth.StatisticalInduction(d_vocab, 40, gain=gain)
     tokens = tiny_tokens(batch=4, pos=40, d_vocab=d_vocab, seed=seed)
-    answers = ground_truth.statistical_induction_answers(tokens, d_vocab, 40, gain=gain)
-    assert torch.allclose(model(tokens), answers.logits, atol=1e-6)
+    assert torch.allclose(circuit.model(tokens), circuit.logits(tokens), atol=1e-6)
     row, at = tokens[0].tolist(), 30
     before = [row[0], *row[:-1]]
     followed = [row[j] for j in range(at + 1) if before[j] == row[at]]
     heard = followed or row[: at + 1]
     shares = [heard.count(token) / len(heard) for token in range(d_vocab)]
-    assert answers.matches[0, at] == len(followed)
-    assert answers.frequencies[0, at].tolist() == pytest.approx(shares)
+    assert circuit.matches(tokens)[0, at] == len(followed)
+    assert circuit.frequencies(tokens)[0, at].tolist() == pytest.approx(shares)
 
 
 def test_statistical_induction_is_edelmans_minimal_model_over_the_number_of_matches():
     """logits_i = sum_(j<=i) (e_i W u_j) e_j, u = softmax(v_(i-j)) e, with v at lag 1 and W = Id."""
     tokens = tiny_tokens(batch=4, pos=40, d_vocab=3)
-    model = ground_truth.statistical_induction(3, 40, gain=1.0)
-    answers = ground_truth.statistical_induction_answers(tokens, 3, 40, gain=1.0)
+    circuit = ground_truth.StatisticalInduction(3, 40, gain=1.0)
+    model, matches = circuit.model, circuit.matches(tokens)
     e = torch.nn.functional.one_hot(tokens, 3).double()
     lag = torch.arange(40)[:, None] - torch.arange(40)
     v = torch.where(lag == 1, 100.0, 0.0).masked_fill(lag < 0, -math.inf).double()
     minimal = (e @ (v.softmax(-1) @ e).mT).tril() @ e
-    matched = answers.matches > 0
-    counted = model(tokens) * answers.matches[..., None]
+    matched = matches > 0
+    counted = model(tokens) * matches[..., None]
     assert torch.allclose(counted[matched], minimal[matched], atol=1e-6)
     assert minimal[~matched].abs().max() < 1e-6
     _, cache = model.run_with_cache(tokens)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from analyses import attention, copying, induction, prompts
 from circuits import GPT, algebra, composition, ground_truth
-from tests.conftest import tiny_tokens
 
 EXACT = {"abs": 1e-6, "rel": 0}
 PAPER = {"d_vocab": 20, "n_ctx": 64, "sharpness": 100.0, "gain": 12.0, "rest": 0.5}
@@ -87,8 +86,8 @@ def losses_by_order(model: GPT, tokens: torch.Tensor) -> list[float]:
 @few
 @given(sizes)
 def test_induction_scores_and_losses_are_the_closed_forms(arguments):
-    model = ground_truth.induction(**arguments)
-    answers = ground_truth.induction_answers(**arguments)
+    answers = ground_truth.Induction(**arguments)
+    model = answers.model
     tokens = said_twice(model)
     loss, half = losses(model, tokens), model.cfg.d_vocab
     assert loss[:, :half].numpy() == pytest.approx(answers.loss_before_repeat, **EXACT)
@@ -105,8 +104,8 @@ def test_induction_scores_and_losses_are_the_closed_forms(arguments):
 @few
 @given(sizes)
 def test_induction_circuits_have_the_eigenvalues_and_traces_of_the_closed_forms(arguments):
-    model = ground_truth.induction(**arguments)
-    answers = ground_truth.induction_answers(**arguments)
+    answers = ground_truth.Induction(**arguments)
+    model = answers.model
     OV, QK = algebra.full_OV(model)[1, 0], algebra.K_composed_QK(model, 1, 0)[0, 0]
     assert float(OV.trace()) == pytest.approx(answers.ov_trace, **EXACT)
     assert float(QK.trace()) == pytest.approx(answers.qk_trace, **EXACT)
@@ -124,8 +123,8 @@ def test_induction_circuits_have_the_eigenvalues_and_traces_of_the_closed_forms(
 @few
 @given(sizes)
 def test_induction_is_done_by_paths_of_one_head_and_patterns(arguments):
-    model = ground_truth.induction(**arguments)
-    answers = ground_truth.induction_answers(**arguments)
+    answers = ground_truth.Induction(**arguments)
+    model = answers.model
     by_order = losses_by_order(model, said_twice(model))
     assert by_order == pytest.approx(answers.loss_by_order, **EXACT)
 
@@ -135,8 +134,8 @@ def test_induction_is_done_by_paths_of_one_head_and_patterns(arguments):
 def test_ablating_the_previous_token_head_costs_all_or_nothing_by_whether_patterns_are_kept(
     arguments,
 ):
-    model = ground_truth.induction(**arguments)
-    answers = ground_truth.induction_answers(**arguments)
+    answers = ground_truth.Induction(**arguments)
+    model = answers.model
     tokens = said_twice(model)
     keep = kept(model, tokens)
     for layer, hooks, loss in (
@@ -150,30 +149,27 @@ def test_ablating_the_previous_token_head_costs_all_or_nothing_by_whether_patter
 
 
 def test_what_matches_nothing_rests_on_bos_and_moves_nothing():
-    for build, answers in (
-        (ground_truth.induction, ground_truth.induction_answers()),
-        (ground_truth.pointer_induction, ground_truth.pointer_induction_answers()),
-    ):
-        model = build()
+    for circuit in (ground_truth.Induction(), ground_truth.PointerInduction()):
+        model = circuit.model
         _, cache = model.run_with_cache(prompts.random_tokens(model, model.cfg.d_vocab - 1))
         pattern = cache["pattern", 1][:, 0]
-        assert pattern[:, 1:, 0].numpy() == pytest.approx(answers.rest_on_bos, **EXACT)
+        assert pattern[:, 1:, 0].numpy() == pytest.approx(circuit.rest_on_bos, **EXACT)
         assert cache["v", 1][:, 0].abs().max() == 0
     moved = (cache["pattern", 1] * cache["v", 1].norm(dim=-1).mT[:, :, None])[..., 0]
-    assert moved.abs().max() == ground_truth.induction_answers().moved_from_bos
+    assert moved.abs().max() == ground_truth.Induction().moved_from_bos
 
 
 def test_the_numbers_of_the_default_circuits_are_these():
     """Those of the closed forms that are easily remembered, at V = 20, P = 64, c = 100, g = 12."""
-    answers = ground_truth.induction_answers(**PAPER)
+    answers = ground_truth.Induction(**PAPER)
     assert answers.loss_before_repeat == pytest.approx(2.99573, abs=1e-5)
     assert answers.loss_after_repeat == pytest.approx(1.16733e-4, abs=1e-9)
     assert answers.k_composition == pytest.approx(0.2)
     assert (answers.ov_trace, answers.qk_trace, answers.ov_top1) == (228, 2000, 0.95)
-    pointers = ground_truth.pointer_induction_answers(**PAPER)
+    pointers = ground_truth.PointerInduction(**PAPER)
     assert pointers.q_composition == pytest.approx(0.12030, abs=1e-5)
-    assert ground_truth.virtual_head_answers().v_composition == pytest.approx(0.22361, abs=1e-5)
-    among = ground_truth.induction_among_distractors_answers(**PAPER)
+    assert ground_truth.VirtualHead().v_composition == pytest.approx(0.22361, abs=1e-5)
+    among = ground_truth.InductionAmongDistractors(**PAPER)
     assert among.chance_composition == pytest.approx(0.0898, abs=1e-4)
 
 
@@ -183,8 +179,8 @@ def test_the_numbers_of_the_default_circuits_are_these():
 @few
 @given(sizes)
 def test_pointer_induction_scores_and_losses_are_the_closed_forms(arguments):
-    model = ground_truth.pointer_induction(**arguments)
-    answers = ground_truth.pointer_induction_answers(**arguments)
+    answers = ground_truth.PointerInduction(**arguments)
+    model = answers.model
     tokens = said_twice(model)
     loss, half = losses(model, tokens), model.cfg.d_vocab
     assert loss[:, :half].numpy() == pytest.approx(answers.loss_before_repeat, **EXACT)
@@ -207,17 +203,17 @@ def test_pointer_induction_scores_and_losses_are_the_closed_forms(arguments):
 
 
 def test_both_ways_to_do_induction_have_their_roles_on_the_default_prompts():
-    roles = attention.taxonomy(ground_truth.induction()).role
+    roles = attention.taxonomy(ground_truth.Induction().model).role
     assert roles.values.tolist() == [["previous token"], ["induction"]]
-    roles = attention.taxonomy(ground_truth.pointer_induction()).role
+    roles = attention.taxonomy(ground_truth.PointerInduction().model).role
     assert roles.values.tolist() == [["duplicate token"], ["induction"]]
 
 
 def test_pointers_to_several_copies_are_followed_while_each_outweighs_rest():
     tokens = torch.tensor([[0, *([1, 2, 3, 4, 5] * 4)]])
-    light = ground_truth.pointer_induction(sharpness=500.0, rest=0.05)
+    light = ground_truth.PointerInduction(sharpness=500.0, rest=0.05).model
     assert attention.prefix_matching(light, tokens).values[1, 0] == pytest.approx(1, **EXACT)
-    heavy = ground_truth.pointer_induction(sharpness=500.0, rest=0.4)
+    heavy = ground_truth.PointerInduction(sharpness=500.0, rest=0.4).model
     assert attention.prefix_matching(heavy, tokens).values[1, 0] < 0.7
 
 
@@ -227,8 +223,8 @@ def test_pointers_to_several_copies_are_followed_while_each_outweighs_rest():
 @few
 @given(st.integers(3, 24), st.floats(0.5, 15.0))
 def test_the_virtual_head_alone_predicts_the_token_two_back(d_vocab, gain):
-    model = ground_truth.virtual_head(d_vocab, 40, gain=gain)
-    answers = ground_truth.virtual_head_answers(d_vocab, 40, gain=gain)
+    answers = ground_truth.VirtualHead(d_vocab, 40, gain=gain)
+    model = answers.model
     tokens = prompts.random_tokens(model, 30)
     logits = model(tokens)
     assert (logits[:, 2:].argmax(-1) == tokens[:, :-2]).all()
@@ -245,8 +241,8 @@ def test_the_virtual_head_alone_predicts_the_token_two_back(d_vocab, gain):
 @few
 @given(st.integers(2, 24), st.floats(0.5, 15.0))
 def test_the_virtual_heads_pattern_and_circuit_are_the_closed_forms(d_vocab, gain):
-    model = ground_truth.virtual_head(d_vocab, 40, gain=gain)
-    answers = ground_truth.virtual_head_answers(d_vocab, 40, gain=gain)
+    answers = ground_truth.VirtualHead(d_vocab, 40, gain=gain)
+    model = answers.model
     tokens = prompts.random_tokens(model, 30)
     assert attention.previous_token(model, tokens).values == pytest.approx(1.0, **EXACT)
     _, cache = model.run_with_cache(tokens)
@@ -266,24 +262,26 @@ def test_the_virtual_heads_pattern_and_circuit_are_the_closed_forms(d_vocab, gai
 
 # --- all of them ----------------------------------------------------------------------------------
 
-WITH_ANSWERS = [name for name in ground_truth.__all__ if f"{name}_answers" in ground_truth.__all__]
+CIRCUITS = [name for name in ground_truth.__all__ if hasattr(getattr(ground_truth, name), "model")]
 
 
-@pytest.mark.parametrize("name", WITH_ANSWERS)
+@pytest.mark.parametrize("name", CIRCUITS)
 def test_a_circuit_is_a_frozen_gpt_in_float64(name):
-    model = getattr(ground_truth, name)()
+    circuit = getattr(ground_truth, name)()
+    model = circuit.model
+    assert circuit.model is model and getattr(ground_truth, name)().model is not model
     assert isinstance(model, GPT) and not model.training
     for parameter in model.parameters():
         assert parameter.dtype == torch.float64 and not parameter.requires_grad
         assert torch.isfinite(parameter).all()
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_ANSWERS if "statistical" not in name])
-def test_answers_are_frozen_and_those_of_the_arguments(name):
-    answers = getattr(ground_truth, f"{name}_answers")
+@pytest.mark.parametrize("name", CIRCUITS)
+def test_circuits_are_frozen_and_those_of_the_arguments(name):
+    circuit = getattr(ground_truth, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        answers().anything = 1
-    assert answers() == answers() and answers() != answers(gain=3.0)
+        circuit().gain = 1.0
+    assert circuit() == circuit() and circuit() != circuit(gain=3.0)
 
 
 def of(name: str, **arguments):
@@ -294,35 +292,29 @@ def of(name: str, **arguments):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        of("induction", d_vocab=2),
-        of("induction", n_ctx=3),
-        of("pointer_induction", d_vocab=0),
-        of("virtual_head", d_vocab=1),
-        of("virtual_head", n_ctx=2),
-        of("skip_trigram_bug", d_vocab=5),
-        of("smeared_induction", n_ctx=1),
-        of("statistical_induction", d_vocab=1),
-        of("induction_among_distractors", distractors=0),
-        of("induction", gain=0.0),
-        of("exercise_induction", gain=-1.0),
-        of("induction", rest=0.0),
-        of("pointer_induction", rest=1.0),
-        of("smeared_induction", rest=-0.5),
-        of("virtual_head", sharpness=1.0),
-        of("virtual_head", sharpness=math.nan),
-        of("statistical_induction", sharpness=math.inf),
-        of("skip_trigram_bug", sharpness=10.0),
-        of("exercise_virtual_head", sharpness=30.0),
+        of("Induction", d_vocab=2),
+        of("Induction", n_ctx=3),
+        of("PointerInduction", d_vocab=0),
+        of("VirtualHead", d_vocab=1),
+        of("VirtualHead", n_ctx=2),
+        of("SkipTrigramBug", d_vocab=5),
+        of("SmearedInduction", n_ctx=1),
+        of("StatisticalInduction", d_vocab=1),
+        of("InductionAmongDistractors", distractors=0),
+        of("Induction", gain=0.0),
+        of("InductionExercise", gain=-1.0),
+        of("Induction", rest=0.0),
+        of("PointerInduction", rest=1.0),
+        of("SmearedInduction", rest=-0.5),
+        of("VirtualHead", sharpness=1.0),
+        of("VirtualHead", sharpness=math.nan),
+        of("StatisticalInduction", sharpness=math.inf),
+        of("SkipTrigramBug", sharpness=10.0),
+        of("VirtualHeadExercise", sharpness=30.0),
     ],
 )
-def test_bad_arguments_are_refused_in_words_by_circuit_and_answers_alike(name, arguments):
+def test_bad_arguments_are_refused_in_words(name, arguments):
     (said,) = arguments
-    answers = getattr(ground_truth, f"{name}_answers")
-    asked = (tiny_tokens(),) if name == "statistical_induction" else ()
-    for ask in (
-        lambda: getattr(ground_truth, name)(**arguments),
-        lambda: answers(*asked, **arguments),
-    ):
-        with pytest.raises(ValueError, match=said) as error:
-            ask()
-        assert any(word in str(error.value) for word in ("wants", "wanted", "want"))
+    with pytest.raises(ValueError, match=said) as error:
+        getattr(ground_truth, name)(**arguments)
+    assert any(word in str(error.value) for word in ("wants", "wanted", "want"))

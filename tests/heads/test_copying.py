@@ -70,7 +70,7 @@ def test_own_ranks_and_shares_are_those_of_the_dense_circuits():
 
 def test_all_of_the_induction_head_copies_but_its_resting_place():
     """papers.md 5.2, GT-A: top-1 of the diagonal is (V - 1) / V, for BOS raises nothing."""
-    gt = ground_truth.induction()
+    gt = ground_truth.Induction().model
     for share in (copying.own_top(gt), copying.diagonal(gt)):
         assert share.values[:, 0] == pytest.approx([0, 19 / 20])
     assert copying.composed_qk_score(gt, "L0H0").values == pytest.approx(1.0)

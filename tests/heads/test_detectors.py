@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from analyses import attention, copying, induction, prompts, skip_trigrams
+from analyses import attention, copying, induction, masks, prompts, skip_trigrams
 from circuits import GPT, algebra, ground_truth, load
 from circuits.data import train_tokenizer
 from circuits.matrices import FactoredMatrix
@@ -17,10 +18,10 @@ EXACT = {"abs": 1e-6, "rel": 0}
 
 @pytest.fixture(scope="module")
 def gt():
-    return ground_truth.induction()
+    return ground_truth.Induction().model
 
 
-ANSWERS = ground_truth.induction_answers()
+ANSWERS = ground_truth.Induction()
 
 
 def test_the_previous_token_head_scores_one_and_the_induction_head_matches_prefixes(gt):
@@ -37,11 +38,11 @@ def test_the_previous_token_head_scores_one_and_the_induction_head_matches_prefi
     ("d_vocab", "gain", "rest"), [(20, 12.0, 0.5), (11, 5.0, 0.25), (30, 9.0, 0.8)]
 )
 def test_losses_before_and_after_the_repeat_are_the_closed_forms(d_vocab, gain, rest):
-    model = ground_truth.induction(d_vocab, gain=gain, rest=rest)
-    answers = ground_truth.induction_answers(d_vocab, gain=gain, rest=rest)
-    loss = induction.loss_by_position(model, d_vocab - 1).mean("sequence")
-    before = loss.where(loss.position < loss.attrs["repeat"], drop=True)
-    after = loss.where(loss.position >= loss.attrs["repeat"], drop=True)
+    answers = ground_truth.Induction(d_vocab, gain=gain, rest=rest)
+    model = answers.model
+    loss = induction.loss_by_position(model, prompts.repeated(model, d_vocab - 1)).mean("example")
+    before = loss.where(loss.pos < loss.attrs["repeat"], drop=True)
+    after = loss.where(loss.pos >= loss.attrs["repeat"], drop=True)
     assert before.values == pytest.approx(answers.loss_before_repeat, **EXACT)
     assert after.values == pytest.approx(answers.loss_after_repeat, **EXACT)
     if d_vocab == 20:
@@ -136,17 +137,18 @@ def test_a_uniform_head_scores_exactly_the_chance_level():
         for block in model.blocks:
             block.attn.W_Q.zero_()
             block.attn.b_Q.zero_()
-    for score in (*attention.BEHAVIOURS.values(), lambda m: attention.offset(m, 3)):
+    rules = (partial(attention.behaviour, name=name) for name in masks.BEHAVIOURS)
+    for score in (*rules, partial(attention.offset, back=3)):
         result = score(model)
         assert result.values == pytest.approx(result.attrs["chance"], abs=1e-12)
 
 
 def test_masks_mark_what_they_say():
     tokens = torch.tensor([[0, 5, 6, 5, 5, 7]])
-    assert attention.to_duplicates(tokens)[0].nonzero().tolist() == [[3, 1], [4, 1], [4, 3]]
-    assert attention.to_successors(tokens)[0].nonzero().tolist() == [[3, 2], [4, 2], [4, 4]]
-    assert attention.to_offset(tokens, 2)[0].nonzero().tolist() == [[2, 0], [3, 1], [4, 2], [5, 3]]
-    assert attention.to_first(tokens)[0].all(0).tolist() == [True] + [False] * 5
+    assert masks.to_duplicates(tokens)[0].nonzero().tolist() == [[3, 1], [4, 1], [4, 3]]
+    assert masks.to_successors(tokens)[0].nonzero().tolist() == [[3, 2], [4, 2], [4, 4]]
+    assert masks.to_offset(tokens, 2)[0].nonzero().tolist() == [[2, 0], [3, 1], [4, 2], [5, 3]]
+    assert masks.to_first(tokens)[0].all(0).tolist() == [True] + [False] * 5
 
 
 def test_scores_are_labelled_bounded_and_need_no_tokenizer():
@@ -190,5 +192,5 @@ def test_an_untrained_model_of_the_shipped_shape_has_no_head_above_any_threshold
     assert float(copying.score(model).max()) < 0.5
     assert float(induction.copying(model).max()) < 0.2
     assert abs(induction.repeat_gain(model)) < 0.02
-    loss = induction.loss_by_position(model, batch=4)
+    loss = induction.loss_by_position(model, prompts.repeated(model, batch=4))
     assert float(loss.mean()) == pytest.approx(math.log(2048), abs=0.1)

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from analyses import attention, long_context, patterns, prompts
-from analyses.heads.masks import to_successors
+from analyses.heads.masks import BEHAVIOURS, to_successors
 from circuits import ground_truth
 from circuits.model import masked_scores
 from tests.conftest import tiny
@@ -35,9 +35,9 @@ def test_in_blocks_every_score_is_that_of_the_patterns(variant):
     tokens = prompts.random_tokens(variant, 5, times=3, batch=3)
     block = {"block_bytes": 5000}  # four destinations at a time
     found = long_context.behaviours(variant, tokens, **block)
-    assert found.behaviour.values.tolist() == list(attention.BEHAVIOURS)
-    for i, score in enumerate(attention.BEHAVIOURS.values()):
-        whole, one = score(variant, tokens), found[..., i]
+    assert found.behaviour.values.tolist() == list(BEHAVIOURS)
+    for i, name in enumerate(BEHAVIOURS):
+        whole, one = attention.behaviour(variant, tokens, name=name), found[..., i]
         assert np.allclose(one, whole, **TOLERANCE)
         assert np.allclose(one.low, whole.low, **TOLERANCE)
         if variant.cfg.n_layers:
@@ -59,11 +59,11 @@ def test_blocks_of_any_size_cover_every_destination_once(block_bytes):
 def test_at_8192_tokens_no_tensor_grows_with_the_square_of_the_context():
     """Smeared induction far beyond its default context: it finds every match, in closed form."""
     n, rows = 8192, 128
-    model = ground_truth.smeared_induction(12, n)
+    model = ground_truth.SmearedInduction(12, n).model
     tokens = prompts.random_tokens(model, n - 1, batch=1)
     masks = {"induction": to_successors}
     with Largest() as largest:
-        found = long_context.behaviours(model, tokens, masks, block_bytes=8 * rows * n)
+        found = long_context.behaviours(model, tokens, masks=masks, block_bytes=8 * rows * n)
     assert found.item() == pytest.approx(1, abs=1e-9)
     assert largest.entries == rows * n < n * n / 50
 

@@ -46,9 +46,10 @@ def uniform(model: GPT) -> GPT:
 
 
 def test_induction_by_k_composition_has_every_score_in_closed_form():
-    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    answers = ground_truth.Induction()
+    model = answers.model
     once = distinct(model, 19)
-    back, match = attention.positional(model), induction.stripe(model, 19)
+    back, match = attention.positional(model), induction.stripe(model, prompts.repeated(model, 19))
     assert float(back[0, 0]) == pytest.approx(answers.previous_token, **EXACT)
     assert int(back.offset[0, 0]) == int(patterns.fixed_offset(model).offset[0, 0]) == 1
     assert float(patterns.fixed_offset(model)[0, 0]) == 1
@@ -63,19 +64,20 @@ def test_induction_by_k_composition_has_every_score_in_closed_form():
     assert induction.qk_trace(model).values[:, 0] == pytest.approx([0, answers.qk_trace])
     assert induction.copying(model).values[1, 0] == pytest.approx(answers.copying, **EXACT)
     harmonic = sum(1 / (i + 1) for i in range(19)) / 19  # where nothing matches it sees all alike
-    output = induction.output_copying(model, 19)
+    output = induction.output_copying(model, prompts.random_tokens(model, 19)[:, 1:])
     assert output.values[:, 0] == pytest.approx([0, harmonic], **EXACT)
 
 
 def test_induction_by_pointers_has_every_score_in_closed_form():
-    model, answers = ground_truth.pointer_induction(), ground_truth.pointer_induction_answers()
+    answers = ground_truth.PointerInduction()
+    model = answers.model
     once, twice = distinct(model, 31), prompts.repeated(model, 31)
     duplicate = attention.duplicate_token(model, twice).values
     assert duplicate[:, 0] == pytest.approx([answers.duplicate_token, 0], **EXACT)
     prefix = attention.prefix_matching(model, twice).values
     assert prefix[:, 0] == pytest.approx([0, answers.prefix_matching], **EXACT)
     # The duplicate head is one entry off the stripe, but for the rest on BOS.
-    stripe = induction.stripe(model, 31)
+    stripe = induction.stripe(model, prompts.repeated(model, 31))
     assert stripe.values[:, 0] == pytest.approx([1 / 33, stripe.attrs["perfect"]], **EXACT)
     assert attention.first_token(model, once).values == pytest.approx(1, **EXACT)
     assert patterns.entropy(model, once).values == pytest.approx(0, **EXACT)
@@ -84,18 +86,19 @@ def test_induction_by_pointers_has_every_score_in_closed_form():
 
 
 def test_the_two_heads_of_the_virtual_head_look_one_back_and_nothing_else():
-    model, answers = ground_truth.virtual_head(), ground_truth.virtual_head_answers()
+    answers = ground_truth.VirtualHead()
+    model = answers.model
     found = attention.positional(model)
     assert found.values == pytest.approx(answers.previous_token, **EXACT)
     assert (found.offset == 1).all() and (patterns.fixed_offset(model) == 1).all()
     assert patterns.entropy(model).values == pytest.approx(0, **EXACT)
-    assert induction.stripe(model, 19).values == pytest.approx(0, **EXACT)
+    assert induction.stripe(model, prompts.repeated(model, 19)).values == pytest.approx(0, **EXACT)
     assert attention.current_token(model).values == pytest.approx(0, **EXACT)
     assert (attention.taxonomy(model).role == "previous token").all()
 
 
 def test_the_skip_trigram_head_looks_at_what_it_keeps_and_else_rests():
-    model = ground_truth.skip_trigram_bug()
+    model = ground_truth.SkipTrigramBug().model
     tokens = torch.tensor([[BOS, KEEP, 9, 8, IN], [BOS, 9, KEEP, 7, AT]])
     asks = ((tokens == IN) | (tokens == AT))[:, :, None] & (tokens == KEEP)[:, None, :]
     kept = attention.attention_on(model, tokens, asks, "kept", "attention to keep")
@@ -108,11 +111,12 @@ def test_the_skip_trigram_head_looks_at_what_it_keeps_and_else_rests():
 
 
 def test_smeared_induction_has_every_score_in_closed_form():
-    model = ground_truth.smeared_induction()
-    answers, once = ground_truth.smeared_induction_answers(), distinct(model, 19)
+    model = ground_truth.SmearedInduction().model
+    answers, once = ground_truth.SmearedInduction(), distinct(model, 19)
     prefix = attention.prefix_matching(model, prompts.repeated(model, 19))
     assert prefix.item() == pytest.approx(answers.prefix_matching, **EXACT)
-    stripe = induction.stripe(model, 19)  # half of the rest on either entry without a match
+    # Half of the rest is on either entry without a match.
+    stripe = induction.stripe(model, prompts.repeated(model, 19))
     assert stripe.item() == pytest.approx(stripe.attrs["perfect"], **EXACT)
     assert attention.first_token(model, once).item() == pytest.approx(answers.rest_on_bos, **EXACT)
     assert patterns.entropy(model, once).item() == pytest.approx(math.log(2), **EXACT)
@@ -144,7 +148,7 @@ HEADS = {
 def test_times_the_share_that_is_counted_a_score_is_transformer_lens_detect_head():
     from transformer_lens.head_detector import detect_head
 
-    gt = ground_truth.induction(16)
+    gt = ground_truth.Induction(16).model
     for model in (gt, tiny(), tiny(n_ctx=24, smeared_keys=True, positional_embedding_type="none")):
         length = min(15, (model.cfg.n_ctx - 2) // 2)
         tokens = prompts.repeated(model, length, batch=1)
@@ -208,7 +212,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says(n):
 def test_scores_have_intervals_over_their_prompts():
     model, tokens = tiny(), prompts.random_tokens(tiny(), 12, batch=6)
     for score in (attention.previous_token(model, tokens), patterns.entropy(model, tokens),
-                  attention.positional_preference(model, tokens, 3), induction.stripe(model),
+                  attention.positional_preference(model, tokens, reach=3), induction.stripe(model),
                   induction.copying(model), induction.output_copying(model),
                   patterns.moved_from_first(model, tokens)):  # fmt: skip
         assert score.low.dims == score.dims and "chance" in score.attrs
@@ -223,14 +227,15 @@ def test_scores_have_intervals_over_their_prompts():
 # --- the taxonomy's margin ------------------------------------------------------------------------
 
 
-NAMES = list(attention.BEHAVIOURS)
+NAMES = list(masks.BEHAVIOURS)
 
 
-def decided(*heads: dict[str, float]) -> xarray.DataArray:
+def with_roles(*heads: dict[str, float]) -> xarray.DataArray:
     """Heads of one layer with these scores, all others 0."""
     values = [[[scores.get(name, 0.0) for name in NAMES] for scores in heads]]
     dims = ("layer", "head", "behaviour")
-    return attention.decided(xarray.DataArray(values, dims=dims, coords={"behaviour": NAMES}), 0.4)
+    found = xarray.DataArray(values, dims=dims, coords={"behaviour": NAMES})
+    return attention.with_roles(found, 0.4)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +254,9 @@ def test_a_margin_is_the_least_change_of_one_score_for_another_role(scores, role
         """What the head would be if any one score differed by so much, either way."""
         others = [{**scores, name: scores.get(name, 0.0) + sign * change}
                   for name in NAMES for sign in (1, -1)]  # fmt: skip
-        return set(decided(*others).role.values.ravel().tolist())
+        return set(with_roles(*others).role.values.ravel().tolist())
 
-    found = decided(scores)
+    found = with_roles(scores)
     assert found.role.item() == role
     assert found.score.item() == pytest.approx(score)
     assert found.margin.item() == pytest.approx(margin)
@@ -270,10 +275,10 @@ def test_capture_holds_the_patterns_and_what_they_move():
 
 
 def test_what_makes_no_sense_is_refused_in_words():
-    with pytest.raises(ValueError, match="2 tokens or more that are said twice, got 1"):
-        induction.stripe(tiny(), 1)
+    with pytest.raises(ValueError, match="2 or more distinct tokens that are said twice, got 1"):
+        induction.stripe(tiny(), prompts.repeated(tiny(), 1))
     with pytest.raises(ValueError, match="got 29 of the 28 beside BOS"):
-        induction.stripe(tiny(n_ctx=99), 29)
+        induction.stripe(tiny(n_ctx=99), prompts.repeated(tiny(n_ctx=99), 29))
     with pytest.raises(ValueError, match=r"from 0 to below 1; got 1\.5"):
         patterns.sink(tiny(), epsilon=1.5)
     with pytest.raises(ValueError, match="losses at two indices or more"):
@@ -282,7 +287,7 @@ def test_what_makes_no_sense_is_refused_in_words():
 
 def test_masks_of_some_destinations_are_rows_of_the_whole():
     tokens = torch.randint(0, 4, (3, 9), generator=torch.Generator().manual_seed(0))
-    for mask in masks.BEHAVIOURS.values():
+    for mask in (rule.mask for rule in masks.BEHAVIOURS.values()):
         whole = mask(tokens)
         assert whole.equal(torch.cat([mask(tokens, dests=slice(0, 4)), whole[:, 4:]], 1))
         assert whole[:, 4:7].equal(mask(tokens, dests=slice(4, 7)))
@@ -301,29 +306,30 @@ def bos_last(model: GPT) -> GPT:
 
 @pytest.mark.parametrize("d_vocab", [6, 12, 20])
 def test_an_ideal_induction_head_has_the_perfect_stripe_in_a_small_vocabulary(d_vocab):
-    stripe = induction.stripe(ground_truth.induction(d_vocab))
+    stripe = induction.stripe(ground_truth.Induction(d_vocab).model)
     assert stripe.values[:, 0] == pytest.approx([0, stripe.attrs["perfect"]], **EXACT)
     assert stripe.attrs["perfect"] == d_vocab / (d_vocab + 1)
 
 
 @pytest.mark.parametrize("d_vocab", [25, 26, 40])
 def test_an_ideal_induction_head_copies_all_of_the_little_that_it_sees_or_has_no_score(d_vocab):
-    found = induction.copying(ground_truth.induction(d_vocab))
+    found = induction.copying(ground_truth.Induction(d_vocab).model)
     assert found.values[1, 0] == pytest.approx(1, **EXACT)
-    rounded = induction.copying(ground_truth.induction(d_vocab, sharpness=1000.0).float())
+    rounded = induction.copying(ground_truth.Induction(d_vocab, sharpness=1000.0).model.float())
     assert np.isnan(rounded[1, 0]) if d_vocab > 25 else rounded[1, 0] == pytest.approx(1)
 
 
 def test_prompts_begin_with_the_bos_that_the_model_has_or_that_is_said():
-    model = bos_last(ground_truth.induction())
+    model = bos_last(ground_truth.Induction().model)
     bos = model.cfg.d_vocab - 1
     said, roles = {"bos": bos}, np.array([["previous token"], ["induction"]])
     wrong = induction.copying(model)
     for given in (said, {}):  # first as an argument, then by the model
         assert (attention.taxonomy(model, **given).role == roles).all()
-        stripe = induction.stripe(model, **given)
+        stripe = induction.stripe(model, prompts.repeated(model, 19, **given))
         assert stripe.values[1, 0] == pytest.approx(stripe.attrs["perfect"], **EXACT)
-        assert induction.copying(model, **given).values[1, 0] == pytest.approx(1, **EXACT)
+        copied = induction.copying(model, prompts.random_tokens(model, 25, batch=10, **given))
+        assert copied.values[1, 0] == pytest.approx(1, **EXACT)
         assert (prompts.repeated_often(model, **given)[:, 0] == bos).all()
         task = induction_task(model, 6, **given)
         for rows in (task.clean, task.corrupted):

@@ -188,7 +188,7 @@ def test_triples_are_told_by_their_pattern():
 
 def test_the_patterns_of_a_head_count_its_largest_triples():
     model = talker()
-    counts = skip_trigrams.patterns(model, n=25)
+    counts = skip_trigrams.pattern_counts(model, n=25)
     assert counts["head"].tolist() == ["L0H0", "L0H1", "L0H2", "L1H0", "L1H1", "L1H2"]
     assert (counts[list(skip_trigrams.PATTERNS)].sum(axis=1) == 25).all()
     one = skip_trigrams.triples(model, "L1H1", n=25).pattern.value_counts()
@@ -199,7 +199,7 @@ def test_random_heads_follow_no_pattern():
     cfg = GPTConfig(n_layers=1, d_model=64, n_heads=4, d_head=16, d_vocab=VOCABULARY.size, n_ctx=8)
     for seed in range(5):
         model = GPT(dataclasses.replace(cfg, seed=seed), VOCABULARY)
-        counts = skip_trigrams.patterns(model, n=100)
+        counts = skip_trigrams.pattern_counts(model, n=100)
         assert (counts.other >= 90).all()
 
 
@@ -240,9 +240,9 @@ def test_tables_read_models_with_mlps_and_norms_straight_from_the_embedding():
     dense = centred(algebra.full_OV(model)[1, 1].AB)
     found = skip_trigrams.top_entries(model, "L1H1", k=1)
     assert found.score[0] == pytest.approx(float(dense.max()))
-    assert len(skip_trigrams.patterns(model, n=3)) == 6
+    assert len(skip_trigrams.pattern_counts(model, n=3)) == 6
 
 
 def test_a_model_without_layers_has_empty_tables():
     model = talker(n_layers=0)
-    assert len(skip_trigrams.patterns(model)) == len(skip_trigrams.split_table(model)) == 0
+    assert len(skip_trigrams.pattern_counts(model)) == len(skip_trigrams.split_table(model)) == 0

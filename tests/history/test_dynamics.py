@@ -102,8 +102,8 @@ def test_token_losses_are_of_the_same_places_at_every_step(whole):
 
 def test_the_hand_built_circuit_has_the_history_it_must_have(tmp_path):
     """Its composed QK trace is sharpness * V, its in-context score what the repeat saves."""
-    model = ground_truth.induction()
-    answers = ground_truth.induction_answers()
+    answers = ground_truth.Induction()
+    model = answers.model
     rows = prompts.repeated(model, 15, batch=40)
     recording.record(model, Progress(), rows, tmp_path / "history")
     seen = dynamics.history(tmp_path).isel(step=0)

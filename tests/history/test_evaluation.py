@@ -53,7 +53,7 @@ def test_the_numbers_do_not_depend_on_how_many_logits_are_made_at_a_time(monkeyp
 
 
 def test_the_hand_built_circuit_is_found_on_text_that_repeats():
-    model = ground_truth.induction()
+    model = ground_truth.Induction().model
     rows = torch.cat([torch.zeros(9, 1), tiny_tokens(9, 30, 19) + 1], 1).long()
     seen = evaluation.evaluate_on(model, [rows])
     head = seen.attention.sel(layer=1, head=0, behaviour="induction")

@@ -23,7 +23,8 @@ def test_the_slope_of_a_loss_that_falls_with_the_log_of_the_index_is_that_fall()
 
 
 def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms():
-    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    answers = ground_truth.Induction()
+    model = answers.model
     rows = prompts.repeated(model, 19, batch=4)
     loss = in_context.loss_by_index(model, rows)
     assert loss.index.values.tolist() == list(range(1, 39))
@@ -39,7 +40,7 @@ def test_the_in_context_score_of_induction_is_the_difference_of_its_closed_forms
 
 
 @pytest.mark.parametrize("call", [
-    lambda m: induction.loss_by_position(m, 3, batch=8),
+    lambda m: induction.loss_by_position(m, prompts.repeated(m, 3)),
     lambda m: in_context.loss_by_index(m, TOKENS),
     lambda m: losses.of_tokens(m, TOKENS),
     lambda m: ablation.of_heads(m, TOKENS)])  # fmt: skip

@@ -15,11 +15,10 @@ from circuits.hooked_transformer import (
     HookedTransformerConfig,
     HookedTransformerKeyValueCache,
     HookPoint,
-    parts,
     utils,
 )
 from circuits.hooked_transformer import text as texts_of_it
-from circuits.hooked_transformer.model import INSTEAD
+from circuits.hooked_transformer.instead import INSTEAD
 from circuits.hooked_transformer.text import checked_side
 from circuits.io import bridge, from_state_dict
 from tests.conftest import TINY, tiny, tiny_tokens
@@ -261,17 +260,18 @@ def test_old_names_of_singular_vectors_mean_what_they_meant():
     assert not product.has_leading_dims and biased().OV.has_leading_dims
 
 
-@pytest.mark.parametrize("name", INSTEAD)
-def test_what_is_not_there_says_what_to_write_instead(name):
-    with pytest.raises(AttributeError, match=f"no '{name}' here: "):
-        getattr(biased(), name)
-
-
-def test_what_a_part_lacks_says_what_to_write_instead():
+@pytest.mark.parametrize("owner", INSTEAD)
+def test_a_name_that_is_not_there_says_what_to_write_instead(owner):
     model = biased()
-    for name in parts.INSTEAD:
-        with pytest.raises(AttributeError, match=f"Attention has no '{name}' here: "):
-            getattr(model.blocks[0].attn, name)
+    cache = model.run_with_cache(TOKENS)[1]
+    owners = {"HookedTransformer": model, "ActivationCache": cache, "utils": utils}
+    for name, line in INSTEAD[owner].items():
+        with pytest.raises(AttributeError) as error:
+            getattr(owners[owner], name)
+        assert str(error.value) == f"{owner} has no {name!r} here: write {line}"
+
+
+def test_a_block_of_a_shortformer_model_wants_its_positions():
     with pytest.raises(ValueError, match=r"block\(resid, model.pos_embed\(tokens\)\)"):
         ported(positional_embedding_type="shortformer").blocks[0](torch.zeros(1, 2, 12).double())
 
@@ -288,7 +288,7 @@ def test_what_a_part_lacks_says_what_to_write_instead():
     (lambda m: m.all_composition_scores("q"), "choose Q, K or V"),
     (lambda m: m.accumulated_bias(2, mlp_input=True), "layer 2 does not exist"),
     (lambda m: m.tokens_to_residual_directions("cat"), "has no tokenizer"),
-    (lambda m: utils.test_prompt, "no 'test_prompt'; write")])  # fmt: skip
+    (lambda m: utils.test_prompt, "no 'test_prompt' here: write")])  # fmt: skip
 def test_an_argument_that_cannot_act_is_refused_in_words(call, message):
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError), match=message):
         call(biased())

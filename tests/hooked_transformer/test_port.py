@@ -11,7 +11,7 @@ import torch
 
 from analyses import attention
 from circuits import residual
-from circuits.ground_truth import induction_among_distractors
+from circuits.ground_truth import InductionAmongDistractors
 from circuits.hooked_transformer import HookedTransformer
 from tests.conftest import tiny, tiny_tokens
 
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("ported_script.py")
 def hooked_transformer_weights() -> dict[str, torch.Tensor]:
     """The state dict that HookedTransformer.state_dict() gives of an induction circuit among random
     heads, with some noise on every weight and bias, and with its masks."""
-    model = induction_among_distractors(20, 60, distractors=3)
+    model = InductionAmongDistractors(20, 60, distractors=3).model
     generator = torch.Generator().manual_seed(0)
     weights = dict(model.state_dict())
     for layer in range(2):
@@ -136,7 +136,7 @@ def test_a_cache_keeps_what_flags_say_and_stays_what_it_is():
     model.set_use_attn_result(False)
     assert ("result", 0) not in model.run_with_cache(tokens)[1]
     with pytest.raises(
-        AttributeError, match=r"no 'logit_lens'; write circuits.decomposition.residual.logit_l"
+        AttributeError, match=r"no 'logit_lens' here: write circuits.decomposition.residual.logit_l"
     ):
         cache.logit_lens()
     with pytest.raises(ValueError, match="another model's run"):

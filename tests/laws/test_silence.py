@@ -12,13 +12,13 @@ def test_on_four_hundred_untrained_heads_hardly_a_detector_speaks():
     for seed in range(10):
         model = GPT(GPTConfig(n_layers=1, n_heads=40, d_model=32, d_head=16, d_vocab=96, n_ctx=48,
                               init_range=0.2, seed=seed)).eval()  # fmt: skip
-        spoken += detectors.above(model).values.sum()
+        spoken += detectors.is_above_threshold(model).values.sum()
     pairs = 10 * 40 * len(detectors.DETECTORS)
     assert spoken <= pairs / 100
 
 
 def test_detectors_speak_on_the_circuit_they_are_for_and_say_why():
-    above = detectors.above(ground_truth.induction())
+    above = detectors.is_above_threshold(ground_truth.Induction().model)
     assert above.sel(detector="previous token").values.tolist() == [[True], [False]]
     assert above.sel(detector="induction").values.tolist() == [[False], [True]]
     assert above.sel(detector="OV copying").values.tolist() == [[False], [True]]

@@ -89,7 +89,7 @@ LOSSES = {
     "copying": lambda m: induction.copying(m),
     "output copying": lambda m: induction.output_copying(m),
     "own rank": lambda m: copying.own_rank(m),
-    "detectors": lambda m: detectors.above(m),
+    "detectors": lambda m: detectors.is_above_threshold(m),
 }
 LOOKS = {
     "cache": lambda m: m(TOKENS, past_kv_cache=KeyValueCache.init_cache(m.cfg, 3)),

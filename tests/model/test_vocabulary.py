@@ -95,7 +95,7 @@ def test_analyses_read_what_the_model_reads(vocabulary):
         "positional": attention.positional,
         "entropy": patterns.entropy,
         "capture": patterns.capture,
-        "long": lambda m, t: long_context.behaviours(m, t, {"first": masks.to_first}),
+        "long": lambda m, t: long_context.behaviours(m, t, masks={"first": masks.to_first}),
         "patched": lambda m, t: patching.heads(Task(m, t, tokens, first)),
     }
     for name, score in scores.items():

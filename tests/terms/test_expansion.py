@@ -87,7 +87,7 @@ def test_neuron_terms_sum_to_what_the_neurons_read_and_want_neurons():
 
 
 def test_prefix_matching_of_the_built_circuit_is_its_k_composition_term():
-    model = ground_truth.induction()
+    model = ground_truth.Induction().model
     found = expansion.prefix_matching_by_term(model, "L1H0")
     assert found.attrs["whole"] == pytest.approx(float(attention.prefix_matching(model)[1, 0]))
     moved = found.sel(term="order 0 x order 1")  # the token itself with the token that was moved

@@ -118,7 +118,8 @@ def test_a_virtual_heads_value_is_that_of_all_its_paths():
 
 def test_known_circuits_have_their_known_orders():
     """GT-A needs no virtual head, GT-C nothing else: papers.md 5.2."""
-    model, answers = ground_truth.induction(), ground_truth.induction_answers()
+    answers = ground_truth.Induction()
+    model = answers.model
     tokens = prompts.repeated(model, 19)
 
     def second(logits, tokens):  # what the first copy predicts: all but the second's first token
@@ -131,8 +132,8 @@ def test_known_circuits_have_their_known_orders():
     pairs = importance.of_virtual_heads(model, tokens, second)
     assert float(pairs.sel(writer="L0H0", reader="L1H0")) == pytest.approx(0.0, abs=1e-9)
 
-    model = ground_truth.virtual_head()
-    answers = ground_truth.virtual_head_answers()
+    answers = ground_truth.VirtualHead()
+    model = answers.model
     tokens = prompts.random_tokens(model, 19)
     _, cache = model.run_with_cache(tokens)
     orders = paths.groups(model, cache, "order").stack

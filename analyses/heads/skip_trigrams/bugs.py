@@ -13,15 +13,9 @@ import torch
 from pandas import DataFrame
 from xarray import DataArray
 
-from analyses.heads.skip_trigrams.scores import (
-    circuits_of,
-    product,
-    tokens_of,
-    vocabulary,
-    words_of,
-)
+from analyses.heads.skip_trigrams.effects import circuits_of, product, single_tokens, strings
 from analyses.heads.skip_trigrams.splits import split_tokens
-from analyses.labelled import to_numpy
+from analyses.labelled import to_numpy, words_of
 from circuits.model import GPT, AnyHead
 from circuits.model import head as head_of
 
@@ -42,8 +36,8 @@ def bug_grid(
     """
     with torch.no_grad():
         QK, OV = circuits_of(model, head)
-        token = tokens_of(model, [source])
-        at, raised = tokens_of(model, destinations), tokens_of(model, outs)
+        token = single_tokens(model, [source])
+        at, raised = single_tokens(model, destinations), single_tokens(model, outs)
         qk = QK[at, :].columns(token)[:, 0]
         ov = OV.rows(token)[0, raised]
     label, word = head_of(model.cfg, head), words_of(model, token)[0]
@@ -80,9 +74,9 @@ def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> Data
         raise ValueError(f"{source!r} is no word that splits; there are {len(words)}")
     with torch.no_grad():
         QK, OV = circuits_of(model, head)
-        token = tokens_of(model, [source])
-        qk = QK.columns(token)[:, 0][tokens_of(model, words.destination)]
-        ov = OV.rows(token)[0][tokens_of(model, words.out)]
+        token = single_tokens(model, [source])
+        qk = QK.columns(token)[:, 0][single_tokens(model, words.destination)]
+        ov = OV.rows(token)[0][single_tokens(model, words.out)]
         words["score"] = (product(qk, ov) * (ov > 0)).tolist()
     words["own"] = words.source == source
     ranked = words.sort_values(["own", "score"], ascending=False, kind="stable")
@@ -90,7 +84,7 @@ def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> Data
     grid = bug_grid(
         model, head, source, destinations=list(ranked.destination), outs=list(ranked.out)
     )
-    known = set(words_of(model, torch.arange(vocabulary(model).size)))
+    known = set(strings(model))
     spells = np.array([[f" {a}{b}" in known for b in ranked.out] for a in ranked.destination])
     right = spells & (grid.values > 0)
     forced = right.any(1, keepdims=True) & right.any(0, keepdims=True) & ~spells
@@ -101,8 +95,8 @@ def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> Data
 def bugs(
     model: GPT, head: AnyHead, source: str | int, right: Sequence[tuple[str | int, str | int]]
 ) -> DataFrame:
-    """What one head makes of the `right` skip-trigrams (destination, out) of one source: at each
-    destination, the outs that belong to the others, smallest margin first.
+    """The bugs that one head makes of the `right` skip-trigrams (destination, out) of one source:
+    at each destination, the outs that belong to the others, smallest margin first.
 
     `margin` = max(QK, 0) (OV of the right out - OV of the wrong one). Of two right pairs it is not
     above 0 at one destination at least; where it is 0 the head cannot tell them apart. ValueError

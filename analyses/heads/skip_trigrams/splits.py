@@ -5,13 +5,13 @@ So copying a split word is a skip-trigram: source " Ralph" ... destination "R" -
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pandas import DataFrame, concat
 from torch import Tensor
 
-from analyses.heads.skip_trigrams.scores import circuits, product, vocabulary, words_of
-from circuits.matrices import FactoredMatrix
-from circuits.model import GPT, every_head
+from analyses.heads.skip_trigrams.effects import each_head, entries, product, ranks, vocabulary
+from analyses.labelled import words_of
+from circuits.model import GPT
 
 Split = tuple[int, int, int, int]
 
@@ -20,7 +20,7 @@ def split_tokens(model: GPT) -> DataFrame:
     """The words of the vocabulary that split without their leading space, in order of the tokens.
 
     Columns `source` (" Ralph"), `destination` (the first piece, "R"), `out` (the piece after it,
-    "alph") and how many `pieces` there are. Words are a space and two letters or more. ValueError
+    "alph") and the number of `pieces`. Words are a space and two letters or more. ValueError
     for a model without a tokenizer.
     """
     found = _splits(model)
@@ -33,9 +33,9 @@ def split_tokens(model: GPT) -> DataFrame:
 
 def split_table(model: GPT) -> DataFrame:
     """Each word of `split_tokens` at each head, head after head: columns `head`, `source`,
-    `destination`, `out`, `qk`, `ov`, `score` (see the top of the package), and how many tokens
-    stand before its pieces: `destination_rank` of all queries for the word, `out_rank` of all that
-    the word raises, 0 for the first.
+    `destination`, `out`, `qk`, `ov`, `score` (see the top of the package), and the number of
+    tokens before its pieces: `destination_rank` among all queries for the word, `out_rank` among
+    all tokens that the word raises, 0 for the first.
 
     A head that knows nothing of spelling has `qk` and `ov` above 0 together for a quarter of them.
     """
@@ -43,18 +43,14 @@ def split_table(model: GPT) -> DataFrame:
     source, destination, out, _ = found.to(model.W_E.device).T
     parts = []
     with torch.no_grad():
-        each_QK, each_OV = circuits(model)
-        for at in every_head(model.cfg):
-            (dest_side, key_side), (src_side, out_side) = each_QK[at].pair, each_OV[at].pair
-            qk = (dest_side[destination] * key_side.T[source]).sum(-1)
-            ov = (src_side[source] * out_side.T[out]).sum(-1)
-            QK, OV = FactoredMatrix(dest_side, key_side), FactoredMatrix(src_side, out_side)
+        for at, QK, OV in each_head(model):
+            qk, ov = entries(QK, destination, source), entries(OV, source, out)
             part = words.drop(columns="pieces").assign(
                 qk=qk.tolist(),
                 ov=ov.tolist(),
                 score=product(qk, ov).tolist(),
-                destination_rank=_ranks(QK.T, source, destination),
-                out_rank=_ranks(OV, source, out),
+                destination_rank=ranks(QK.T, source, destination).tolist(),
+                out_rank=ranks(OV, source, out).tolist(),
             )
             part.insert(0, "head", str(at))
             parts.append(part)
@@ -76,11 +72,9 @@ def split_contrast(model: GPT) -> DataFrame:
     source, destination, out, _ = found.to(model.W_E.device).T
     rows = []
     with torch.no_grad():
-        each_QK, each_OV = circuits(model)
-        for at in every_head(model.cfg):
-            (dest_side, key_side), (src_side, out_side) = each_QK[at].pair, each_OV[at].pair
-            qk = (dest_side[destination] @ key_side[:, source]).T  # word pieces
-            ov = src_side[source] @ out_side[:, out]
+        for at, QK, OV in each_head(model):
+            qk = QK[destination, source].AB.T  # word pieces
+            ov = OV[source, out].AB
             shares = (_share_below(scores) for scores in (qk, ov, product(qk, ov)))
             rows.append([str(at), *shares])
     return DataFrame(rows, columns=["head", "destination", "out", "score"])
@@ -90,17 +84,6 @@ def _share_below(scores: Float[Tensor, "word word"]) -> float:
     own = scores.diagonal()[:, None]
     below = (scores < own).sum(-1) + ((scores == own).sum(-1) - 1) / 2
     return float((below / (len(scores) - 1)).mean())
-
-
-def _ranks(
-    circuit: FactoredMatrix, rows: Int[Tensor, " word"], tokens: Int[Tensor, " word"]
-) -> list[int]:
-    """How many entries of each row are larger than the one of its token; in blocks of rows."""
-    ranks = []
-    for at, token in zip(rows.split(256), tokens.split(256), strict=True):
-        scores = circuit.rows(at)
-        ranks += (scores > scores.gather(1, token[:, None])).sum(-1).tolist()
-    return ranks
 
 
 def _splits(model: GPT) -> list[Split]:

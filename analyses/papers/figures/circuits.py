@@ -121,8 +121,8 @@ def few_edges(model: GPT) -> Finding:
 def known_circuit(seed: int = 0) -> Finding:
     """Each method on an induction circuit that was built among random heads: does some threshold
     give exactly its edges? And on a random model of the same shape, where there are none."""
-    model = ground_truth.induction_among_distractors(12, 16, sharpness=SHARP, seed=seed)
-    answers = ground_truth.induction_among_distractors_answers(12, 16, sharpness=SHARP)
+    model = ground_truth.InductionAmongDistractors(12, 16, sharpness=SHARP, seed=seed).model
+    answers = ground_truth.InductionAmongDistractors(12, 16, sharpness=SHARP)
     truth = discovery.circuit(model, answers.edges)
     ways = {**METHODS, "ACDC": lambda task: discovery.acdc_scores(task, THRESHOLDS)}
     scores = {name: [way(induction_task(one, 7)) for way in ways.values()]

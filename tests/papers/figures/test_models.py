@@ -36,7 +36,7 @@ def test_every_figure_is_drawn_from_the_model_that_ships(name):
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_the_verdict_holds_on_a_circuit_built_to_show_it(name):
-    verdict = figures.judge(name, ground_truth.induction(d_vocab=70, n_ctx=70).float())
+    verdict = figures.judge(name, ground_truth.Induction(d_vocab=70, n_ctx=70).model.float())
     assert verdict.holds, verdict.here
 
 

@@ -5,8 +5,8 @@ import torch
 from xarray import DataArray
 
 from analyses import plots
-from analyses.labelled import to_numpy
-from analyses.papers.figures.framework.sums import adds_up, prompt, rows, words
+from analyses.labelled import to_numpy, words_of
+from analyses.papers.figures.framework.sums import adds_up, prompt, rows
 from analyses.papers.figures.record import Finding, Picture, figure
 from analyses.terms import bandwidth
 from circuits import residual
@@ -83,7 +83,7 @@ def residual_stream(model: GPT) -> Finding:
             attrs={"bounds": (-1.0, 1.0), "long_name": "cosine"},
         )  # fmt: skip
         figure, (top, bottom) = rows([0.27 * len(written) + 1.2, 0.27 * len(places) + 1.2])
-        read = words(model, tokens)
+        read = words_of(model, tokens)
         plots.terms(written, read, top, "Norm of what each part writes at each token")
         top.set_xticks([])
         title = "How much the stream still points where it did at the start"

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, copying
+from analyses.heads import attention, copying, masks
 from analyses.heads.attention import THRESHOLD
-from analyses.labelled import to_numpy
-from analyses.papers.figures.framework.sums import prompt, words
+from analyses.labelled import to_numpy, words_of
+from analyses.papers.figures.framework.sums import prompt
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from analyses.terms import bandwidth
 from analyses.terms.bandwidth import EXCLUSIVE
@@ -97,16 +97,14 @@ def moves(model: GPT) -> Finding:
     layer, head, role = _busiest(model)
     label = f"L{layer}H{head}"
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=attention.pattern_or_value)
+        _, cache = model.run_with_cache(tokens, names_filter=attention.is_pattern_or_value)
     pattern = cache["pattern", layer][0, head]
     moved = pattern.clone()
     moved[:, 0] = 0  # a head that rests on the first token moves nothing
     dest, src = divmod(int(moved.argmax()), moved.shape[1])
-    shown = words(model, tokens)
-    masks = {"induction": attention.to_successors, "duplicate token": attention.to_duplicates,
-             "previous token": lambda t: attention.to_offset(t, 1),
-             "current token": lambda t: attention.to_offset(t, 0)}  # fmt: skip
-    right = role in masks and bool(masks[role](tokens)[0, dest, src])
+    shown = words_of(model, tokens)
+    rules = {name: rule for name, rule in masks.BEHAVIOURS.items() if name != "first token"}
+    right = role in rules and bool(rules[role].mask(tokens)[0, dest, src])
     named = "no role" if role == "-" else role
 
     def picture() -> Picture:

@@ -5,7 +5,7 @@ import numpy as np
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, composition
+from analyses.heads import attention, head_composition
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT
@@ -22,7 +22,7 @@ ONLY_K = "only K-composition, of one head that mostly attends to the previous to
 def heatmaps(model: GPT) -> Finding:
     """The composition of every pair of heads, less chance. One layer-0 head, which attends mainly
     to the previous token, K-composes with the induction heads; little else does."""
-    scores = composition.scores(model)
+    scores = head_composition.over_chance(model)
     return Finding(
         *_composes(model, scores),
         "How much of what a layer-0 head writes (row) a later head (column) reads through its "
@@ -41,7 +41,7 @@ def heatmaps(model: GPT) -> Finding:
 )
 def diagram(model: GPT) -> Finding:
     """The heads of layer 0 and layer 1, wired where they compose above chance."""
-    scores = composition.scores(model)
+    scores = head_composition.over_chance(model)
     return Finding(
         *_composes(model, scores),
         "The same scores as wires, the wider the more above chance; none where random models "
@@ -62,7 +62,7 @@ def before_and_after(model: GPT) -> Finding:
     """The diagram as first published (left), of a norm that is not composition, and corrected
     (right). The corrected one shows more: induction heads also K-compose with a second layer-0
     head, which attends to the last several tokens."""
-    wrong, right = composition.erratum(model), composition.scores(model)
+    wrong, right = head_composition.erratum(model), head_composition.over_chance(model)
     via_k = right.sel(via="K")
     prefix = attention.prefix_matching(model)
     partners = {
@@ -118,7 +118,7 @@ def _composes(model: GPT, scores: DataArray) -> tuple[bool, str]:
 
 def _reached(model: GPT) -> float:
     """The largest rotated norm, less chance, of random models: as `quantile` is for the true."""
-    controls = (composition.erratum(at_initialisation(model, seed)) for seed in range(19))
+    controls = (head_composition.erratum(at_initialisation(model, seed)) for seed in range(19))
     return max(float(control.max()) for control in controls)
 
 

@@ -31,7 +31,7 @@ def head_dump(model: GPT, rows: int = 20) -> Finding:
     """The list "other skip-trigrams" and the dumps of whole heads. They show the work of heads that
     do not copy. Of the paper's list, brackets can be told without a corpus: `(` asks for `)`."""
     read = skip_trigrams.through_first_norm(model)
-    others = skip_trigrams.strongest(read, n=rows, copies=False)
+    others = skip_trigrams.strongest(read, n=rows, pattern="other")
     closed, by_luck = (skip_trigrams.brackets(found) for found in (read, control(model)))
     best, luck = (_best_ranks(found) for found in (closed, by_luck))
     near = 0.005 * model.cfg.d_vocab

@@ -10,7 +10,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots, prompts
-from analyses.heads import attention, copying, logit_effects
+from analyses.heads import attention, copying, logit_effects, masks
 from analyses.labelled import to_numpy
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from analyses.prompts import passages
@@ -47,7 +47,7 @@ class _Reading:
 
     def clearest(self) -> tuple[int, int]:
         """The destination and source of its strongest prefix match, not at the text's end."""
-        match = attention.to_successors(self.tokens)[0, :-1, :-1]
+        match = masks.to_successors(self.tokens)[0, :-1, :-1]
         best = int((self.pattern[:-1, :-1] * match).argmax())
         return divmod(best, match.shape[1])
 
@@ -236,7 +236,7 @@ def corner(model: GPT) -> Finding:
 def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"], roles: DataArray) -> Picture:
     """Value-weighted patterns of all heads on the first row, framed by the role of each head."""
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens[:1], names_filter=attention.pattern_or_value)
+        _, cache = model.run_with_cache(tokens[:1], names_filter=attention.is_pattern_or_value)
     layers = range(model.cfg.n_layers)
     weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
     axes = plots.attention(
@@ -264,7 +264,7 @@ def _read(model: GPT) -> _Reading:
 
 def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
     """Where the next token is one that followed the same token before: [pos-1], bool."""
-    before = attention.to_successors(tokens[None])[0, :-1]
+    before = masks.to_successors(tokens[None])[0, :-1]
     return (before & (tokens[None, :] == tokens[1:, None])).any(-1)
 
 

@@ -6,7 +6,8 @@ import torch
 from pandas import DataFrame
 
 from analyses import plots
-from analyses.papers.figures.framework.sums import adds_up, prompt, words
+from analyses.labelled import words_of
+from analyses.papers.figures.framework.sums import adds_up, prompt
 from analyses.papers.figures.record import Finding, figure, picture_of
 from analyses.plots import html_tables
 from analyses.terms import expansion
@@ -54,7 +55,7 @@ def mlps(model: GPT) -> Finding:
         f"the {len(found)} paths to {read.cfg.d_mlp} of {whose} neurons sum to their input up to "
         f"{error:.0e} of values up to {largest:.1f}",
         caption,
-        lambda: picture_of(plots.terms(found, words(read, tokens), title=title)),
+        lambda: picture_of(plots.terms(found, words_of(read, tokens), title=title)),
         lambda: _table(model) if own and model.tokenizer is not None else "",
     )
 

@@ -9,7 +9,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import copying
-from analyses.labelled import to_numpy
+from analyses.labelled import to_numpy, words_of
 from analyses.papers.figures.framework.sums import (
     NOTE,
     ONE_LAYER,
@@ -17,7 +17,6 @@ from analyses.papers.figures.framework.sums import (
     prompt,
     sizes,
     terms,
-    words,
 )
 from analyses.papers.figures.record import Finding, Picture, one_layer_figure
 from analyses.prompts import passages
@@ -116,7 +115,7 @@ def token_circuits(model: GPT) -> Finding:
     own, control = _own(ov), _own(_block(algebra.full_OV(start)[control_at], ids))
 
     def picture() -> Picture:
-        labels = words(model, ids[None])
+        labels = words_of(model, ids[None])
         shown = [plots.literal(plots.show_token(label)) for label in labels]
         figure, axes = plots.grid(1, 2, (4.8, 4.2))
         for ax, values, dims, unit, name in (
@@ -167,7 +166,7 @@ def _subset(model: GPT) -> Int[Tensor, " token"]:
 def _block(circuit: FactoredMatrix, ids: Int[Tensor, " token"]) -> Tensor:
     """The entries between some tokens, each row less its mean over all tokens."""
     with torch.no_grad():
-        return copying.centred(circuit).rows(ids)[:, ids]
+        return copying.centre_rows(circuit).rows(ids)[:, ids]
 
 
 def _own(block: Tensor) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots, prompts
+from analyses.labelled import words_of
 from analyses.papers.figures.record import Picture
 from circuits.model import GPT
 
@@ -31,13 +32,6 @@ def prompt(model: GPT) -> Int[Tensor, "1 pos"]:
         length = min(LONGEST, model.cfg.n_ctx) // 2 - 1
         return prompts.repeated(model, max(length, 1), batch=1)
     return model.to_tokens(WORDS)[:, : min(LONGEST, model.cfg.n_ctx)]
-
-
-def words(model: GPT, tokens: Int[Tensor, "1 pos"]) -> list[str]:
-    """The tokens as text, or their numbers if the model reads no text."""
-    if model.tokenizer is None:
-        return [str(int(token)) for token in tokens[0]]
-    return model.to_str_tokens(tokens[0])
 
 
 def adds_up(error: float, largest: float) -> bool:
@@ -65,5 +59,5 @@ def terms(model: GPT, tokens: Int[Tensor, "1 pos"], found: DataArray, lines: lis
     """Formulas above the sizes of their terms on each token."""
     figure, (top, bottom) = rows([0.5 * len(lines), 0.3 * len(found) + 1.3])
     plots.formula(lines, top)
-    plots.terms(found, words(model, tokens), bottom)
+    plots.terms(found, words_of(model, tokens), bottom)
     return figure

@@ -5,6 +5,7 @@ import numpy as np
 
 from analyses import plots
 from analyses.heads import attention
+from analyses.labelled import words_of
 from analyses.papers.figures.framework.sums import (
     NOTE,
     ONE_LAYER,
@@ -12,7 +13,6 @@ from analyses.papers.figures.framework.sums import (
     prompt,
     sizes,
     terms,
-    words,
 )
 from analyses.papers.figures.record import Finding, Picture, figure
 from analyses.terms import expansion
@@ -86,7 +86,7 @@ def qk_expansion(model: GPT) -> Finding:
             plots.heatmap(shown, ax, titles[i], bar=i == len(found))
             ax.set(xlabel="source", ylabel="destination" if i == 0 else "", xticks=[], yticks=[])
             ax.title.set_fontsize(9)
-        labels = [plots.literal(plots.show_token(word)) for word in words(model, tokens)]
+        labels = [plots.literal(plots.show_token(word)) for word in words_of(model, tokens)]
         axes[0, 0].set_yticks(range(len(labels)), labels, fontsize=6)
         return figure
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots
-from analyses.heads import attention, logit_effects
+from analyses.heads import attention, logit_effects, masks
 from analyses.heads import induction as scores
 from analyses.heads.patterns import capture
 from analyses.labelled import to_numpy
@@ -55,7 +55,7 @@ def loss_by_position(model: GPT) -> Finding:
     read in the first, by nothing else."""
     loss, start = scores.loss_by_position(model), at_initialisation(model)
     gain, repeat = scores.repeat_gain(model), loss.attrs["repeat"]
-    second = float(loss.where(loss.position >= repeat).mean())
+    second = float(loss.where(loss.pos >= repeat).mean())
 
     def picture() -> Picture:
         control = scores.loss_by_position(start)
@@ -127,6 +127,6 @@ def _copied(
     """At each token: a head's attention to successors of its earlier copies, and what the head adds
     to its logit from the token before."""
     pattern = capture(model, tokens).sel(view="attention", layer=layer, head=head).values
-    looks = (torch.from_numpy(pattern) * attention.to_successors(tokens)[0]).sum(-1)
+    looks = (torch.from_numpy(pattern) * masks.to_successors(tokens)[0]).sum(-1)
     effects = logit_effects.by_source(model, tokens)[layer, head].sum("src").values
     return looks, torch.from_numpy(effects).roll(1)

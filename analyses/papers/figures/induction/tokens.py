@@ -10,7 +10,7 @@ from torch import Tensor
 from xarray import DataArray
 
 from analyses import losses, plots
-from analyses.heads import attention
+from analyses.heads import masks
 from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange, around
 from analyses.labelled import to_numpy
@@ -139,7 +139,7 @@ def matches(
 ) -> tuple[Bool[Tensor, "batch pos-1"], Bool[Tensor, "batch pos-1"]]:
     """Where the token that follows also followed an earlier copy of the token it follows, and where
     only others did."""
-    after = attention.to_successors(rows)[:, :-1]
+    after = masks.to_successors(rows)[:, :-1]
     right = (after & (rows[:, None, :] == rows[:, 1:, None])).any(-1)
     return right, after.any(-1) & ~right
 

@@ -21,10 +21,10 @@ from circuits.decomposition import composition_chance
 from circuits.model import GPT, GPTConfig, every_head
 
 NULLS = ("drawn", "closed", "rotated")
-"Where `quantile` may come from; see `scores`."
+"Where `quantile` may come from; see `over_chance`."
 
 
-def scores(
+def over_chance(
     model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn"
 ) -> DataArray:
     """||W_OV M|| / (||W_OV|| ||M||) less chance, (via, writer, reader), in [-chance, 1 - chance];
@@ -55,7 +55,7 @@ def scores(
 
 def raw(model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn") -> DataArray:
     """||W_OV M|| / (||W_OV|| ||M||) itself, (via, writer, reader), in [0, 1]; `chance` and
-    `quantile` in attrs are to be compared with, not subtracted. See `scores`."""
+    `quantile` in attrs are to be compared with, not subtracted. See `over_chance`."""
     _require_two_layers(model)
     if samples is not None and samples < 1:
         raise ValueError(f"samples is a number of random models, 1 or more, got {samples}")

@@ -1,4 +1,4 @@
-"""The abstract patterns of skip-trigrams, and how many of a head's largest ones follow each.
+"""The abstract patterns of skip-trigrams, and the number of a head's largest ones that follow each.
 
 `[b]...[a]->[b]` repeats the source; `[ab]...[a]->[b]` completes a source that the destination
 begins; b' is similar to b. (Elhage et al. 2021, table of "primitive in-context learning",
@@ -12,8 +12,14 @@ from jaxtyping import Float, Int
 from pandas import DataFrame
 from torch import Tensor
 
-from analyses.heads.skip_trigrams.scores import circuits_of, product, vocabulary, words_of
-from circuits.matrices import FactoredMatrix, blocks
+from analyses.heads.skip_trigrams.effects import (
+    best_of_sources,
+    circuits_of,
+    product,
+    vocabulary,
+)
+from analyses.labelled import words_of
+from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, AnyHead, Vocabulary, every_head
 
 PATTERNS = ("[b]...[a]->[b]", "[ab]...[a]->[b]", "[b]...[a]->[b']", "[ab]...[a]->[b']", "other")
@@ -22,7 +28,7 @@ ALIKE = 0.6
 "Cosine of two embeddings above which tokens are similar; random ones reach 4 / sqrt(d_model)."
 
 BYTES = "\ufffd"
-"How a token shows that is no whole character."
+"The string of a token that is no whole character."
 
 Triples = tuple[Int[Tensor, "3 n"], Float[Tensor, "3 n"]]
 Piece = tuple[str, int | None]
@@ -58,9 +64,9 @@ def triples(
     )  # fmt: skip
 
 
-def patterns(model: GPT, *, n: int = 100, alike: float = ALIKE) -> DataFrame:
-    """How many of each head's `n` largest skip-trigrams follow each of PATTERNS, a row a head; see
-    `triples`. By chance about n / d_vocab would repeat their source."""
+def pattern_counts(model: GPT, *, n: int = 100, alike: float = ALIKE) -> DataFrame:
+    """The number of each head's `n` largest skip-trigrams that follow each of PATTERNS, a row a
+    head; see `triples`. By chance about n / d_vocab would repeat their source."""
     heads = every_head(model.cfg)
     counts = [triples(model, at, n=n, alike=alike).pattern.value_counts() for at in heads]
     rows = [{"head": str(at), **count.to_dict()} for at, count in zip(heads, counts, strict=True)]
@@ -74,10 +80,8 @@ def _largest(QK: FactoredMatrix, OV: FactoredMatrix, n: int, block_bytes: int) -
     The n sources whose best triple is best hold them all; and within a source a triple of the i-th
     destination and the j-th out is beaten by i * j - 1 others, so i * j <= n.
     """
-    parts = blocks(QK.rdim, QK.ldim * QK.factors[0].element_size(), block_bytes)
-    best = [product(QK.columns(part).amax(0), OV.rows(part).amax(-1)) for part in parts]
     k = min(n, QK.rdim)
-    sources = torch.cat(best).topk(k).indices
+    sources = best_of_sources(QK, OV, block_bytes).topk(k).indices
     qk, destinations = QK.columns(sources).topk(k, 0)  # rank source
     ov, outs = OV.rows(sources).topk(k)  # source rank
     rank = torch.arange(1, k + 1, device=sources.device)

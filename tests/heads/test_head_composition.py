@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import composition, plots
+from analyses import head_composition, plots
 from circuits import GPT, GPTConfig, algebra, ground_truth
 from circuits.decomposition import composition_chance
 from tests.conftest import NORMS, tiny
@@ -25,7 +25,7 @@ def initialised(count: int) -> list[GPT]:
 @pytest.mark.parametrize("norm", NORMS)
 def test_raw_scores_are_those_of_the_dense_products(norm):
     model = tiny(n_layers=3, normalization_type=norm)
-    result = composition.raw(model, samples=1)
+    result = head_composition.raw(model, samples=1)
     OV, QK = algebra.OV(model).AB, algebra.QK(model).AB
     heads = [(i, j) for i in range(3) for j in range(3)]
     for (w, writer), (r, reader) in itertools.product(enumerate(heads), enumerate(heads)):
@@ -37,7 +37,7 @@ def test_raw_scores_are_those_of_the_dense_products(norm):
 
 def test_scores_are_raw_less_chance_and_labelled_and_empty_where_no_head_can_read():
     model = tiny(n_layers=3)
-    raw, scores = composition.raw(model), composition.scores(model)
+    raw, scores = head_composition.raw(model), head_composition.over_chance(model)
     chance = 12**-0.5
     assert scores.dims == ("via", "writer", "reader") and scores.shape == (3, 9, 9)
     assert scores.via.values.tolist() == ["Q", "K", "V"]
@@ -55,13 +55,13 @@ def test_scores_are_raw_less_chance_and_labelled_and_empty_where_no_head_can_rea
 
 
 def test_scores_need_no_gradients_and_leave_the_gradient_mode_alone():
-    assert composition.scores(tiny()).size == 3 * 36 and torch.is_grad_enabled()
+    assert head_composition.over_chance(tiny()).size == 3 * 36 and torch.is_grad_enabled()
 
 
 def test_k_composition_of_the_induction_circuit_is_the_closed_form_and_the_only_one():
-    gt = ground_truth.induction()
-    raw = composition.raw(gt, samples=1)
-    answer = ground_truth.induction_answers().k_composition
+    gt = ground_truth.Induction().model
+    raw = head_composition.raw(gt, samples=1)
+    answer = ground_truth.Induction().k_composition
     pair = raw.sel(writer="L0H0", reader="L1H0")
     assert pair.values == pytest.approx([0, answer, 0], abs=1e-6)
 
@@ -69,7 +69,7 @@ def test_k_composition_of_the_induction_circuit_is_the_closed_form_and_the_only_
 def test_on_random_models_squared_scores_are_one_over_d_model_within_their_sampling_error():
     """E ||A M||^2 = ||A||^2 ||M||^2 / d_model exactly. Models are independent, their pairs are not:
     the error is that of the mean over models, of which four are allowed."""
-    squared = [composition.raw(model, samples=1) ** 2 * 64 for model in initialised(20)]
+    squared = [head_composition.raw(model, samples=1) ** 2 * 64 for model in initialised(20)]
     for via in ("Q", "K", "V"):
         means = np.array([float(one.sel(via=via).mean()) for one in squared])
         error = means.std(ddof=1) / np.sqrt(20)
@@ -78,28 +78,28 @@ def test_on_random_models_squared_scores_are_one_over_d_model_within_their_sampl
 
 def test_on_random_models_the_largest_score_exceeds_the_quantile_as_seldom_as_level_says():
     models = initialised(20)
-    attrs = composition.scores(models[0], seed=1).attrs
+    attrs = head_composition.over_chance(models[0], seed=1).attrs
     quantile, level = attrs["quantile"], attrs["level"]
     assert level == 0.95  # 19 random models
-    largest = [float(composition.scores(model, samples=1).max()) for model in models]
+    largest = [float(head_composition.over_chance(model, samples=1).max()) for model in models]
     assert sum(score > quantile for score in largest) <= 4  # 1 expected; P(5 or more) = 0.3 %
 
 
 def test_the_quantile_is_reproduced_by_its_seed_and_not_lower_with_more_samples():
-    few, more = (composition.scores(tiny(), samples=n).attrs["quantile"] for n in (2, 6))
-    assert few == composition.scores(tiny(), samples=2).attrs["quantile"] and more >= few
-    assert more != composition.scores(tiny(), samples=6, seed=9).attrs["quantile"]
+    few, more = (head_composition.over_chance(tiny(), samples=n).attrs["quantile"] for n in (2, 6))
+    assert few == head_composition.over_chance(tiny(), samples=2).attrs["quantile"] and more >= few
+    assert more != head_composition.over_chance(tiny(), samples=6, seed=9).attrs["quantile"]
 
 
 def test_random_models_of_a_shape_are_drawn_once_and_give_the_number_they_gave(monkeypatch):
-    composition._largest_at_random.cache_clear()
+    head_composition._largest_at_random.cache_clear()
     made = []
-    monkeypatch.setattr(composition, "GPT", lambda cfg: made.append(cfg.seed) or GPT(cfg))
-    first = composition.scores(initialised(1)[0], samples=3, seed=7).attrs["quantile"]
-    again = composition.scores(tiny(d_model=64, n_heads=4, d_head=16), samples=3, seed=7)
+    monkeypatch.setattr(head_composition, "GPT", lambda cfg: made.append(cfg.seed) or GPT(cfg))
+    first = head_composition.over_chance(initialised(1)[0], samples=3, seed=7).attrs["quantile"]
+    again = head_composition.over_chance(tiny(d_model=64, n_heads=4, d_head=16), samples=3, seed=7)
     assert made == [7, 8, 9] and again.attrs["quantile"] == first
-    composition.scores(tiny(), samples=3, seed=7)  # another shape
-    composition.scores(initialised(1)[0], samples=3, seed=8)  # 10 is new
+    head_composition.over_chance(tiny(), samples=3, seed=7)  # another shape
+    head_composition.over_chance(initialised(1)[0], samples=3, seed=8)  # 10 is new
     assert made == [7, 8, 9, 7, 8, 9, 10]
 
 
@@ -136,7 +136,7 @@ def test_the_concentration_of_gaussian_heads_is_the_closed_form(d_head):
 def test_the_closed_quantile_is_exceeded_by_random_models_as_often_as_its_level_says(level):
     """Of 40 random models each; pairs of a model are not quite independent."""
     count = sum(
-        composition._largest_at_random(2, 64, 4, 16, torch.float32, 500 + i)
+        head_composition._largest_at_random(2, 64, 4, 16, torch.float32, 500 + i)
         > composition_chance.largest_score(SMALL, level)
         for i in range(40)
     )
@@ -147,7 +147,7 @@ def test_the_closed_quantile_is_exceeded_by_random_models_as_often_as_its_level_
 def test_the_mean_of_random_scores_is_the_closed_form_a_little_below_their_root_mean_square():
     small = dataclasses.replace(BARE, d_model=8, d_head=3, n_heads=40)
     models = (GPT(dataclasses.replace(small, seed=seed)) for seed in range(8))
-    means = [float(composition.raw(model, null="closed").mean()) for model in models]
+    means = [float(head_composition.raw(model, null="closed").mean()) for model in models]
     expected = composition_chance.expected_score(small)
     assert expected < 0.96 * 8**-0.5 and np.mean(means) == pytest.approx(expected, rel=0.01)
 
@@ -155,7 +155,7 @@ def test_the_mean_of_random_scores_is_the_closed_form_a_little_below_their_root_
 def test_turned_heads_of_a_random_model_reach_what_gaussian_ones_do_and_thin_heads_more():
     model = initialised(1)[0]
     quantile = {
-        null: composition.raw(model, null=null).attrs["quantile"]
+        null: head_composition.raw(model, null=null).attrs["quantile"]
         for null in ("drawn", "closed", "rotated")
     }
     assert quantile["rotated"] == pytest.approx(quantile["closed"], rel=0.01)
@@ -164,7 +164,7 @@ def test_turned_heads_of_a_random_model_reach_what_gaussian_ones_do_and_thin_hea
         for block in model.blocks:  # each head reads and writes two directions
             block.attn.W_V[..., 2:] = 0
             block.attn.W_Q[..., 2:] = 0
-    raw = composition.raw(model, null="rotated")
+    raw = head_composition.raw(model, null="rotated")
     assert raw.attrs["quantile"] > 1.5 * quantile["rotated"] and raw.attrs["level"] == 0.95
     assert (raw > raw.attrs["quantile"]).sum() == 0 < (raw > quantile["closed"]).sum()
 
@@ -180,52 +180,53 @@ def test_the_bar_of_turned_heads_is_what_turning_them_shows():
     for one in U:
         for name in ("W_Q", "W_K", "W_V"):  # the readers of layer 1, each turned as a whole
             getattr(turned.blocks[1].attn, name).copy_(one @ getattr(model.blocks[1].attn, name))
-        values.append(float(composition.raw(turned, null="closed").max()))
+        values.append(float(head_composition.raw(turned, null="closed").max()))
     assert abs(sum(value > bar for value in values) - 30) < 3 * 60**0.5 / 2
 
 
 def test_a_null_that_does_not_exist_and_models_of_one_dimension():
     with pytest.raises(ValueError, match="null='gauss'; choose from drawn, closed, rotated"):
-        composition.scores(tiny(), null="gauss")
+        head_composition.over_chance(tiny(), null="gauss")
     point = tiny(d_model=1, n_heads=1, d_head=1, normalization_type=None)
     for null in ("closed", "rotated"):
-        assert composition.raw(point, null=null).attrs["quantile"] == pytest.approx(1)
+        assert head_composition.raw(point, null=null).attrs["quantile"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     "change", [ground_truth.rotated, invariances.QK_gauged, invariances.OV_gauged]
 )
 def test_scores_do_not_depend_on_the_coordinates(change):
-    before = composition.raw(tiny(**PLAIN), samples=1)
-    after = composition.raw(change(tiny(**PLAIN)), samples=1)
+    before = head_composition.raw(tiny(**PLAIN), samples=1)
+    after = head_composition.raw(change(tiny(**PLAIN)), samples=1)
     np.testing.assert_allclose(after.values, before.values, atol=1e-9)
 
 
 def test_scores_follow_the_heads():
-    before = composition.raw(tiny(**PLAIN), samples=1)
-    after = composition.raw(invariances.reordered(tiny(**PLAIN), [2, 0, 1]), samples=1)
+    before = head_composition.raw(tiny(**PLAIN), samples=1)
+    after = head_composition.raw(invariances.reordered(tiny(**PLAIN), [2, 0, 1]), samples=1)
     moved = before.isel(writer=[2, 0, 1, 5, 3, 4], reader=[2, 0, 1, 5, 3, 4])
     np.testing.assert_allclose(after.values, moved.values, atol=1e-9)
 
 
 def test_the_erratum_is_no_property_of_the_model():
     """The rotated norm changes with the coordinates inside a head, which nothing can see."""
-    before = composition.erratum(tiny(**PLAIN))
-    after = composition.erratum(invariances.OV_gauged(tiny(**PLAIN)))
+    before = head_composition.erratum(tiny(**PLAIN))
+    after = head_composition.erratum(invariances.OV_gauged(tiny(**PLAIN)))
     assert float(abs(after - before).max()) > 0.01
     assert "erratum" in before.attrs["long_name"] and "quantile" not in before.attrs
-    assert (before.isnull() == composition.scores(tiny(**PLAIN), samples=1).isnull()).all()
+    over_chance = head_composition.over_chance(tiny(**PLAIN), samples=1)
+    assert (before.isnull() == over_chance.isnull()).all()
 
 
 def test_the_chance_level_of_the_erratum_is_what_random_models_give():
-    found = [composition.erratum(model) for model in initialised(10)]
+    found = [head_composition.erratum(model) for model in initialised(10)]
     chance = found[0].attrs["chance"]
     squared = np.array([float(((one + chance) ** 2).mean()) for one in found])
     assert np.sqrt(squared.mean()) == pytest.approx(chance, rel=0.02)
 
 
 def test_heatmaps_share_a_scale_centred_on_chance_and_hatch_what_random_models_reach():
-    result = composition.scores(tiny(n_layers=3))
+    result = head_composition.over_chance(tiny(n_layers=3))
     axes = plots.composition(result)
     assert [ax.get_title() for ax in axes[0]] == ["via Q", "via K", "via V"]
     limits = {ax.collections[0].get_clim() for ax in axes[0]}
@@ -239,7 +240,7 @@ def test_heatmaps_share_a_scale_centred_on_chance_and_hatch_what_random_models_r
 
 
 def test_a_picture_of_a_random_model_shows_no_finding():
-    result = composition.scores(initialised(1)[0], seed=3)
+    result = head_composition.over_chance(initialised(1)[0], seed=3)
     result = result.assign_attrs(quantile=float(result.max()))
     axes = plots.composition(result)
     assert axes[0, 0].collections[0].get_clim()[1] >= result.attrs["chance"] / 2
@@ -248,7 +249,7 @@ def test_a_picture_of_a_random_model_shows_no_finding():
 
 
 def test_wires_lead_from_writers_to_readers_for_every_finding():
-    result = composition.scores(tiny(n_layers=3))
+    result = head_composition.over_chance(tiny(n_layers=3))
     ax = plots.wiring(result, colours={"L0H1": "red"})
     assert len(ax.lines) == int((result > result.attrs["quantile"]).sum())
     assert all(np.diff(line.get_xdata())[0] > 0 for line in ax.lines)
@@ -258,4 +259,4 @@ def test_wires_lead_from_writers_to_readers_for_every_finding():
 @pytest.mark.parametrize("plot", [plots.composition, plots.wiring])
 def test_scores_that_chance_is_still_in_are_not_drawn_as_if_it_were_not(plot):
     with pytest.raises(ValueError, match="wanted composition less chance"):
-        plot(composition.raw(tiny(), samples=1))
+        plot(head_composition.raw(tiny(), samples=1))
