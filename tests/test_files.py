@@ -45,7 +45,7 @@ def test_what_a_process_writes_is_swept_when_it_was_killed_and_not_while_it_live
     sweep(tmp_path)
     assert parts(tmp_path) == [mine] and not (tmp_path / "file").exists()
     with alone(tmp_path) as own:
-        assert own.noted() == "begun"
+        assert own.last_note() == "begun"
         own.note("")
     assert not (tmp_path / LOCK).exists()
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from analyses import induction
+from analyses import attention, induction
 from circuits import GPT, GPTConfig
 from circuits.data import RepeatedTokens
 from circuits.training import Recipe, train
@@ -36,6 +36,6 @@ def test_an_induction_circuit_forms_with_smeared_keys_and_not_in_one_plain_layer
     """Olsson et al. 2022, Argument 2: one layer suffices when keys see the token before."""
     smeared, _ = run(600, n_layers=1, smeared_keys=True)
     plain, _ = run(600, n_layers=1)
-    assert float(induction.prefix_matching(smeared).max()) > 0.4
-    assert float(induction.prefix_matching(plain).max()) < 0.2
+    assert float(attention.prefix_matching(smeared).max()) > 0.4
+    assert float(attention.prefix_matching(plain).max()) < 0.2
     assert induction.repeat_gain(smeared) > induction.repeat_gain(plain) + 1.5
