@@ -146,20 +146,3 @@ def test_a_run_is_given_again_by_the_file_in_its_folder(tmp_path, whole):
     assert "going on from step 3" in done.output and "nan" not in done.output
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert log(out) == log(whole)
-
-
-def test_a_dataset_is_read_by_name_up_to_so_many_documents(monkeypatch):
-    monkeypatch.setattr(
-        "analyses.cli.corpus.hub_documents", lambda name: (f"{name} {i}" for i in "123")
-    )
-    corpus = Corpus(dataset="some/set", documents=2)
-    assert (list(corpus.unseen()), list(corpus.texts())) == (["some/set 1"], ["some/set 2"])
-    assert corpus.about()["dataset"] == "some/set"
-
-
-def test_a_corpus_of_two_kinds_is_refused(text):
-    with pytest.raises(ValueError, match="either text files or the name of a dataset"):
-        Corpus(data=[text], dataset="some/set")
-    for documents in (0, -1):
-        with pytest.raises(ValueError, match=f"documents must be 1 or more, got {documents}"):
-            Corpus(data=[text], documents=documents)

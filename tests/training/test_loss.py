@@ -7,10 +7,10 @@ from unittest import mock
 import numpy as np
 import torch
 
-from circuits import GPT, GPTConfig
 from circuits.data import RepeatedTokens, repeated_tokens
-from circuits.training import Recipe, Snapshots, loss, next_token_loss, train
+from circuits.training import Recipe, loss, next_token_loss, train
 from tests.conftest import tiny
+from tests.training.small import DATA, model
 
 ROWS = RepeatedTokens(29, shortest=5, longest=7).batch(0, 4)
 
@@ -56,31 +56,6 @@ def test_logits_in_pieces_are_not_kept_and_give_the_loss_of_autocast_too(monkeyp
     assert kept and not any(kept) and torch.allclose(pieces, whole, rtol=1e-5)
     for a, b in zip(*(gradients_of(model, x).values() for x in (whole, pieces)), strict=True):
         assert torch.allclose(a, b, atol=0.05 * float(a.abs().max()))
-
-
-SHAPE = {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_head": 8, "d_vocab": 32, "n_ctx": 31}
-
-
-RECIPE = Recipe(steps=26, batch_size=4, lr=3e-3, muon_lr=0.02, evaluate_every=7)
-
-
-DATA = RepeatedTokens(32, shortest=4, longest=15)
-
-
-def model(**fields):
-    return GPT(GPTConfig(**{**SHAPE, **fields}))
-
-
-def noticed(gpt):
-    """An evaluation that draws from torch's own generator, as a careless one might."""
-    return {"drawn": torch.rand(()).item(), "size": gpt.W_E.norm().item()}
-
-
-def run(folder, gpt=None, recipe=RECIPE, data=DATA, every=5, weights_at=(), **options):
-    gpt = gpt or model()
-    snapshots = Snapshots(folder=folder / "snapshots", every=every, weights_at=weights_at)
-    records = list(train(gpt, data, recipe, noticed, snapshots=snapshots, **options))
-    return gpt, [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
 def test_micro_batches_add_up_to_the_batch():
