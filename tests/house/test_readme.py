@@ -153,7 +153,7 @@ def test_its_verdicts_are_those_of_the_report_that_its_first_command_made():
 
 
 def test_its_map_names_every_room_of_the_house():
-    house = README[README.index("## What is in the house") : README.index("## Three promises")]
+    house = README[README.index("## The folders") : README.index("## Three promises")]
     circuits, analyses = house.split("`analyses` is what a model does")
     for package, part in (("circuits", circuits), ("analyses", analyses)):
         listed = re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
