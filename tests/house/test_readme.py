@@ -152,9 +152,9 @@ def test_its_verdicts_are_those_of_the_report_that_its_first_command_made():
         assert [kinds[column] for column in columns] == counts, paper
 
 
-def test_its_map_names_every_room_of_the_house():
+def test_its_tables_name_every_folder_from_the_ground_up():
     house = README[README.index("## The folders") : README.index("## Three promises")]
-    circuits, analyses = house.split("`analyses` is what a model does")
+    circuits, analyses = house.split("`analyses` measures")
     for package, part in (("circuits", circuits), ("analyses", analyses)):
         listed = re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
         folders = [room for room in FLOORS[package] if f"{package}/{room}" in FLOORS]
