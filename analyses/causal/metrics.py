@@ -61,7 +61,7 @@ def mean_loss(tokens: Int[Tensor, "batch pos"], first: int = 1) -> Metric:
         if logits.shape[:-1] != tokens.shape:
             raise ValueError(
                 f"the loss of {list(tokens.shape)} tokens wants all their logits, got "
-                f"{list(logits.shape)}; it takes no `at`"
+                f"{list(logits.shape)}; make the Task with at=None"
             )
         _check(logits, most)
         targets = tokens[:, first:].long().to(logits.device)

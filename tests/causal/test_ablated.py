@@ -149,7 +149,7 @@ def test_the_mean_loss_is_that_of_the_tokens_from_an_index_on():
         logits = model(TOKENS)
         expected = model(TOKENS, return_type="loss", loss_per_token=True)[:, 2:].mean(-1)
     assert torch.allclose(metrics.mean_loss(TOKENS, first=3)(logits), expected)
-    with pytest.raises(ValueError, match="it takes no `at`"):
+    with pytest.raises(ValueError, match="make the Task with at=None"):
         ablation.ablate(Task(model, TOKENS, metric=metrics.mean_loss(TOKENS), at=-1), "L0H1")
     with pytest.raises(ValueError, match="`first` must be from 1 to 7, got 8"):
         metrics.mean_loss(TOKENS, first=8)
