@@ -290,7 +290,7 @@ def test_factored_matrices_refuse_shapes_and_numbers_that_cannot_be():
         FactoredMatrix(torch.zeros(2, 3), torch.zeros(2, 3))
     with refused(IndexError, "5 indices for the 4 dims [2, 3, 12, 12]"):
         model.OV[0, 0, 0, 0, 0]
-    with refused(ValueError, "trace wants a square product, got [2, 4]"):
+    with refused(ValueError, "trace needs a square product, got [2, 4]"):
         FactoredMatrix(torch.zeros(2, 3), torch.zeros(3, 4)).trace()
     with refused(ValueError, "no eigenvalues: the product holds numbers that are not finite"):
         _ = FactoredMatrix(torch.full((2, 3), torch.nan), torch.zeros(3, 2)).eigenvalues
