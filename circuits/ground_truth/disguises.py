@@ -87,7 +87,7 @@ class InductionAmongDistractors(Induction):
 
 
 def _fill(attn: Attention, like: Attention, *, place: int, generator: torch.Generator) -> None:
-    """Make every head a distractor with the norms of `like`'s head 0; it writes from dim `place`."""
+    """Make every head a distractor with the norms of `like`'s head 0, writing from dim `place`."""
     for weight in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
         weight.normal_(generator=generator)
     attn.W_O[:, :, :place] = 0

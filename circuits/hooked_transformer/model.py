@@ -21,7 +21,7 @@ from circuits.model import GPT, Ids, KeyValueCache, Resid, checked_tokens, is_te
 
 _OTHERWISE = {
     "tokens": "take the logits and write model.loss_fn(logits, tokens)",
-    "shortformer_pos_embed": "the model adds its positional embeddings itself",
+    "shortformer_pos_embed": "the model adds its positions itself",
     "checkpoint_index": "models that ship have analyses.history.dynamics.history(name)",
     "checkpoint_value": "models that ship have analyses.history.dynamics.history(name)",
     "n_devices": "a model lies on one device",

@@ -251,7 +251,7 @@ class FactoredMatrix:
         """
         if not 1 <= k <= self.ldim * self.rdim or 0 in self.lead:
             raise ValueError(
-                f"expected k from 1 to {self.ldim} x {self.rdim}, the entries of each matrix of "
+                f"k must be 1 to {self.ldim} x {self.rdim}, the entries of each matrix of "
                 f"{list(self.shape)}, got k={k}"
             )
         parts = blocks(self.ldim, self.rdim * self.factors[0].element_size(), block_bytes)

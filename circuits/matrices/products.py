@@ -177,5 +177,5 @@ def _kept(part: Any, size: int) -> Any:
         return part
     at = operator.index(part)
     if not -size <= at < size:
-        raise IndexError(f"index {at} is out of range for {size} rows or columns")
+        raise IndexError(f"there is no index {at} among {size} rows or columns")
     return slice(at, at + 1 or None)

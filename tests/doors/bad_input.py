@@ -261,7 +261,7 @@ def test_models_are_loaded_by_their_name_and_not_written_over(folder):
 
 
 def test_weights_that_do_not_fit_are_named():
-    with refused(ValueError, "embed.W_E is [3, 12] in the checkpoint, and [29, 12] by the config"):
+    with refused(ValueError, "embed.W_E is [3, 12] in the checkpoint, but [29, 12] by the config"):
         damaged(embed__W_E=torch.zeros(3, 12))
     with refused(ValueError, "lacks ['embed.W_E']"):
         damaged(embed__W_E=None)

@@ -280,7 +280,7 @@ def test_a_block_of_a_shortformer_model_wants_its_positions():
     (lambda m: m.add_hook("blocks.0.attn.hook_rot_q", print), "no hook point matches .*hook_rot_q"),
     (lambda m: m.run_with_cache(TOKENS, incl_bwd=True), "keeps no gradients"),
     (lambda m: m.set_use_attn_in(True), "there is no hook_attn_in"),
-    (lambda m: m(TOKENS, shortformer_pos_embed=0), "the model adds its positional embeddings itself"),
+    (lambda m: m(TOKENS, shortformer_pos_embed=0), "the model adds its positions itself"),
     (lambda m: m(TOKENS, tokens=TOKENS), r"write model.loss_fn\(logits, tokens\)"),
     (lambda m: m.generate(TOKENS, freq_penalty=0.5), "freq_penalty=0.5 is not supported"),
     (lambda m: m.generate(TOKENS, repetition_penalty=2.0), "repetition_penalty"),

@@ -87,7 +87,7 @@ def test_what_a_gpt_cannot_express_is_refused_by_field(fields, message):
     (torch.full((29, 12), torch.nan), "embed.W_E in the checkpoint holds a number that is not fin"),
     (torch.ones(29, 12, dtype=torch.long), "embed.W_E in the checkpoint is torch.int64"),
     (torch.ones(29, 12).to_sparse(), "embed.W_E in the checkpoint is torch.float32, torch.sparse"),
-    (torch.ones(29, 12, device="meta"), "on meta: wanted plain floating-point numbers"),
+    (torch.ones(29, 12, device="meta"), "on meta: expected plain floating-point numbers"),
     (None, r"lacks \['embed.W_E'\]")])  # fmt: skip
 def test_a_tensor_that_does_not_fit_is_refused_by_name(weight, message, tmp_path):
     weights = {**tiny().state_dict(), "embed.W_E": weight}
