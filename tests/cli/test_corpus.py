@@ -79,5 +79,5 @@ def test_a_tokenizer_that_was_not_asked_for_is_not_taken(tmp_path):
     with pytest.raises(ValueError, match="began with the tokenizer in"):
         corpus.vocabulary(file, 260, other, resumed=True)
     assert corpus.vocabulary(file, 260, other).size == 257
-    with pytest.raises(ValueError, match=r"257 tokens or more, .* got 256"):
+    with pytest.raises(ValueError, match=r"d_vocab must be 257 or more, .* got 256"):
         corpus.vocabulary(file, 256)

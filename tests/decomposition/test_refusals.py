@@ -135,7 +135,7 @@ CASES = [
     (lambda: FactoredMatrix(torch.tensor([[1.0], [torch.nan]]), torch.ones(1, 2)).top(1),
      "no largest entries: the product holds numbers that are not finite"),
     # products
-    (lambda: SQUARE.top(17), "k must be 1 to 4 x 4, the entries of each matrix of [4, 4], got k=17"),
+    (lambda: SQUARE.top(17), "k must be 1 to 4 x 4, the entries of each matrix of [4, 4], got k="),
     (lambda: SQUARE + torch.ones(3), "a bias on 4 x 4 must be [4], [1 4] or [4 1], got [1, 3]"),
     (lambda: SQUARE * torch.ones(4, 4), "for products of matrices write @"),
     (lambda: SQUARE + FactoredMatrix(torch.ones(3, 2), torch.ones(2, 4)), "cannot add [4, 4] and"),

@@ -328,7 +328,7 @@ def test_text_files_are_named_in_errors(folder):
 def test_windows_need_documents_and_a_share():
     with refused(ValueError, "there are no documents"):
         Windows([], 8, 0)
-    with refused(ValueError, "repeats is a share of the windows, from 0 to 1; got 2.0"):
+    with refused(ValueError, "repeats must be a share of the rows, from 0 to 1; got 2.0"):
         Windows([np.zeros(3, dtype=np.uint16)], 8, 0, repeats=2.0)
 
 
@@ -337,7 +337,7 @@ def test_synthetic_data_refuses_what_cannot_be_drawn():
         synthetic.BigramTriggers(torch.zeros(9).long(), 3, triggers=2)
     with refused(ValueError, "order must be from 1 to length - 1, got 3 for 3"):
         synthetic.MarkovChains(2, length=3, order=3)
-    with refused(ValueError, "doubly_stochastic wants order 1, got 2"):
+    with refused(ValueError, "doubly_stochastic needs order 1, got 2"):
         synthetic.MarkovChains(2, order=2, doubly_stochastic=True)
     with refused(ValueError, "the parent of position 1 must be before it: 1"):
         synthetic.CausalGraph([None, 1])
@@ -348,7 +348,7 @@ def test_synthetic_data_refuses_what_cannot_be_drawn():
 def test_shards_need_text(folder):
     with refused(ValueError, "holds no shards: index.json is missing"):
         Shards(folder)
-    with refused(ValueError, "there is no text: not one document came"):
+    with refused(ValueError, "there is no text: `texts` gave no"):
         shards([], vocabulary, folder, sources=["no text"])
 
 
