@@ -141,7 +141,7 @@ class _Shown:
             self.begun = now
             self.bar.reset(self.task, completed=progress.step)
             if progress.step:
-                self.bar.print(f"going on from step {progress.step}")
+                self.bar.print(f"resuming from step {progress.step}")
             return
         tokens, seconds = (b - a for a, b in zip(self.begun, now, strict=True))
         words = f"loss {progress.losses[-1]:.3f}  {tokens / max(seconds, 1e-9):,.0f} tokens/s"
