@@ -118,7 +118,7 @@ CASES = [
     (lambda: residual.logit_attribution(MODEL, CACHE, 29), "wanted tokens from 0 to 28, got 29"),
     (lambda: residual.logit_attribution(MODEL, CACHE, TOKENS[:, :3]), "got torch.int64 [3, 3]"),
     # more heads and paths
-    (lambda: algebra.virtual_OV(MODEL, "L0H1"), "wanted several heads, one after the other"),
+    (lambda: algebra.virtual_OV(MODEL, "L0H1"), "expected a list of heads, got the text"),
     (lambda: paths.all(MODEL, end="L1H0"), "a path ends in logits, MLP0 or a head's L1H0.Q"),
     (lambda: paths.groups(MODEL, CACHE, end="embed"), "a path ends in logits, MLP0 or a head's"),
     (lambda: paths.all(MODEL, 7), "paths to logits pass 0 to 3 heads, got order=7"),

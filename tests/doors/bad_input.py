@@ -196,7 +196,7 @@ def test_a_run_refuses_arguments_that_it_does_not_know():
 def test_a_run_starts_and_stops_at_layers_that_exist():
     with refused(ValueError, "layer 3 does not exist: the model has 2"):
         model(tokens, stop_at_layer=3)
-    with refused(ValueError, "wants a stream [batch pos 12], got [1, 4]"):
+    with refused(ValueError, "needs a stream [batch pos 12], got [1, 4]"):
         model(tokens, start_at_layer=1)
     with refused(ValueError, "are 2 more than"):
         model(torch.zeros(1, 18, 12), start_at_layer=1)
@@ -205,9 +205,9 @@ def test_a_run_starts_and_stops_at_layers_that_exist():
 
 
 def test_a_loss_needs_logits_and_two_tokens():
-    with refused(ValueError, "a loss wants return_type='loss'"):
+    with refused(ValueError, "a loss needs return_type='loss'"):
         model(tokens, "loss", stop_at_layer=1)
-    with refused(ValueError, "a loss wants return_type='loss'"):
+    with refused(ValueError, "a loss needs return_type='loss'"):
         model(tokens, loss_per_token=True)
     with refused(ValueError, "the loss needs at least two tokens"):
         model(tokens[:, :1], "loss")

@@ -140,10 +140,10 @@ def test_biases_of_mlps_alone_load_where_the_others_are_said_to_be_zero():
 
 FOLDED = {"normalization_type": "LNPre"}
 REASONS = [
-    (FOLDED, {"normalization_type": "LN"}, "the config wants normalization_type='LNPre'"),
+    (FOLDED, {"normalization_type": "LN"}, "the config needs normalization_type='LNPre'"),
     ({"normalization_type": "RMSPre"}, {"normalization_type": "RMS"}, "type='RMSPre'"),
-    ({"bias": False}, {"bias": True}, "it has no biases: the config wants bias=False"),
-    ({"bias": True}, {"bias": False}, "it has biases: the config wants bias=True"),
+    ({"bias": False}, {"bias": True}, "it has no biases: the config needs bias=False"),
+    ({"bias": True}, {"bias": False}, "it has biases: the config needs bias=True"),
 ]
 
 
@@ -159,5 +159,5 @@ def test_names_that_do_not_fit_are_refused_with_the_reason_and_what_to_do(held, 
 
 def test_surplus_tensors_are_named_and_nothing_else():
     weights = {**tiny().state_dict(), "x_embed": torch.ones(2)}
-    with pytest.raises(ValueError, match=r"config: the model has no \['x_embed'\]; take out what"):
+    with pytest.raises(ValueError, match=r"config: the model has no \['x_embed'\]; remove the"):
         from_state_dict(tiny().cfg, weights)
