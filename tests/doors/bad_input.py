@@ -411,7 +411,7 @@ def test_pictures_refuse_data_of_another_kind():
 
 
 def test_composition_wants_two_layers_and_random_models():
-    with refused(ValueError, "two layers or more are wanted, the model has 1"):
+    with refused(ValueError, "two layers or more are needed, the model has 1"):
         head_composition.over_chance(GPT(cfg(n_layers=1)))
     with refused(ValueError, "the model has 0"):
         head_composition.erratum(GPT(cfg(n_layers=0)))
@@ -457,7 +457,7 @@ def test_tables_of_skip_trigrams_have_rows_and_columns():
         skip_trigrams.top_entries(talker, "L0H0", k=0)
     with refused(ValueError, "1 or more, got 0"):
         skip_trigrams.triples(talker, "L0H0", n=0)
-    with refused(ValueError, "wanted one token or more, got none"):
+    with refused(ValueError, "expected one token or more, got none"):
         skip_trigrams.bug_grid(talker, "L0H0", "o", destinations=[], outs=["n"])
     with refused(ValueError, "two right pairs (destination, out) or more, got [('n', 'e')]"):
         skip_trigrams.bugs(talker, "L0H0", "o", [("n", "e")])
