@@ -142,9 +142,9 @@ CASES = [
     (lambda: SQUARE[:2].trace(), "trace needs a square product, got [2, 4]"),
     # analyses
     (lambda: prompts.repeated(MODEL, 0), "BOS and 2 times 0 tokens"),
-    (lambda: prompts.repeated(MODEL, 3, batch=0), "batch=0: wanted is at least one row of tokens"),
-    (lambda: prompts.random_tokens(MODEL, 3, batch=-1), "batch=-1: wanted is at least one row"),
-    (lambda: induction_task(MODEL, 3, batch=0), "batch=0: wanted is at least one row"),
+    (lambda: prompts.repeated(MODEL, 3, batch=0), "batch=0: at least one row of tokens is needed"),
+    (lambda: prompts.random_tokens(MODEL, 3, batch=-1), "batch=-1: at least one row"),
+    (lambda: induction_task(MODEL, 3, batch=0), "batch=0: at least one row"),
     (lambda: discovery.acdc(induction_task(MODEL, 3), math.nan),
      "an edge is kept if it costs at least the threshold, got nan"),
     (lambda: residual.logit_attribution(MODEL, CACHE, token=True), "wanted one token, or one for"),
