@@ -133,7 +133,7 @@ def _losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch 
 def _ablated(
     model: GPT, rows: Int[Tensor, "batch pos"], example: Tensor, index: Tensor
 ) -> dict[str, np.ndarray]:
-    """The rise of the kept tokens' losses, and of the in-context score, by ablation of each head."""
+    """The rise of the kept tokens' losses and of the in-context score, by ablation of each head."""
     early, late = (
         torch.cartesian_prod(torch.arange(len(rows)), torch.arange(rows.shape[1] - 1)[part])
         for part in early_and_late(rows.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""Control models, which learned nothing. A result that they show too says nothing of training."""
+"""Untrained models as controls: a result that holds for them too is no effect of training."""
 
 from dataclasses import replace
 

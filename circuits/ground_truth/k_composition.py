@@ -52,7 +52,7 @@ class Induction(TwoLayerInduction):
         return model
 
     loss_without_previous = loss_without_induction = TwoLayerInduction.loss_before_repeat
-    """ln V: the loss after the repeat with L0H0 ablated and patterns computed anew, or with L1H0
+    """ln V: the loss after the repeat with L0H0 ablated and patterns not frozen, or with L1H0
     ablated."""
     loss_without_previous_patterns_kept = TwoLayerInduction.loss_after_repeat
     "The loss with L0H0 ablated and L1H0's pattern frozen: L0H0 acts only through this pattern."

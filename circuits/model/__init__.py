@@ -26,7 +26,7 @@
 - likeliest: logits without the tokens that top_k or top_p leave out.
 - masked_scores: the attention scores q k / scale, -inf where a token is not seen.
 - mean_loss: the mean next-token loss, without pads.
-- misfit: a sentence on the names in which a checkpoint differs from a model.
+- misfit: a sentence that lists missing and unknown names in a checkpoint, and the likely reason.
 - mlp: the layer of an MLP named like 'MLP0'.
 - Norm: layer norm or RMS norm.
 - Path: a path through the model, from a writer through heads to a reader.
