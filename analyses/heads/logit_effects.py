@@ -28,7 +28,7 @@ def by_source(model: GPT, tokens: Int[Tensor, "*batch pos"]) -> DataArray:
     tokens = checked_tokens(tokens, model.cfg)
     if len(tokens) != 1 or model.cfg.n_layers == 0:
         raise ValueError(
-            f"wanted one row of tokens and a model with heads, got {list(tokens.shape)} and "
+            f"expected one row of tokens and a model with heads, got {list(tokens.shape)} and "
             f"{model.cfg.n_layers} layers"
         )
 

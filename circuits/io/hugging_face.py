@@ -26,7 +26,7 @@ def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
     cannot express.
     """
     if not hasattr(model, "config") or not hasattr(model, "lm_head"):
-        raise ValueError(f"wanted a model of transformers with lm_head, got {type(model).__name__}")
+        raise ValueError(f"need a model of transformers with lm_head, got {type(model).__name__}")
     cfg = read_config(model.config)
     gpt = convert(cfg, _weights(model, cfg), tokenizer, model.config.bos_token_id)
     check_equal(gpt, model, lambda tokens: model(tokens).logits)

@@ -46,7 +46,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
     ):
         raise ValueError(
-            f"{file} holds {type(weights).__name__}, wanted tensors by name{_inside(weights)}"
+            f"{file} holds {type(weights).__name__}, expected tensors by name{_inside(weights)}"
         )
     for name, weight in weights.items():
         if weight.numel() * weight.element_size() > file.stat().st_size:
