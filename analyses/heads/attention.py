@@ -170,7 +170,8 @@ def with_roles(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
     "first token" counts only if no other behaviour is above the threshold. `score` is the score of
     the role, or the largest score for "-". `margin` is the smallest change of one score that would
     change the role: the distance of `score` to the threshold, or to the second largest score if
-    this is above the threshold. ValueError for NaN scores, as of a model with NaN weights.
+    this is above the threshold. For "first token" another score can also rise to the threshold.
+    ValueError for NaN scores, as of a model with NaN weights.
     """
     unknown = np.argwhere(scores.isnull().any("behaviour").transpose("layer", "head").values)
     if len(unknown):

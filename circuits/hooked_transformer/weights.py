@@ -24,7 +24,7 @@ def _biases(part: str, name: str, *sizes: str) -> property:
 
 
 class WeightsAsBefore(GPT):
-    """HookedTransformer's further names for weights; a bias that is not there is 0."""
+    """HookedTransformer's other names for weights; a bias that does not exist is 0."""
 
     @property
     def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:

@@ -50,7 +50,7 @@ _SILENT = (
     # text
     "tokenizer_name", "default_prepend_bos", "tokenizer_prepends_bos", "tokenizer_appends_eos",
     "default_padding_side", "decoder_start_token_id", "bos_token_id", "eos_token_id",
-    # hook points that always exist here
+    # flags of hook points
     "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in", "use_hook_tokens",
     # details of parts that raise ValueError themselves
     "qk_norm_after_rope", "use_NTK_by_parts_rope", "use_yarn_rope", "norm_topk_prob",

@@ -153,7 +153,7 @@ CASES = [
     (lambda: bandwidth.joint_share(NO_TOKEN), "W_E or W_U has no variance over tokens, or holds"),
     (lambda: NO_TOKEN.generate(TOKENS, 1), "logits that are not finite"),
     (lambda: NO_TOKEN.generate(TOKENS, 1, do_sample=False), "logits that are not finite"),
-    (lambda: patterns.fixed_offset(tiny(n_layers=0), TOKENS[:, :1]), "at least 2 tokens are needed"),
+    (lambda: patterns.fixed_offset(tiny(n_layers=0), TOKENS[:, :1]), "2 tokens are needed, got"),
     (lambda: patterns.entropy(MODEL, TOKENS[:, :1]), "2 tokens are needed, got [3, 1]"),
     (lambda: patterns.moved_from_first(MODEL, TOKENS[:, :1]), "2 tokens are needed, got [3, 1]"),
     *((lambda metric=metric: metric(torch.zeros(3, 5)),
