@@ -247,7 +247,7 @@ class FactoredMatrix:
         """The k largest entries of each matrix, exact, without the dense matrix.
 
         Rows are multiplied out in blocks of at most `block_bytes` (64 MiB). `(-M).top(k)` gives the
-        smallest entries with the opposite sign. ValueError for k < 1 or above the number of entries.
+        smallest entries with the opposite sign. ValueError for k < 1 or k > rows x columns.
         """
         if not 1 <= k <= self.ldim * self.rdim or 0 in self.lead:
             raise ValueError(
