@@ -1,4 +1,4 @@
-"""The currency: labelled results with their intervals, and what an analysis asks of a model."""
+"""Labelled results with their intervals, and the interface of a model that analyses need."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from circuits.model import Head, Ids, check_causal, checked_tokens, is_text
 
 Pattern = Float[Tensor, "batch head dest src"]
 COVERAGE = 0.95
-"The share of samples whose interval holds the true value."
+"The share of samples whose interval contains the true value."
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What the behavioural analyses ask of a model; circuits.GPT has it."""
+    """The interface of a model that the behavioural analyses need; circuits.GPT has it."""
 
     cfg: Any
 
@@ -34,7 +34,7 @@ class Model(Protocol):
 
 @runtime_checkable
 class Weighted(Model, Protocol):
-    """A model that also names what its heads write with and what reads the end of its stream."""
+    """A model that also has W_O, W_U and ln_final."""
 
     @property
     def W_O(self) -> Any: ...
@@ -45,8 +45,8 @@ class Weighted(Model, Protocol):
 
 
 def to_numpy(values: Shaped[Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
-    """A tensor as an array, half precision in float32: numpy has no bfloat16, and means of float16
-    lose what was measured. The only way from torch to numpy in analyses."""
+    """A tensor as an array. Half precision becomes float32: numpy has no bfloat16, and means in
+    float16 lose precision. All of `analyses` converts tensors with this function."""
     raised = at_least_single(values) if values.is_floating_point() else values
     return raised.detach().cpu().numpy()
 
@@ -54,8 +54,8 @@ def to_numpy(values: Shaped[Tensor, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
 def per_head(
     values: Num[Tensor, "layer head *rest"], name: str, *dims: str, **attrs: Any
 ) -> DataArray:
-    """A DataArray (layer, head, ...) with labels L1H4 as a coordinate and `attrs` for long_name,
-    bounds, chance and source."""
+    """A DataArray (layer, head, *dims) with the label of each head, L1H4, as a coordinate. `attrs`
+    are for example long_name, units, bounds and chance."""
     return DataArray(
         to_numpy(values),
         dims=("layer", "head", *dims),
@@ -67,10 +67,10 @@ def per_head(
 
 def of_parts(parts: Parts, *dims: str, **attrs: Any) -> DataArray:
     """Parts as a DataArray (part, *dims), for plots: `of_parts(residual.logit_attribution(...),
-    "batch", "pos")`. attrs["remainder"] is the largest size of what they miss the whole by.
-    ValueError for dims that are not one for each axis of the whole."""
+    "batch", "pos")`. attrs["remainder"] is the largest |whole - sum of parts|. ValueError unless
+    `dims` has one name for each axis of the whole."""
     if len(dims) != parts.whole.ndim:
-        raise ValueError(f"parts of a whole {list(parts.whole.shape)} want {parts.whole.ndim} dims "
+        raise ValueError(f"parts of a whole {list(parts.whole.shape)} need {parts.whole.ndim} dims "
                          f"after part, got {list(dims)}")  # fmt: skip
     missed = float(parts.remainder.abs().max()) if parts.whole.numel() else 0.0
     values = to_numpy(parts.stack)
@@ -86,8 +86,8 @@ def mean_per_head(
     *dims: str,
     **attrs: Any,
 ) -> DataArray:
-    """All sums over all counts, as `per_head`. The coordinates `low` and `high`, of the same dims,
-    are its `interval` over examples, cut to attrs["bounds"] if the score has bounds."""
+    """The sum of `sums` divided by the sum of `counts`, over examples, as `per_head`. The
+    coordinates `low` and `high`, of the same dims, are its `interval`, cut to attrs["bounds"]."""
     every = ("layer", "head", *dims)
     values = sums.sum(0) / counts.sum(0)
     low, high = np.clip(to_numpy(interval(sums, counts)), *attrs.get("bounds", (None, None)))
@@ -98,11 +98,12 @@ def mean_per_head(
 def interval(
     sums: Float[Tensor, "example *of"], counts: Num[Tensor, "example *_"]
 ) -> Float[Tensor, "2 *of"]:
-    """The ends of the 95% interval of all sums over all counts, when other examples are drawn.
+    """The ends of the 95% interval of the sum of `sums` divided by the sum of `counts`, for random
+    examples.
 
-    Student's t with n - 1 degrees of freedom; the error of the ratio is to first order (delta
-    method). For counts that are all 1 it is the interval of a mean. A percentile bootstrap of 8
-    examples covers the true value in 88% of cases only. NaN for fewer than two examples.
+    It uses Student's t with n - 1 degrees of freedom and the delta method for the error of the
+    ratio. If all counts are 1, it is the interval of a mean. (A percentile bootstrap of 8 examples
+    contains the true value in only 88% of cases.) NaN for fewer than two examples.
     """
     n = len(sums)
     if n < 2 or not sums.numel():
@@ -116,8 +117,8 @@ def interval(
 
 
 def t_quantile(p: float, degrees: int) -> float:
-    """The quantile of Student's t: exact for 1 and 2 degrees of freedom, and to 1e-3 of itself for
-    more. (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5)"""
+    """The quantile of Student's t: exact for 1 and 2 degrees of freedom, else with a relative error
+    up to 1e-3. (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5)"""
     if degrees == 1:
         return math.tan(math.pi * (p - 0.5))
     if degrees == 2:
@@ -134,7 +135,7 @@ def t_quantile(p: float, degrees: int) -> float:
 
 
 def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
-    """Coordinates of the dims layer and head: their numbers, and label (L1H4)."""
+    """The coordinates of the dims layer and head: their numbers, and the label of each head."""
     labels = [[str(Head(layer, head)) for head in range(n_heads)] for layer in range(n_layers)]
     return {
         "layer": np.arange(n_layers),
@@ -144,21 +145,21 @@ def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
 
 
 def examples(values: Float[Tensor, "*lead example"], tokens: Int[Tensor, "batch pos"]) -> list[Any]:
-    """Labels of the examples that a metric has values for: their numbers, or "all" where it gives
-    one value for the batch, which then has no interval."""
+    """The labels of a metric's values: the numbers of the examples, or "all" if the metric gives
+    one value for the whole batch (which then has no interval)."""
     n = values.shape[-1]
     return list(range(n)) if n == len(tokens) else ["all"]
 
 
 def tokens_of(model: Model, given: Ids | str) -> Int[Tensor, "batch pos"]:
-    """Tokens as the model takes them, of text too, and one row as a batch of one; ValueError in
-    words for what it cannot read."""
+    """The given tokens or text as a batch of tokens; one row becomes a batch of one row. ValueError
+    if the model cannot read them."""
     text = is_text(given)
     return checked_tokens(model.to_tokens(given) if text else given, model.cfg)  # type: ignore[attr-defined]
 
 
 def words_of(model: Model, tokens: Int[Tensor, "*shape"]) -> list[str]:
-    """Each token as a string, in order; its number where the model has no tokenizer."""
+    """Each token as a string, in order; its number if the model has no tokenizer."""
     ids = tokens.flatten().tolist()
     if getattr(model, "tokenizer", None) is None:
         return [str(token) for token in ids]
@@ -168,8 +169,8 @@ def words_of(model: Model, tokens: Int[Tensor, "*shape"]) -> list[str]:
 def of_patterns(
     model: Model, tokens: Int[Tensor, "batch pos"], of: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "batch layer head *rest"]:
-    """What `of` makes of each layer's pattern, [batch head *rest], in one run without gradients
-    that holds one pattern at a time."""
+    """The result of `of` for each layer's pattern, [batch head *rest], stacked by layer. One run
+    without gradients; only one pattern is held at a time."""
     check_causal(model.cfg, "what is measured on a pattern")
     layers = range(model.cfg.n_layers)
     if not layers:

@@ -1,7 +1,7 @@
-"""The command line. `main` collects the commands of the other modules.
+"""The command line `circuits`.
 
-- main: `circuits`, with its short commands.
-- train, measure, figures, explore: one module for each group of commands.
-- options, plans, runs: the options of a training run, its parts, and the run itself.
+- main: the command line, with the commands models, list and heads.
+- train, measure, figures, explore: the other commands.
+- options, plans, runs: the options of a training run, its plan, and the run itself.
 - corpus, run_folder: the text that a run reads, and the folder that it writes.
 """

@@ -1,4 +1,4 @@
-"""python -m analyses.cli is the command `circuits`, also under torchrun."""
+"""`python -m analyses.cli` is the command `circuits`, also under torchrun."""
 
 from analyses.cli.main import main
 

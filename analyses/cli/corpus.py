@@ -1,4 +1,4 @@
-"""The text of `circuits train`: files or a dataset, the tokenizer, windows of tokens."""
+"""The text of `circuits train`: files or a dataset, the tokenizer, and windows of tokens."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,28 +25,29 @@ from circuits.io import read_tokenizer
 from circuits.model import Vocabulary
 
 EVERY = 50
-"Every 50th document is held out, if no other text is there to measure on."
+"Every 50th document is held out if `held_out` is not given."
 TAIL = 0.1
-"The share of a single document that is held out: its end."
+"The share of a single document that is held out, at its end."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Text to train on and text to measure on; ValueError if there is none or both kinds.
+    """Text for training and held-out text for measurements. ValueError unless exactly one of `data`
+    and `dataset` is given.
 
-    Without text to measure on some documents are held out (the first and every 50th after it), or
-    the last tenth of a document that is alone.
+    Without `held_out` the first document and every 50th after it are held out, or the last tenth of
+    a single document.
     """
 
     data: Sequence[Path] = ()
-    "Files, folders, globs."
+    "Text files, folders and globs."
     dataset: str | None = None
-    "Or the name of a Hugging Face dataset, streamed."
+    "The name of a Hugging Face dataset, which is streamed."
     documents: int | None = None
     "The largest number of documents."
     held_out: Sequence[Path] = ()
     repeats: float = 0.0
-    "Share of the windows in which a passage is repeated."
+    "The share of the windows in which a passage is repeated."
 
     def __post_init__(self) -> None:
         if bool(self.data) == bool(self.dataset):
@@ -55,13 +56,13 @@ class Corpus:
             raise ValueError(f"documents must be 1 or more, got {self.documents}")
 
     def texts(self) -> Iterator[str]:
-        """The documents to train on."""
+        """The documents for training."""
         if self.held_out:
             return self._read()
         return (text for text, apart in self._shared_out() if not apart)
 
     def unseen(self) -> Iterator[str]:
-        """The documents to measure on."""
+        """The held-out documents."""
         if self.held_out:
             return documents(*self.held_out)
         return (text for text, apart in self._shared_out() if apart)
@@ -69,9 +70,9 @@ class Corpus:
     def vocabulary(
         self, file: Path, d_vocab: int, given: Path | None = None, *, resumed: bool = False
     ) -> Vocabulary:
-        """The given tokenizer, or one of `d_vocab` tokens trained on the texts; written to `file`.
-
-        If the run is `resumed`, the tokenizer in `file`; ValueError if another is asked for.
+        """The given tokenizer, or a tokenizer of `d_vocab` tokens trained on the texts; it is
+        written to `file`. If the run is `resumed`, the tokenizer in `file`; ValueError if it does
+        not fit the arguments.
         """
         wanted = read_tokenizer(given) if given else None
         if resumed and file.is_file():
@@ -79,19 +80,19 @@ class Corpus:
             if wanted and wanted.tokenizer.to_str() != kept.tokenizer.to_str():
                 raise ValueError(f"the run began with the tokenizer in {file}, not with {given}")
             if not wanted and kept.size > d_vocab:
-                raise ValueError(f"{file} has {kept.size} tokens, and {d_vocab} are asked for")
+                raise ValueError(f"{file} has {kept.size} tokens, but d_vocab is {d_vocab}")
             return kept
         vocabulary = wanted or train_tokenizer(self.texts(), d_vocab)
         write(file, vocabulary.tokenizer.to_str(pretty=True))
         return vocabulary
 
     def windows(self, vocabulary: Vocabulary, n_ctx: int, cache: Path, *, seed: int) -> Windows:
-        """Windows of the texts, which are tokenised once into `cache`."""
+        """Windows of the training documents, which are tokenised once into `cache`."""
         rows = shards(self.texts(), vocabulary, cache, sources=self._marks())
         return Windows(rows, n_ctx, vocabulary.bos, repeats=self.repeats, seed=seed)
 
     def everything(self, vocabulary: Vocabulary, n_ctx: int, cache: Path | None = None) -> Windows:
-        """Windows of all documents, also of those to measure on; in memory without a cache."""
+        """Windows of all documents of `data` or `dataset`; in memory without a cache."""
         if cache is None:
             return Windows(tokenize(self._read(), vocabulary), n_ctx, vocabulary.bos)
         marks = [*self._marks(), "everything"]
@@ -102,13 +103,13 @@ class Corpus:
     def evaluation(
         self, vocabulary: Vocabulary, n_ctx: int, examples: int
     ) -> Int[Tensor, "batch pos"]:
-        """Windows of held-out text, [examples n_ctx+1], always the same."""
+        """The first windows of held-out text, [examples n_ctx+1], always the same."""
         return Windows(tokenize(self.unseen(), vocabulary), n_ctx, vocabulary.bos).batch(
             0, examples
         )
 
     def about(self) -> dict[str, Any]:
-        """The names of the files without their folders, and the other options, for the record."""
+        """The names of the files, without folders, and the other options, for run.json."""
         names = {
             kind: [file.name for file in text_files(*paths)]
             for kind, paths in (("data", self.data), ("held_out", self.held_out))
@@ -117,7 +118,7 @@ class Corpus:
         return {**names, **limits}
 
     def _shared_out(self) -> Iterator[tuple[str, bool]]:
-        """Every document, and whether it is held out; one that is alone in two pieces."""
+        """Every document, and whether it is held out; a single document in two pieces."""
         every = self._read()
         first = list(islice(every, 2))
         if len(first) == 1:
@@ -135,13 +136,13 @@ class Corpus:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """A text without its last tenth, and the last tenth: cut before a word, if there is one."""
+    """A text without its last tenth, and the last tenth, cut before a word if there is one."""
     end = round(len(text.rstrip()) * (1 - TAIL))
     word = re.compile(r"\s(?=\S)").search(text, end)
     at = word.start() if word else end
     if not text[:at].strip() or not text[at:].strip():
         raise ValueError(
-            f"the only document, {text[:20]!r}, is too short to measure on its end: "
-            "give more text, or text to measure on (held_out)"
+            f"the only document, {text[:20]!r}, is too short to hold out its end: "
+            "give more text, or held-out text (held_out)"
         )
     return text[:at], text[at:]

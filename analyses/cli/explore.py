@@ -1,4 +1,4 @@
-"""`circuits explore`. Nothing heavy is imported before it runs."""
+"""`circuits explore`. Slow imports are inside the command."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ def explore(
     text: Annotated[str, typer.Argument(help="the text; - for standard input")],
     out: Annotated[Path, typer.Option(help="the page")] = Path("page.html"),
 ) -> None:
-    """One page of all heads on a text: hover a token to see who looks where. Works offline."""
+    """One page of all heads on a text: hover over a token to see its attention. Works offline."""
     from analyses import explorer
     from circuits.io import load
 

@@ -1,4 +1,4 @@
-"""`circuits` on the command line. Nothing heavy is imported before a command runs."""
+"""`circuits` on the command line. Slow imports are inside the commands."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +33,7 @@ app.command()(explore)
 
 @app.command()
 def models() -> None:
-    """The models that ship: their shape, their scores after training, and when heads formed."""
+    """The models that ship: sizes, scores after training, and the steps at which heads formed."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -95,12 +95,12 @@ def list_() -> None:
 def heads(
     model: Annotated[str, typer.Argument(help="a model that ships, or a folder")] = "attn-only-2l",
 ) -> None:
-    """A table of the heads: the attention of each to the first token, to the token before, and so
-    on.
+    """A table of the heads: the attention of each head to the first token, to the previous token,
+    and so on.
 
-    Each column is a mean over other prompts and positions, so that a row may sum to more than 1. A
-    head's role is its largest score above the threshold. The margin is the smallest change of one
-    score that would give the head another role.
+    Each column has its own prompts and positions, so a row may sum to more than 1. A head's role is
+    the behaviour with its largest score above the threshold. The margin is the smallest change of
+    one score that would change the role.
     """
     from rich import box
     from rich.console import Console
@@ -143,7 +143,8 @@ def _loaded(model: str) -> "GPT":
 
 
 def main() -> None:
-    """The command line; an error of ours is one line on standard error and exit status 2."""
+    """The command line. A ValueError, KeyError or OSError becomes one line on standard error and
+    exit status 2."""
     try:
         app()
     except (ValueError, KeyError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`circuits evaluate` and `circuits measure`. Nothing heavy is imported before they run."""
+"""`circuits evaluate` and `circuits measure`. Slow imports are inside the commands."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,7 +59,7 @@ def measure(
     held_out: Annotated[list[Path], typer.Option(help="text to measure on; repeat for several")],
     examples: Annotated[int, typer.Option(help="windows of it")] = 128,
 ) -> None:
-    """Measure the whole history of a run anew, from the weights it kept; also under torchrun."""
+    """Measure the whole history of a run again, from the weights it kept; also under torchrun."""
     from analyses.cli.corpus import Corpus
     from analyses.history import recording
     from circuits import distributed

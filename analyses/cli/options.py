@@ -1,7 +1,7 @@
-"""Options: everything that `circuits train` can be told, by an option or by a line of run.toml.
+"""The options of `circuits train`, on the command line or as lines of a TOML file.
 
-Each field is an option of the same name, and its default and its help are said here alone. A line
-`d-head = 32` of a TOML file says the same as `--d-head 32`; options override the file.
+Each field is an option with its default and its help. A line `d-head = 32` of a TOML file means the
+same as `--d-head 32`. The command line overrides the file.
 """
 
 import difflib
@@ -19,9 +19,9 @@ import typer
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A training run. None means that nothing is said."""
+    """The options of a training run. None means that the option is not given."""
 
-    out: Annotated[Path | None, "the model's folder; a run that was cut off there goes on"] = None
+    out: Annotated[Path | None, "the model's folder; an interrupted run there resumes"] = None
     data: Annotated[list[Path] | None, "text file, folder or glob; repeat for several"] = None
     dataset: Annotated[str | None, "or a Hugging Face dataset, streamed"] = None
     documents: Annotated[int | None, "the largest number of documents"] = None
@@ -52,7 +52,7 @@ class Options:
     compile: Annotated[bool, "torch.compile, for long runs"] = False
     repeats: Annotated[float, "share of windows that repeat a passage"] = 0.0
     every: Annotated[int, "steps between records, and between snapshots"] = 250
-    until: Annotated[int | None, "stop after this step, to go on later"] = None
+    until: Annotated[int | None, "stop after this step, to resume later"] = None
     examples: Annotated[
         int, "rows that the history is measured on, which takes time; 0: no history"
     ] = 128
@@ -67,14 +67,14 @@ class Options:
 RECORDED = ("layers", "heads", "d_head", "width", "mlp", "context", "vocab", "steps", "batch_size",
             "lr", "muon_lr", "muon_decay", "embed_init", "warmup", "accumulate", "bf16", "compile",
             "smeared_keys", "seed", "tokenizer")  # fmt: skip
-"Options that `recipe` answers: its model was trained with them."
+"Options whose values come from the model of `recipe`."
 _PASSING = ("until", "device")
-"Options that a recorded run leaves out: they say how far it goes now, and where."
+"Options that run.toml leaves out, because they may differ at each start of a run."
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The options that a TOML file gives; ValueError names a line that is no option, or that has
-    a value of another type, and says which options exist."""
+    """The options in a TOML file. ValueError names a line with an unknown option (and lists the
+    options), or with a value of another type."""
     from circuits.files import read_text
 
     known = {one.name: one for one in fields(Options)}
@@ -100,7 +100,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def to_toml(options: Options) -> str:
-    """The options as a TOML file, from which `read` gives them back."""
+    """The options as the text of a TOML file, which `read` can read."""
     left_out = {*_PASSING, *(RECORDED if options.recipe else ())}
     lines = []
     for one in fields(options):
@@ -111,8 +111,8 @@ def to_toml(options: Options) -> str:
 
 
 def command(train: Callable[..., None]) -> Callable[..., None]:
-    """The function train(file, **given) as a command with an option for each field; `given` holds
-    None for options that are not given."""
+    """The function train(file, **given) as a command with an option for each field. An option that
+    is not given is None."""
 
     def wrapped(file: Any, **given: Any) -> None:
         train(file, **given)
@@ -136,13 +136,14 @@ def command(train: Callable[..., None]) -> Callable[..., None]:
 
 
 def together(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Options, set[str]]:
-    """The options of a file and of the command line, which overrides it; and the names given."""
+    """The options of a file and of the command line, which overrides the file, and the names of the
+    given options."""
     said = {**in_file, **{name: value for name, value in given.items() if value not in (None, [])}}
     return Options(**said), set(said)
 
 
 def _parts(kind: Any) -> tuple[Any, Any]:
-    """The type of a field, and its help if there is one."""
+    """The type of a field, and its help or None."""
     return get_args(kind)[:2] if get_origin(kind) is Annotated else (kind, None)
 
 
@@ -173,9 +174,9 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _quoted(value: Any) -> str:
-    """A value as TOML writes it; texts, numbers and truth values look the same in JSON."""
+    """A value in TOML; texts, numbers and booleans look the same in JSON."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_quoted, value)) + "]"
-    if isinstance(value, Path):  # a name of bytes that are no UTF-8 cannot be written
+    if isinstance(value, Path):  # TOML cannot hold bytes that are not UTF-8
         value = str(value).encode(errors="replace").decode()
     return json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,8 @@
 """A plan: the config, the recipe and the text of a training run, from its options.
 
 The architecture is the framework paper's at small scale: attention-only, layer norm at every read,
-untied embeddings, sinusoids on the inputs of W_Q and W_K alone. On text the amplitude and the base
-of the sinusoids are chosen so that previous-token heads form in layer 0 of so small a model.
+untied embeddings, sinusoids on the inputs of W_Q and W_K only. On text the amplitude and the base
+of the sinusoids are chosen so that previous-token heads form in layer 0 of a small model.
 """
 
 import os
@@ -29,26 +29,26 @@ POSITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The parts of a run. A run that goes on must have the same shape, recipe, corpus, tokenizer
-    and number of examples; the other options may change."""
+    """The parts of a run. A run can resume only with the same shape, recipe, corpus, tokenizer and
+    number of examples; the other options may change."""
 
     options: Options
     out: Path
     shape: dict[str, Any]
-    "Fields of the config; a vocabulary trained on little text may be smaller than d_vocab."
+    "The fields of the config. A tokenizer trained on little text may be smaller than d_vocab."
     recipe: Recipe
     corpus: Corpus | None
-    "None: repeated random tokens."
+    "None for training on repeated random tokens."
     tokenizer: Path | None
     "A tokenizer.json to use instead of training one."
     like: Path | None
-    "A folder with whose record the first losses are compared."
+    "The folder of the recorded run, to compare the first losses."
     device: str
 
 
 def plan(options: Options, given: Collection[str]) -> Plan:
-    """The plan of these options, of which some are `given` and the others defaults; ValueError for
-    an option that the recipe answers already."""
+    """The plan of these options. `given` names the options that are not defaults. ValueError for a
+    given option whose value comes from --recipe."""
     like = folder_of(options.recipe) if options.recipe else None
     words = folder_of(options.tokenizer) if options.tokenizer else like
     repeats = options.repeats
@@ -56,7 +56,7 @@ def plan(options: Options, given: Collection[str]) -> Plan:
         shape, recipe = _shape(options), _recipe(options)
     else:
         if twice := [name for name in RECORDED if name in given]:
-            raise ValueError(f"--recipe says it already: leave out {twice}")
+            raise ValueError(f"--recipe already sets these options: leave out {twice}")
         shape, recipe, repeats = _as_recorded(like, repeats)
         recipe = replace(recipe, evaluate_every=options.every) if "every" in given else recipe
     corpus = None
@@ -101,7 +101,7 @@ def _recipe(options: Options) -> Recipe:
 
 
 def _as_recorded(folder: Path, repeats: float) -> tuple[dict[str, Any], Recipe, float]:
-    """The config's fields, the recipe and the share of repeats of a recorded run."""
+    """The fields of the config, the recipe and the share of repeats of a recorded run."""
     if not (folder / "recipe.json").is_file():
         raise ValueError(f"{folder} holds no recipe.json")
     repeats = read_record(folder).get("repeats", repeats)
@@ -114,9 +114,8 @@ def _as_recorded(folder: Path, repeats: float) -> tuple[dict[str, Any], Recipe, 
 
 
 def usual_device(named: str) -> str:
-    """The device named, or a GPU if there is one; under torchrun each process has its own.
-
-    ValueError for a device that is not there.
+    """The named device; without a name a GPU if there is one, else the CPU. Under torchrun each
+    process has its own GPU. ValueError for a device that cannot be used.
     """
     device = named or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and "LOCAL_RANK" in os.environ:
@@ -125,7 +124,7 @@ def usual_device(named: str) -> str:
         device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else device
     try:
         torch.zeros(1, device=device).tolist()
-    except Exception as error:  # each kind of device has its own
+    except Exception as error:  # the type of the error depends on the device
         first = str(error).split("\n")[0]
         raise ValueError(f"no device {device!r} can be used here, cpu can: {first}") from None
     if device.startswith("cuda"):

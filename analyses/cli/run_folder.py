@@ -1,8 +1,8 @@
-"""The folder of a training run: which files a run writes there, and which it removes at its end.
+"""The folder of a training run: the files that a run writes there, and the files that it removes.
 
-No folder is removed by its name. A run removes the files that runs write, one by one, and folders
-that are empty then. A folder is refused if it holds a file that a run would write over, unless it
-also holds the note of a run that was cut off (see `circuits.files.alone`).
+A run removes only files with the names that runs write, and folders that are empty after that.
+ValueError for a folder with a file that a run would overwrite, unless the folder also holds the
+note of an interrupted run (see `circuits.files.alone`).
 """
 
 import json
@@ -26,40 +26,40 @@ INNER = {
     "history": re.compile(r"step-\d{8,}\.npz"),
     "weights": re.compile(r"weights-\d{8,}\.safetensors"),
 }
-"The folders in it, and the files that a run writes there."
+"The folders in the folder of a run, and the files that a run writes there."
 TOKENS = ".tokens"
-"The folder of the tokenised text until the run ends, unless a cache keeps it for other runs."
+"The folder of the tokenised text until the run ends, if the options name no cache."
 _SHARDS = re.compile(r"index\.json|lengths\.npy|tokens-\d+\.bin")
 BEGUN, FINISHED = "begun", "finished"
 
 
 class RunFolder:
-    """A folder that this process has to itself for as long as it trains."""
+    """The folder of a run, locked for this process while it trains."""
 
     def __init__(self, out: Path, here: Alone | None) -> None:
         self.out, self._here = out, here
         self.finished = here is not None and here.last_note() == FINISHED
-        "True if only tidying up is left: the run had ended when it was killed."
+        "True if the run had ended when it was killed: then only `tidy` is left."
 
     def has_snapshot(self) -> bool:
-        """Whether there is a snapshot to go on from."""
+        """Whether there is a snapshot from which the run can resume."""
         return bool(Snapshots(folder=self.out / "snapshots").files())
 
     def begin(self, about: dict[str, Any], same: Sequence[str]) -> None:
-        """Write to run.json how the run began, or, if it goes on, compare: ValueError for a value
-        that must stay the `same` and has changed."""
+        """Write `about` to run.json or, if the run resumes, compare the two: ValueError for a value
+        that has changed and whose name is in `same`."""
         was = self._was() if self.has_snapshot() else {}
         if was:
             changed = [f"{name} was {was[name]!r} and is {about[name]!r} now"
                        for name in same if was.get(name, about[name]) != about[name]]  # fmt: skip
             if changed:
                 raise ValueError(
-                    f"the run in {self.out} is another one: {'; '.join(changed)}. Give it what it "
-                    f"began with, or choose another folder"
+                    f"the run in {self.out} is another one: {'; '.join(changed)}. Give the same "
+                    f"values, or choose another folder"
                 )
             return
         if not self.has_snapshot():
-            _remove(_ours(self.out, "history"))  # of a run that is no more
+            _remove(_ours(self.out, "history"))  # of an earlier run
         write(self.out / "run.json", json.dumps(about, indent=2) + "\n")
 
     def _was(self) -> dict[str, Any]:
@@ -80,7 +80,8 @@ class RunFolder:
             self.tidy()
 
     def tidy(self) -> None:
-        """Remove the files of an unfinished run; the next start does it if this is killed."""
+        """Remove the files that only an unfinished run needs. If this process is killed before, the
+        next start does it."""
         for name in ("snapshots", "history"):
             _remove(_ours(self.out, name))
             _remove_empty(self.out / name)
@@ -92,7 +93,7 @@ class RunFolder:
             self._here.note("")
 
     def forget(self) -> None:
-        """Remove the files of a start that failed before its first snapshot."""
+        """Remove the files of a run that failed before its first snapshot."""
         if self._here and not self.has_snapshot():
             _remove(self.out / name for name in ("tokenizer.json", "run.json", "run.toml"))
             self._here.note("")
@@ -100,10 +101,10 @@ class RunFolder:
 
 @contextmanager
 def enter(out: Path) -> Iterator[RunFolder]:
-    """Keep a folder to this run; in a process group rank 0 does it for all.
+    """Lock a folder for this run; in a process group rank 0 does it for all.
 
-    ValueError if another process is at work there, if it holds a model, or a file that no run
-    wrote. A start that fails before its first snapshot leaves nothing behind.
+    ValueError if another process uses the folder, if it holds a model, or a file that the run would
+    overwrite. A run that fails before its first snapshot leaves no files.
     """
     if distributed.rank() > 0:
         yield RunFolder(out, None)
@@ -129,7 +130,7 @@ def enter(out: Path) -> Iterator[RunFolder]:
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """The fields of a folder's run.json, none without one; ValueError if it is damaged."""
+    """The fields of a folder's run.json; {} if there is none; ValueError if it is damaged."""
     file = out / "run.json"
     if not file.exists():
         return {}
@@ -138,14 +139,14 @@ def read_record(out: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from None
     if not isinstance(said, dict):
-        raise ValueError(f"{file} holds {type(said).__name__}, wanted fields by name")
+        raise ValueError(f"{file} holds {type(said).__name__}, expected fields by name")
     return said
 
 
 def _refuse_foreign(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file, and a run wants a folder")
-    if RunFolder(out, None).has_snapshot():  # an earlier version left no note, only snapshots
+        raise ValueError(f"{out} is a file, and a run needs a folder")
+    if RunFolder(out, None).has_snapshot():  # earlier versions wrote snapshots without a note
         return
     if (out / "config.json").exists():
         raise ValueError(f"{out} already holds a model: choose another folder, or move it away")
@@ -154,7 +155,7 @@ def _refuse_foreign(out: Path) -> None:
     if found:
         raise ValueError(
             f"{out} holds files that no unfinished run wrote ({', '.join(found[:5])}) and that "
-            f"this one would write over: choose another folder, or move them away"
+            f"this run would overwrite: choose another folder, or move them away"
         )
 
 

@@ -1,7 +1,7 @@
-"""Whole training runs for `circuits train`: text or synthetic data in, a model folder out.
+"""Training runs of `circuits train`: from text or synthetic data to a model folder.
 
-A run that was cut off goes on when it is started again in the same way. Under torchrun the first
-process alone measures, writes and prints.
+An interrupted run resumes when it is started again with the same options. Under torchrun only the
+first process measures, writes and prints.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ from circuits.training import (
 )
 
 MEASURED = 128
-"The number of held-out rows that each record is measured on."
+"The number of held-out rows for the measurements of each record."
 Rows = Int[Tensor, "batch pos"]
 
 
 def train_model(plan: Plan) -> GPT:
-    """The model trained on the plan's text, or on BOS + R + R with R of 8 to n_ctx/2 - 1 random
-    tokens; and its folder."""
+    """Train a model by the plan, write its folder, and return it. Without text it trains on
+    BOS + R + R, where R has 8 to (n_ctx - 1) / 2 random tokens."""
     with enter(plan.out) as folder:
         if distributed.of_rank_0(int(folder.finished), torch.device(plan.device)):
             return load(plan.out)
@@ -106,7 +106,7 @@ def _train(model: GPT, data: Batches, unseen: Rows, folder: RunFolder, plan: Pla
     history = _History(steps, unseen[: options.examples], plan.out / "history")
     columns = ("step {task.completed}/{task.total}", BarColumn(), "{task.description}",
                TimeRemainingColumn())  # fmt: skip
-    # The speed is a mean over ten minutes: records of the history come in crowds.
+    # The speed is a mean over ten minutes, because records of the history are not evenly spaced.
     with Bar(*columns, console=_console(), speed_estimate_period=600) as bar:
         watchers: list[Watch] = [_Shown(bar, recipe.steps), history, _compared(bar, plan.like)]
         if options.until is not None:
@@ -129,7 +129,7 @@ def _train(model: GPT, data: Batches, unseen: Rows, folder: RunFolder, plan: Pla
 
 
 class _Shown:
-    """A watcher that shows how far the run is, and how fast it goes."""
+    """A watcher that shows the progress and the speed of the run."""
 
     def __init__(self, bar: Bar, steps: int) -> None:
         self.bar, self.task = bar, bar.add_task("", total=steps)
@@ -137,11 +137,11 @@ class _Shown:
 
     def __call__(self, model: GPT, progress: Progress) -> None:
         now = (progress.tokens, progress.seconds)
-        if self.begun is None:  # do not count an earlier piece of the run
+        if self.begun is None:  # the speed does not count steps before the run resumed
             self.begun = now
             self.bar.reset(self.task, completed=progress.step)
             if progress.step:
-                self.bar.print(f"going on from step {progress.step}")
+                self.bar.print(f"resuming from step {progress.step}")
             return
         tokens, seconds = (b - a for a, b in zip(self.begun, now, strict=True))
         words = f"loss {progress.losses[-1]:.3f}  {tokens / max(seconds, 1e-9):,.0f} tokens/s"
@@ -149,7 +149,7 @@ class _Shown:
 
 
 class _History:
-    """A watcher that records the history at some steps."""
+    """A watcher that records the history at the given steps."""
 
     def __init__(self, steps: frozenset[int], rows: Rows, folder: Path) -> None:
         self.steps, self.rows, self.folder = steps, rows, folder
@@ -174,7 +174,7 @@ def _compared(bar: Bar, like: Path | None) -> Watch:
 
 
 def _ended(until: int) -> Watch:
-    """A watcher that ends the run after a step."""
+    """A watcher that ends the run after step `until`."""
     return lambda model, progress: progress.step >= until
 
 

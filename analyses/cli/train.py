@@ -1,4 +1,4 @@
-"""`circuits train`. Nothing heavy is imported before it runs."""
+"""`circuits train`. Slow imports are inside the command."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from analyses.cli.options import command, read, together
 def train(file: Path | None, **given: Any) -> None:
     """Train a model on your own text, or on repeated random tokens; also under torchrun.
 
-    The options may stand in a TOML file; options of the command line override the file. A run
-    writes its options to run.toml in its folder.
+    Options can come from a TOML file; options on the command line override the file. A run writes
+    its options to run.toml in its folder.
     """
     import typer
 
@@ -21,7 +21,7 @@ def train(file: Path | None, **given: Any) -> None:
     if options.repeated_tokens == bool(options.data or options.dataset):
         raise typer.BadParameter("give one of --data, --dataset and --repeated-tokens")
     if options.tokenizer and "vocab" in said:
-        raise typer.BadParameter("--tokenizer says the vocabulary already: leave out --vocab")
+        raise typer.BadParameter("--tokenizer already sets the vocabulary: leave out --vocab")
 
     from analyses.cli import plans, runs
     from circuits import distributed

@@ -1,15 +1,15 @@
-"""What single heads do, from their patterns and from their weights.
+"""The behaviour of single heads, from their patterns and from their weights.
 
-- masks: the sources that a head with one rule would look at, for each behaviour.
-- attention: how much attention follows such a rule; the role of each head.
-- patterns: scores of patterns without any rule: entropy, sinks, fixed offsets.
-- long_context: the same scores where a pattern does not fit into memory.
-- induction: random tokens said twice: who finds the first copy, and what that saves.
-- copying: whether an OV circuit raises the token that it reads.
-- detectors: every score with the threshold above which a head counts as found.
-- logit_effects: which tokens a head raises at each position.
-- head_composition: how much each head reads of what earlier heads write.
-- skip_trigrams: tables of a one-layer model, and the bugs that they must have.
+- masks: for each behaviour, the sources that a head with this behaviour attends to.
+- attention: the mean attention on these sources, and the role of each head.
+- patterns: scores of patterns without a mask: entropy, sinks, fixed offsets.
+- long_context: the same scores for patterns that do not fit into memory.
+- induction: induction scores and losses on repeated random tokens.
+- copying: whether an OV circuit raises the logit of the token that it reads.
+- detectors: every score with the threshold above which a head is found.
+- logit_effects: the effect of each head on the logit of the next token.
+- head_composition: composition scores of each pair of heads, against chance.
+- skip_trigrams: tables of skip-trigrams, and their bugs.
 """
 
 __all__ = ["attention", "copying", "detectors", "head_composition", "induction", "logit_effects",

@@ -1,10 +1,9 @@
-"""The attention of each head: one mask per behaviour, one average over patterns for all of them.
+"""The attention scores of each head: the mean attention on the mask of a behaviour.
 
-A score is the attention that falls on the entries of a mask, averaged over the destinations that
-have any such entry. attrs["chance"] is the same average for a head that attends uniformly; the
-coordinates `low` and `high` are the ends of its 95% interval over the rows of tokens. Scores of
-whole patterns, without a mask, are in `patterns`; of contexts too long for a pattern, in
-`long_context`.
+A score is the attention on the entries of a mask, averaged over the destinations with such an
+entry. attrs["chance"] is the score of a head that attends uniformly. The coordinates `low` and
+`high` are the ends of a score's 95% interval over the rows of tokens. Scores without a mask are in
+`patterns`; scores for contexts too long for a pattern are in `long_context`.
 """
 
 from functools import partial
@@ -30,15 +29,16 @@ from circuits.matrices import at_least_single
 from circuits.model import Ids
 
 THRESHOLD = 0.4
-"A head is called by a behaviour that takes more than this share of its attention (ARENA's value)."
+"A head has the role of a behaviour whose score is above this threshold (ARENA's value)."
 
 
 def attention_on(model: Model, tokens: Tokens, mask: Mask, name: str, long_name: str) -> DataArray:
-    """Mean attention on a mask, (layer, head), in [0, 1], with `low` and `high`.
+    """The mean attention on a mask, (layer, head), in [0, 1], with `low` and `high`.
 
-    Averaged over the destinations after position 0 whose row of the mask is not empty; ValueError
-    if there is none. attrs["counted"] is their share of all positions: times it, this is the "mul"
-    score of TransformerLens's detect_head, which counts every other destination as a miss.
+    The mean is over the destinations after position 0 with an entry in their row of the mask;
+    ValueError if there is none. attrs["counted"] is their share of all positions. The score times
+    this share is the "mul" score of TransformerLens's detect_head, which counts all other
+    destinations as 0.
     """
     rows = counted_destinations(mask)
     if not rows.any():
@@ -60,8 +60,8 @@ def _on_mask(pattern: Tensor, mask: Mask) -> Float[Tensor, "batch head"]:
 
 
 def behaviour(model: Model, tokens: Ids | str | None = None, *, name: str) -> DataArray:
-    """Mean attention that follows the rule of masks.BEHAVIOURS[name], (layer, head), in [0, 1]; on
-    the prompt of that behaviour unless tokens are given."""
+    """The mean attention on the mask of masks.BEHAVIOURS[name], (layer, head), in [0, 1]; the
+    default prompt is the prompt of this behaviour."""
     rule = BEHAVIOURS[name]
     tokens = prompts.tokens_or(model, tokens, rule.prompt)
     short = "prefix_matching" if name == "induction" else name.replace(" ", "_")
@@ -69,37 +69,37 @@ def behaviour(model: Model, tokens: Ids | str | None = None, *, name: str) -> Da
 
 
 def previous_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to the token before, (layer, head), in [0, 1]; on random tokens by default."""
+    """The mean attention to the previous token, (layer, head), in [0, 1]; by default on random
+    tokens."""
     return behaviour(model, tokens, name="previous token")
 
 
 def current_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to the token itself, (layer, head), in [0, 1]; on random tokens by default."""
+    """The mean attention of a token to itself, (layer, head), in [0, 1]; by default on random
+    tokens."""
     return behaviour(model, tokens, name="current token")
 
 
 def first_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to position 0, where heads rest, (layer, head), in [0, 1]."""
+    """The mean attention to position 0, (layer, head), in [0, 1]; by default on random tokens."""
     return behaviour(model, tokens, name="first token")
 
 
 def duplicate_token(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to earlier copies of the token itself, (layer, head), in [0, 1]; on repeated
-    random tokens by default."""
+    """The mean attention of a token to its earlier copies, (layer, head), in [0, 1]; by default on
+    repeated random tokens."""
     return behaviour(model, tokens, name="duplicate token")
 
 
 def prefix_matching(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean attention to the tokens that followed earlier copies of the current one, (layer, head),
-    in [0, 1]. (Olsson et al. 2022; without tokens, on their prompt: `prompts.repeated_often`.)"""
+    """The mean attention to the tokens after earlier copies of the current token, (layer, head), in
+    [0, 1]. (Olsson et al. 2022; by default on their prompt, `prompts.repeated_often`.)"""
     return behaviour(model, tokens, name="induction")
 
 
 def offset(model: Model, tokens: Ids | str | None = None, *, back: int) -> DataArray:
-    """Mean attention to the token `back` positions before, (layer, head), in [0, 1].
-
-    On random tokens unless some are given.
-    """
+    """The mean attention to the token `back` positions before, (layer, head), in [0, 1]; by default
+    on random tokens."""
     tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
     words = f"attention {back} tokens back"
     return attention_on(model, tokens, to_offset(tokens, back), f"offset_{back}", words)
@@ -108,10 +108,8 @@ def offset(model: Model, tokens: Ids | str | None = None, *, back: int) -> DataA
 def positional_preference(
     model: Model, tokens: Ids | str | None = None, *, reach: int = 16
 ) -> DataArray:
-    """Mean attention at each distance back, (layer, head, offset), in [0, 1], offsets 0 to `reach`.
-
-    attrs["chance"] is what a uniform head gives at offset 0.
-    """
+    """The mean attention at each distance back, (layer, head, offset), in [0, 1], for offsets 0 to
+    `reach`; by default on random tokens. attrs["chance"] is uniform attention at offset 0."""
     tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
     batch, n = tokens.shape
     reach = min(reach, n - 1)
@@ -136,11 +134,11 @@ def _on_diagonals(pattern: Tensor, reach: int) -> Float[Tensor, "batch head offs
 
 
 def positional(model: Model, tokens: Ids | str | None = None, *, reach: int = 16) -> DataArray:
-    """The largest mean attention at any one distance back, (layer, head), in [0, 1]: near 1 for a
-    head that attends by position alone. The coordinate `offset` is that distance, 0 to `reach`.
+    """The largest mean attention at one distance back, (layer, head), in [0, 1]: near 1 for a head
+    that attends by position alone. The coordinate `offset` is this distance, 0 to `reach`.
 
-    attrs["chance"] is a uniform head's, at distance 0. `low` and `high` are those of the distance
-    that won, and not wider for its having been chosen.
+    attrs["chance"] is uniform attention at distance 0. `low` and `high` are the interval at this
+    distance; it does not allow for the choice of the largest.
     """
     preference = positional_preference(model, tokens, reach=reach)
     best = preference.isel(offset=preference.argmax("offset")).rename("positional")
@@ -148,9 +146,9 @@ def positional(model: Model, tokens: Ids | str | None = None, *, reach: int = 16
 
 
 def taxonomy(model: Model, *, threshold: float = THRESHOLD, bos: int | None = None) -> DataArray:
-    """Every behaviour's score, (layer, head, behaviour), in [0, 1], and each head's role by them:
-    see `with_roles`. `chance` (behaviour) is a uniform head's, `positions` (behaviour) the number
-    of positions that each was judged on; `bos` as in prompts.bos_of."""
+    """The score of every behaviour, (layer, head, behaviour), in [0, 1], and the role of each head:
+    see `with_roles`. `chance` (behaviour) is the score of uniform attention, `positions`
+    (behaviour) the number of positions of the prompt. `bos` is as in prompts.bos_of."""
     found = [
         behaviour(model, rule.prompt(model, bos=bos), name=name)
         for name, rule in BEHAVIOURS.items()
@@ -168,11 +166,12 @@ def taxonomy(model: Model, *, threshold: float = THRESHOLD, bos: int | None = No
 def with_roles(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
     """Scores (layer, head, behaviour), with each head's role as coordinates (layer, head).
 
-    `role` names a head's largest score above the threshold, or "-". Resting on the first token
-    decides only if no other behaviour does. `score` is the one that decides, the largest where none
-    does. `margin` is the least by which any one score would have to differ for another role: the
-    distance of the deciding score from the threshold, or from the runner-up where that is above it.
-    ValueError for scores that are NaN, as those of a model with NaN weights are.
+    `role` names the behaviour with a head's largest score above the threshold, or is "-". The role
+    "first token" counts only if no other behaviour is above the threshold. `score` is the score of
+    the role, or the largest score for "-". `margin` is the smallest change of one score that would
+    change the role: the distance of `score` to the threshold, or to the second largest score if
+    this is above the threshold. For "first token" another score can also rise to the threshold.
+    ValueError for NaN scores, as of a model with NaN weights.
     """
     unknown = np.argwhere(scores.isnull().any("behaviour").transpose("layer", "head").values)
     if len(unknown):
@@ -192,16 +191,17 @@ def with_roles(scores: DataArray, threshold: float = THRESHOLD) -> DataArray:
 
 
 def is_pattern_or_value(name: str) -> bool:
-    """True for the hooks of patterns and values, for `names_filter`."""
+    """True for the hook points of patterns and values, for `names_filter`."""
     return name.endswith(("attn.hook_pattern", "attn.hook_v"))
 
 
 def value_weighted(
     pattern: Float[Tensor, "batch head dest src"], v: Float[Tensor, "batch src head d_head"]
 ) -> Float[Tensor, "batch head dest src"]:
-    """A_ij ||v_j||, in [0, 1]: how much is moved, not only how much is looked at.
+    """The value-weighted pattern A_ij ||v_j||, in [0, 1]: the size of the moved values.
 
-    Each head is scaled so that its largest entry is 1: value norms do not compare across heads.
+    Each head is scaled so that its largest entry is 1: the norms of values of different heads
+    cannot be compared.
     """
     weighted = at_least_single(pattern) * at_least_single(v).norm(dim=-1).mT[:, :, None]
     return weighted / weighted.amax((-2, -1), keepdim=True).clamp(min=1e-12)

@@ -1,9 +1,9 @@
 """Copying heads and matching heads: does a circuit from tokens to tokens map them to themselves?
 
-By its eigenvalues: a matrix that maps tokens to themselves has eigenvalues with positive real part;
-a random one has as many on either side. By its entries: how many tokens raise their own logit, and
-raise it most. Neither ever takes a d_vocab x d_vocab matrix. Circuits are read straight from the
-embedding, also behind MLPs. (Elhage et al. 2021, "Copying heads" and "Summarizing OV/QK matrices",
+Eigenvalues: if the circuit maps tokens to themselves, they have positive real parts; in a random
+matrix half of them do. Entries: the share of tokens that raise their own logit, or raise it most.
+No d_vocab x d_vocab matrix is ever held. A circuit is read from the token embedding directly, also
+in layers after MLPs. (Elhage et al. 2021, "Copying heads" and "Summarizing OV/QK matrices",
 https://transformer-circuits.pub/2021/framework/index.html)
 """
 
@@ -30,8 +30,8 @@ def eigenvalues(model: GPT) -> DataArray:
 
 
 def positivity(circuit: FactoredMatrix) -> Float[Tensor, "*lead"]:
-    """sum(eig) / sum(|eig|) in [-1, 1] for each leading index: 1 where every eigenvalue is
-    positive, around 0 for random matrices; 0 for a circuit that is zero up to rounding."""
+    """sum(eig) / sum(|eig|) in [-1, 1] for each leading index: 1 if every eigenvalue is positive,
+    around 0 for a random matrix, and 0 for a circuit that is zero up to rounding."""
     values = circuit.eigenvalues
     total, rounding = values.abs().sum(-1), 10 * torch.finfo(values.dtype).eps
     score = values.sum(-1).real / total.clamp(min=1e-30)
@@ -39,8 +39,8 @@ def positivity(circuit: FactoredMatrix) -> Float[Tensor, "*lead"]:
 
 
 def centre_rows(circuit: FactoredMatrix) -> FactoredMatrix:
-    """A circuit with each row less its mean: over outs for logits, over keys for the scores of a
-    query, since softmax cannot see it. Stays factored."""
+    """A circuit, still factored, with the mean of each row subtracted: the mean logit of a source,
+    or the mean score of a query. The softmax does not depend on it."""
     *first, last = circuit.factors
     return FactoredMatrix(*first, last - last.mean(-1, keepdim=True))
 
@@ -55,7 +55,7 @@ def score(model: GPT) -> DataArray:
 
 def qk_score(model: GPT) -> DataArray:
     """sum(eig) / sum(|eig|) of each head's full QK circuit, (layer, head), in [-1, 1]: 1 for a head
-    whose queries seek their own token, as a duplicate-token head does."""
+    that attends to its own token, as a duplicate-token head does."""
     with torch.no_grad():
         values = positivity(full_QK(model))
     words = "QK matching: sum of eigenvalues over sum of sizes"
@@ -64,15 +64,15 @@ def qk_score(model: GPT) -> DataArray:
 
 def composed_qk_score(model: GPT, writer: AnyHead) -> DataArray:
     """sum(eig) / sum(|eig|) of W_E W_QK (W_E W_OV^writer)^T, (layer, head) of all later layers, in
-    [-1, 1]: 1 for a head that seeks, among the tokens `writer` moved, the one it is at.
+    [-1, 1]: 1 for a head that attends where the token moved by `writer` equals its own token.
 
-    With a previous-token head as the writer this is the QK half of the induction circuit.
-    ValueError if there is no such head, or no layer after it.
+    If `writer` is a previous-token head, this is the QK half of the induction circuit. ValueError
+    if there is no such head, or no layer after it.
     """
     at = head_of(model.cfg, writer)
     later = range(at.layer + 1, model.cfg.n_layers)
     if not later:
-        raise ValueError(f"{at} is in the last layer: no later head reads what it writes")
+        raise ValueError(f"{at} is in the last layer: no later head reads its output")
     with torch.no_grad():
         through = [positivity(K_composed_QK(model, layer, at.layer)[:, at.head]) for layer in later]
     values = torch.stack([torch.full_like(through[0], torch.nan)] * later.start + through)
@@ -84,8 +84,8 @@ def composed_qk_score(model: GPT, writer: AnyHead) -> DataArray:
 
 
 def diagonal(model: GPT) -> DataArray:
-    """Share of tokens that raise their own logit above the mean logit, (layer, head), in [0, 1]:
-    1 for a copying head, 1/2 for random matrices."""
+    """The share of tokens that raise their own logit above the mean logit, (layer, head), in
+    [0, 1]: 1 for a copying head, 1/2 for random matrices."""
     with torch.no_grad():
         values = (centre_rows(full_OV(model)).diagonal() > 0).double().mean(-1)
     words = "tokens that raise their own logit"
@@ -95,12 +95,12 @@ def diagonal(model: GPT) -> DataArray:
 def own_rank(
     model: GPT, *, block_bytes: int = 2**26, progress: Progress | None = None
 ) -> DataArray:
-    """How many other tokens a token raises as much as itself or more, (layer, head, token), from 0
-    to d_vocab - 1: 0 where it raises itself most. A token that raises nothing comes last.
+    """The number of other tokens that a token raises at least as much as itself, (layer, head,
+    token), from 0 to d_vocab - 1: 0 if it raises itself most, d_vocab - 1 if it raises nothing.
 
-    Exact; rows of the OV circuits are multiplied out in blocks of at most `block_bytes` (64 MiB).
-    That is d_vocab^2 d_head operations for each head: minutes for a large model, so there is
-    `progress` (tqdm.tqdm).
+    Exact. Rows of the OV circuits are multiplied out in blocks of at most `block_bytes` (64 MiB),
+    in d_vocab^2 d_head operations per head. This takes minutes for a large model; `progress`
+    (tqdm.tqdm) shows the progress.
     """
     with torch.no_grad():
         values = _own_ranks(model, block_bytes, progress)
@@ -114,8 +114,9 @@ def own_rank(
 def own_top(
     model: GPT, top: int = 1, *, block_bytes: int = 2**26, progress: Progress | None = None
 ) -> DataArray:
-    """Share of tokens whose own logit is among the `top` that they raise most, (layer, head), in
-    [0, 1]; chance is top / d_vocab. See `own_rank`. ValueError unless 1 <= top <= d_vocab."""
+    """The share of tokens whose own logit is among the `top` logits that they raise most, (layer,
+    head), in [0, 1]; chance is top / d_vocab. See `own_rank`. ValueError unless 1 <= top <=
+    d_vocab."""
     if not 1 <= top <= model.cfg.d_vocab:
         raise ValueError(f"top is from 1 to d_vocab={model.cfg.d_vocab}, got {top}")
     ranks = own_rank(model, block_bytes=block_bytes, progress=progress)

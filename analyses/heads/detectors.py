@@ -1,7 +1,7 @@
-"""Every detector of heads, with the score above which it counts a head as found.
+"""Every detector of heads, with the threshold above which it counts a head as found.
 
-On untrained models no detector finds a head; on hand-built circuits they find the heads that were
-built: tests/laws/test_silence.py.
+In untrained models no detector finds a head. In hand-built circuits the detectors find the built
+heads: tests/laws/test_silence.py.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from circuits.model import GPT
 
 
 class Detector(NamedTuple):
-    """A score, (layer, head), and the threshold that a head of this kind exceeds."""
+    """A score, (layer, head), and its threshold: a head of this kind has a larger score."""
 
     score: Callable[[GPT], DataArray]
     threshold: float
     source: str
-    "Where the threshold is from."
+    "The source of the threshold."
 
 
 ARENA = "ARENA's exercises: most of what it sees, and more than any head has at 0.5"
@@ -46,8 +46,8 @@ def is_above_threshold(model: GPT) -> DataArray:
     """Whether a detector's score of a head is above its threshold, (detector, layer, head).
 
     Coordinates: `score`, of the same dims; `threshold` (detector); and `positions` (detector), the
-    number of positions that the detector was judged on, 0 for one that reads weights alone. Set
-    model.trained_ctx where the model was trained on fewer than n_ctx.
+    number of positions of the detector's prompt, 0 for a detector that reads only weights. Set
+    model.trained_ctx if the model was trained on fewer than n_ctx positions.
     """
     found = [one.score(model) for one in DETECTORS.values()]
     scores = np.stack([score.values for score in found])

@@ -1,7 +1,7 @@
-"""Composition: how much each head reads, through Q, K or V, of what each earlier head writes.
+"""Composition: how much of each earlier head's output a head reads through Q, K or V.
 
-Scores are those of `circuits.composition`, with labels, less what random matrices of the same shape
-give. (Elhage et al. 2021, "Two-layer attention-only transformers",
+The scores of `circuits.composition` with labels, minus the score of random matrices of the same
+shape. (Elhage et al. 2021, "Two-layer attention-only transformers",
 https://transformer-circuits.pub/2021/framework/index.html; formulas without the published bug)
 """
 
@@ -21,27 +21,27 @@ from circuits.decomposition import composition_chance
 from circuits.model import GPT, GPTConfig, every_head
 
 NULLS = ("drawn", "closed", "rotated")
-"Where `quantile` may come from; see `over_chance`."
+"The null models of `quantile`; see `over_chance`."
 
 
 def over_chance(
     model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn"
 ) -> DataArray:
-    """||W_OV M|| / (||W_OV|| ||M||) less chance, (via, writer, reader), in [-chance, 1 - chance];
-    NaN where the writer's layer is not the earlier one.
+    """||W_OV M|| / (||W_OV|| ||M||) minus chance, (via, writer, reader), in [-chance, 1 - chance];
+    NaN unless the writer's layer is earlier than the reader's.
 
-    M is W_QK for Q, W_QK^T for K and the reader's W_OV for V; attrs["chance"] = 1 / sqrt(d_model)
-    is what was subtracted. attrs["quantile"] is the largest score, likewise less chance, in
-    `samples` random models of the same shape: a further random model has every score below it with
-    probability attrs["level"] = samples / (samples + 1). Scores that do not exceed it are no
-    finding; trained weights are not random ones, so a score that does need not be a circuit.
-    `samples` is 19 by default, less for large models (20,000 pairs, but 3 models), each of which
-    takes the time of another run, once for each shape. ValueError for fewer than two layers.
+    M is the reader's W_QK for Q, W_QK^T for K and W_OV for V. attrs["chance"] = 1 / sqrt(d_model)
+    is subtracted. attrs["quantile"] is the largest score minus chance in `samples` random models of
+    the same shape. In another random model all scores are below it with probability
+    attrs["level"] = samples / (samples + 1). A score below it is no finding. A score above it need
+    not be a circuit, because trained weights are not random. The default of `samples` is 19, or
+    fewer for large models (20,000 pairs in all, but at least 3 models). Each sample takes the time
+    of one call, once for each shape. ValueError for fewer than two layers.
 
-    With null="closed" nothing is drawn: a formula gives the quantile of that level, of 19 samples
-    for a model of any size. null="rotated" gives that of the heads of this model, each turned at
-    random with its spectrum as it is: a higher bar, which trained heads do not exceed by reading
-    and writing few directions. See `circuits.decomposition.composition_chance`.
+    With null="closed" a formula gives the quantile, by default at the level of 19 samples. With
+    null="rotated" the null model is this model with every head rotated at random and its singular
+    values kept. This quantile is higher: a head does not exceed it only by reading and writing few
+    directions. See `circuits.decomposition.composition_chance`.
     """
     result = raw(model, samples=samples, seed=seed, null=null)
     chance = result.attrs["chance"]
@@ -54,8 +54,8 @@ def over_chance(
 
 
 def raw(model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn") -> DataArray:
-    """||W_OV M|| / (||W_OV|| ||M||) itself, (via, writer, reader), in [0, 1]; `chance` and
-    `quantile` in attrs are to be compared with, not subtracted. See `over_chance`."""
+    """||W_OV M|| / (||W_OV|| ||M||), (via, writer, reader), in [0, 1], without subtraction; attrs
+    hold `chance` and `quantile` for comparison. See `over_chance`."""
     _require_two_layers(model)
     if samples is not None and samples < 1:
         raise ValueError(f"samples is a number of random models, 1 or more, got {samples}")
@@ -80,7 +80,7 @@ def raw(model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "d
 
 def erratum(model: GPT) -> DataArray:
     """NOT composition: the norm of the rotated product that the paper's first diagram showed by
-    mistake, less chance, (via, writer, reader). For the figure of its erratum and nothing else.
+    mistake, minus chance, (via, writer, reader). It serves only the figure of the erratum.
 
     attrs["chance"] = sqrt(d_head) / d_model is the root mean square for random matrices, up to the
     spread of their norms. ValueError for fewer than two layers.
@@ -94,7 +94,7 @@ def erratum(model: GPT) -> DataArray:
 
 
 def _quantile(model: GPT, null: str, samples: int, seed: int) -> float:
-    """The score that a further model of this null stays below with probability n / (n + 1)."""
+    """The score below which all scores of another null model stay with probability n / (n + 1)."""
     cfg, level = model.cfg, samples / (samples + 1)
     if null == "closed":
         return composition_chance.largest_score(cfg, level)
@@ -108,8 +108,8 @@ def _quantile(model: GPT, null: str, samples: int, seed: int) -> float:
 def _largest_at_random(
     n_layers: int, d_model: int, n_heads: int, d_head: int, dtype: torch.dtype, seed: int
 ) -> float:
-    """The largest composition score of a model of Gaussian heads. It is a function of its arguments
-    alone (of `dtype` because weights are drawn in torch's default one), so it is drawn once."""
+    """The largest composition score of a model with Gaussian heads. The arguments determine it
+    (`dtype` is torch's default dtype, in which weights are drawn), so it is cached."""
     bare = GPTConfig(
         n_layers=n_layers, d_model=d_model, n_heads=n_heads, d_head=d_head, d_vocab=1, n_ctx=1,
         normalization_type=None, positional_embedding_type="none", bias=False, init_range=1.0,
@@ -121,7 +121,7 @@ def _largest_at_random(
 def _require_two_layers(model: GPT) -> None:
     if model.cfg.n_layers < 2:
         raise ValueError(
-            f"heads compose with heads of earlier layers: two layers or more are wanted, the model "
+            f"heads compose with heads of earlier layers: two layers or more are needed, the model "
             f"has {model.cfg.n_layers}"
         )
 

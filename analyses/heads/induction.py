@@ -1,11 +1,9 @@
-"""Induction: A B ... A -> B, on random tokens that are said twice.
+"""Induction: A B ... A -> B, on repeated random tokens.
 
-`stripe` and `attention.prefix_matching` look at where a head attends, `copying` at which tokens its
-output raises, `qk_trace` at its weights, and `loss_by_position` at what the model gains. Each takes
-tokens, which `prompts` makes of any length, number and seed; each has a prompt of its own where
-none are given. The
-coordinates `low` and `high` of a score are the ends of its 95% interval over prompts. (Olsson et
-al. 2022,
+`stripe` and `attention.prefix_matching` measure where a head attends, `copying` which logits it
+raises, `qk_trace` its weights, and `loss_by_position` the loss of the model. Each but `qk_trace`
+takes tokens, for example from `prompts`, and has a default prompt. The coordinates `low` and `high`
+of a score are the ends of its 95% interval over prompts. (Olsson et al. 2022,
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
@@ -26,19 +24,19 @@ from circuits.model import GPT, Ids, check_predicts
 
 
 def stripe(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean of a pattern's diagonal n - 1 back on BOS + R + R with n distinct tokens in R, (layer,
-    head), in [0, 1]: the induction score of TransformerLens's demos and of ARENA. Without tokens n
-    is 50, as there, or less where less fits into the context or the vocabulary.
+    """The mean of the pattern's diagonal n - 1 back, on BOS + R + R with n distinct tokens in R,
+    (layer, head), in [0, 1]: the induction score of TransformerLens's demos and of ARENA. The
+    default n is 50, or less if the context or the vocabulary is too small.
 
-    The diagonal has n + 2 entries, and two of them no induction head can match, the first of which
-    is on BOS. attrs["perfect"] is the score of a head that always finds the match, and rests on BOS
-    where there is none: (n + 1) / (n + 2). `prefix_matching` has no such misses. ValueError for
-    tokens of another form, and for fewer than 2 in R.
+    The diagonal has n + 2 entries. In two of them nothing matches; the source of the first is BOS.
+    attrs["perfect"] is the score of a head that always attends to the match, and to BOS without a
+    match: (n + 1) / (n + 2). `prefix_matching` leaves such entries out. ValueError for tokens of
+    another form, and for fewer than 2 in R.
     """
     tokens = prompts.tokens_or(model, tokens, _said_twice)
     n = prompts.length_of_repeat(tokens)
     if n < 2 or (tokens[:, 1 : n + 1].sort().values.diff() == 0).any():
-        raise ValueError(f"the stripe wants 2 or more distinct tokens that are said twice, got {n} "
+        raise ValueError(f"the stripe needs 2 or more distinct tokens that are repeated, got {n} "
                          f"of the {model.cfg.d_vocab - 1} beside BOS")  # fmt: skip
     mask = to_offset(tokens, n - 1)
     score = attention_on(model, tokens, mask, "stripe", f"attention {n - 1} tokens back")
@@ -50,19 +48,20 @@ def _said_twice(model: Model) -> Tokens:
 
 
 def _said_once(model: Model) -> Tokens:
-    """The prompt of Olsson et al.'s copying score: BOS and 25 random tokens, where they fit."""
+    """The prompt of Olsson et al.'s copying score: BOS and 25 random tokens, or as many as fit."""
     return prompts.random_tokens(model, min(25, prompts.reach(model) - 1), batch=10)
 
 
 def copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
-    """How far a head raises the logit of the token it attends to, (layer, head), in [0, 1].
+    """The share of a head's raised logits that falls on the attended token, (layer, head), in
+    [0, 1].
 
-    On BOS and 25 random tokens unless some are given, position 0 left out: each source's value goes
-    through W_O and W_U, the mean logit is subtracted and falls are cut off; of the raise that the
-    tokens of the sample get, the share that the attended token gets is averaged over sources by
-    attention. attrs["chance"] is that share if all are raised alike. NaN for a head that attends to
-    nothing but BOS, as an ideal induction head does where no token comes twice. (Olsson et al. 2022
-    scale a score of this kind to -1 ... 1.)
+    Each source's value goes through W_O and W_U. The mean logit is subtracted, and negative logits
+    become 0. The share is the logit of the source's own token, divided by the sum over the tokens
+    of the row. The score is the mean share, weighted by attention, without position 0.
+    attrs["chance"] is the share if all logits are raised alike. The default prompt is BOS and 25
+    random tokens. NaN for a head that attends only to BOS, as an ideal induction head does if no
+    token repeats. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
     """
     check_predicts(model.cfg, "copying")
     tokens = prompts.tokens_or(model, tokens, _said_once)
@@ -87,15 +86,14 @@ def copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
 
 
 def output_copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
-    """How far the head's whole output raises the tokens that it attends to, (layer, head), in
-    [0, 1]: Olsson et al.'s copying score as they define it, not scaled.
+    """The share of the head's raised logits, by its whole output, that falls on the attended
+    tokens, (layer, head), in [0, 1]: Olsson et al.'s copying score by their definition, not scaled.
 
-    On 25 random tokens without BOS unless some are given: a destination's output goes through W_O
-    and W_U, the mean logit is subtracted and falls are cut off; of the raise that the tokens of the
-    sample get, the share that the attended token gets is averaged by attention. A head that copies
-    what it finds, but finds m tokens at once, has only 1 / m, which `copying`, source by source,
-    does not lose. They say that the range is 0 to 0.5 and scale it to -1 ... 1, which is 4 x - 1; a
-    head that attends to one token has 1, so the bound is not this definition's.
+    A destination's z goes through W_O and W_U. The mean logit is subtracted, and negative logits
+    become 0. The share of the attended token in the tokens of the row is averaged by attention. The
+    default prompt is 25 random tokens without BOS. A copying head that attends to m tokens at once
+    has only 1 / m here, but 1 in `copying`. Olsson et al. give the range 0 to 0.5 and scale it to
+    -1 ... 1 (4 x - 1). By their definition a copying head that attends to one token has 1.
     """
     check_predicts(model.cfg, "copying")
     tokens = _said_once(model)[:, 1:] if tokens is None else tokens_of(model, tokens)
@@ -119,8 +117,8 @@ def output_copying(model: Weighted, tokens: Ids | str | None = None) -> DataArra
 
 
 def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batch out d_model"]:
-    """Rows of W_U for these tokens, behind the gain and the centring of the final norm, less the
-    mean over all tokens."""
+    """The columns of W_U for these tokens, with the gain and the centring of the final norm folded
+    in, minus the mean over the vocabulary."""
     if isinstance(model, GPT):
         W_U = at_least_single(unembedding(model))
     else:
@@ -134,7 +132,7 @@ def _centred_unembedding(model: Weighted, tokens: Tensor) -> Float[Tensor, "batc
 def _of_sample(
     found: list[Tensor], model: Model, tokens: Tensor, name: str, words: str, same: Tensor
 ) -> DataArray:
-    """Sums over what there is, [2 batch head] for each layer, as a score."""
+    """The score from sums and counts, [2 batch head] for each layer."""
     empty = torch.empty(2, len(tokens), 0, model.cfg.n_heads)
     sums, counts = torch.stack(found, 2) if found else empty
     chance = same.float().mean().item()
@@ -147,11 +145,11 @@ def _pattern_or_z(name: str) -> bool:
 
 
 def qk_trace(model: GPT) -> DataArray:
-    """Trace of W_E W_QK (W_E W_OV)^T, summed over the heads of earlier layers in proportion to
-    their attention to the previous token, (layer, head), in units of scores; 0 in layer 0.
+    """The trace of W_E W_QK (W_E W_OV)^T, summed over the heads of earlier layers with their
+    previous-token score as weight, (layer, head), in units of scores; 0 in layer 0.
 
-    Olsson et al.'s "trace of QK eigenvalues": large where a head looks for its own token in what
-    previous-token heads have moved. attrs["chance"] is 0, the mean of random matrices.
+    Olsson et al.'s "trace of QK eigenvalues": large for a head that attends where the token moved
+    by previous-token heads is its own token. attrs["chance"] is 0, the mean of random matrices.
     """
     weights = torch.from_numpy(previous_token(model).values)
     traces = weights.new_zeros(weights.shape)
@@ -165,10 +163,11 @@ def qk_trace(model: GPT) -> DataArray:
 
 
 def loss_by_position(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Loss in nats of each token of BOS + R + R but BOS, (example, pos); see `prompts.repeated`.
+    """The loss in nats of each token of BOS + R + R after BOS, (example, pos); see
+    `prompts.repeated`.
 
-    attrs["repeat"] is the first position that can be predicted from the first copy. ValueError for
-    tokens of another form.
+    attrs["repeat"] is the first position that induction can predict, the second token of the second
+    R. ValueError for tokens of another form.
     """
     tokens = prompts.tokens_or(model, tokens, partial(prompts.repeated, batch=32))
     return DataArray(
@@ -185,7 +184,8 @@ def loss_by_position(model: Model, tokens: Ids | str | None = None) -> DataArray
 
 
 def repeat_gain(model: Model, tokens: Ids | str | None = None) -> float:
-    """Mean loss of the first copy less that of the second, in nats: 0 where nothing is recalled."""
+    """The mean loss before attrs["repeat"] of `loss_by_position` minus the mean loss from there on,
+    in nats: 0 for a model that gains nothing from the repeat."""
     loss = loss_by_position(model, tokens).mean("example")
     second = loss.pos >= loss.attrs["repeat"]
     return float(loss[~second].mean() - loss[second].mean())

@@ -1,6 +1,6 @@
-"""What each head adds to the logit of the next token, by the token that it came from.
+"""The effect of each head on the logit of the next token, by source.
 
-(Elhage et al. 2021, the logit effect of the explorer of heads,
+(Elhage et al. 2021, the logit effect in the explorer of heads,
 https://transformer-circuits.pub/2021/framework/index.html)
 """
 
@@ -17,18 +17,18 @@ from circuits.model import GPT, check_predicts, checked_tokens
 
 
 def by_source(model: GPT, tokens: Int[Tensor, "*batch pos"]) -> DataArray:
-    """What each head adds to the logit of the token that really follows, less what it adds to the
-    mean logit, by the source that it came from: (layer, head, dest, src), in logits.
+    """The effect of each head on the logit of the true next token, minus its effect on the mean
+    logit, by source: (layer, head, dest, src), in logits.
 
-    Pattern x value x output, the final norm's scale frozen. The sum over `src` is what the head
-    does at `dest`; the last destination, which nothing follows, is 0. Only the direct path: what
-    later layers make of it is not in it. ValueError unless there is one row of tokens and a head.
+    It is pattern x value x output, with the final norm's scale frozen. The sum over `src` is the
+    full effect at `dest`. The last destination has no next token: 0. Only the direct path counts,
+    without effects through later layers. ValueError for several rows, or a model without layers.
     """
     check_predicts(model.cfg, "an effect on the next token")
     tokens = checked_tokens(tokens, model.cfg)
     if len(tokens) != 1 or model.cfg.n_layers == 0:
         raise ValueError(
-            f"wanted one row of tokens and a model with heads, got {list(tokens.shape)} and "
+            f"expected one row of tokens and a model with heads, got {list(tokens.shape)} and "
             f"{model.cfg.n_layers} layers"
         )
 
@@ -39,7 +39,7 @@ def by_source(model: GPT, tokens: Int[Tensor, "*batch pos"]) -> DataArray:
         _, cache = model.run_with_cache(tokens, names_filter=kept)
         following = model.W_U.mT[tokens[0, 1:]] - model.W_U.mean(-1)
     direction = torch.nn.functional.pad(following, (0, 0, 0, 1))[None]
-    # With its scale frozen the norm is linear: its transpose brings the direction to the stream.
+    # With frozen scale the norm is linear: its transpose maps the direction to the stream.
     read = torch.autograd.functional.vjp(
         lambda stream: residual.through_norm(model, cache, stream), torch.zeros_like(direction),
         direction,

@@ -1,14 +1,14 @@
-"""Attention scores of contexts whose pattern, [head dest src], would not fit into memory.
+"""Attention scores for contexts whose pattern, [head dest src], does not fit into memory.
 
-A pattern of 12 heads over 32,768 tokens takes 48 GiB; `long_context.behaviours(model, tokens)` asks
-which heads match prefixes there in a few hundred MiB.
+A pattern of 12 heads over 32,768 tokens takes 48 GiB. `long_context.behaviours(model, tokens)`
+needs a few hundred MiB.
 
-1. q and k of a layer, [batch pos head d_head], are kept; the model itself fuses attention.
-2. A block of destinations at a time: their scores q . k / scale, and the log-sum-exp of each row.
-3. Only the entries that are asked for: A_ij = exp(score_ij - logsumexp_i).
+1. Run the model with fused attention, and keep q and k of a layer, [batch pos head d_head].
+2. For a block of destinations compute the scores q . k / scale, and the log-sum-exp of each row.
+3. Compute only the entries in the masks: A_ij = exp(score_ij - logsumexp_i).
 
-Blocks are as large as `block_bytes` allows, so memory grows with the context and not with its
-square, and time with the square. The scores equal those of `attention` and `patterns`.
+A block has at most `block_bytes`. Memory grows linearly with the context, time with its square. The
+scores equal the scores of `attention` and `patterns`.
 """
 
 import math
@@ -26,9 +26,9 @@ from circuits.matrices import at_least_single
 from circuits.model import Ids, check_causal
 
 BLOCK = 2**26
-"Bytes of the scores that are held at a time, 64 MiB; their exponentials are as many again."
+"The bytes of one block of scores, 64 MiB; their exponentials take the same again."
 KINDS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
-"Positions with which a score is q . k / scale."
+"The positional_embedding_types with which a score is q . k / scale."
 
 
 def behaviours(
@@ -38,12 +38,12 @@ def behaviours(
     masks: Mapping[str, Callable[..., Mask]] | None = None,
     block_bytes: int = BLOCK,
 ) -> DataArray:
-    """Mean attention on each mask, (layer, head, behaviour), in [0, 1], with `low` and `high`.
+    """The mean attention on each mask, (layer, head, behaviour), in [0, 1], with `low` and `high`.
 
-    Masks are those of masks.BEHAVIOURS unless others are given, each a function of tokens and
-    `dests`. The scores equal those of `attention.attention_on`; `chance` (behaviour) is a uniform
-    head's. NaN for a mask that has nothing to match in these tokens. ValueError for a model whose
-    scores are not q . k / scale.
+    `masks` are functions of tokens and `dests`, by default the masks of masks.BEHAVIOURS. The
+    scores equal `attention.attention_on`. `chance` (behaviour) is the score of uniform attention.
+    NaN for a mask without entries in these tokens. ValueError for a model whose scores are not
+    q . k / scale.
     """
     masks = {name: rule.mask for name, rule in BEHAVIOURS.items()} if masks is None else masks
     tokens = tokens_of(model, tokens)
@@ -76,9 +76,9 @@ def behaviours(
 
 
 def entropy(model: Model, tokens: Ids | str, *, block_bytes: int = BLOCK) -> DataArray:
-    """Mean entropy of the attention of a destination, (layer, head), in nats: `patterns.entropy`.
+    """The mean entropy of a destination's attention, (layer, head), in nats: `patterns.entropy`.
 
-    From scores s and the row's log-sum-exp: logsumexp - sum(A s).
+    The entropy of a row with scores s is logsumexp(s) - sum(A s).
     """
     tokens = tokens_of(model, tokens)
     n = tokens.shape[1]
@@ -106,17 +106,17 @@ def entropy(model: Model, tokens: Ids | str, *, block_bytes: int = BLOCK) -> Dat
 def queries_and_keys(
     model: Model, tokens: Tokens, layer: int
 ) -> tuple[Float[Tensor, "batch pos head d_head"], Float[Tensor, "batch pos head d_head"]]:
-    """q / scale and k of one layer, as they meet in its scores; ValueError where they do not."""
+    """q / scale and k of one layer; ValueError if the model's scores are not their product."""
     check_causal(model.cfg, "a long context")
     kind = getattr(model.cfg, "positional_embedding_type", "none")
     if kind not in KINDS:
-        raise ValueError(f"with {kind} positions a score is not q . k / scale: wanted {KINDS}")
+        raise ValueError(f"with {kind} positions a score is not q . k / scale: expected {KINDS}")
     names = [f"blocks.{layer}.attn.hook_{what}" for what in "qk"]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names)
     q, k = (at_least_single(cache[name].to(tokens.device)) for name in names)
     if q.shape != k.shape:
-        raise ValueError(f"wanted a key for every query, got {list(q.shape)}, {list(k.shape)}")
+        raise ValueError(f"expected a key for every query, got {list(q.shape)}, {list(k.shape)}")
     given = getattr(model.cfg, "attn_scale", None)  # TransformerLens has -1 for sqrt(d_head)
     return q / (given if given and given > 0 else math.sqrt(model.cfg.d_head)), k
 
@@ -126,8 +126,8 @@ def score_blocks(
     k: Float[Tensor, "batch pos head d_head"],
     block_bytes: int = BLOCK,
 ) -> Iterator[tuple[slice, Float[Tensor, "batch head dest src"]]]:
-    """Blocks of destinations and their scores for all sources up to the last of them, -inf where a
-    source comes after its destination. At least one destination at a time."""
+    """Blocks of destinations, each with its scores for all sources up to the block's end; -inf if a
+    source comes after its destination. A block has at least one destination."""
     batch, n, heads, _ = q.shape
     rows = max(1, block_bytes // (batch * heads * n * q.element_size()))
     for start in range(0, n, rows):
@@ -142,7 +142,7 @@ def _sums(
     total: Float[Tensor, "batch head dest"],
     mask: Mask,
 ) -> Float[Tensor, "batch head"]:
-    """Attention on the entries of a mask, summed for each row of tokens."""
+    """The attention on the entries of a mask, summed for each row of tokens."""
     example, dest, src = mask.nonzero().T
     entries = (scores[example, :, dest, src] - total[example, :, dest]).exp()  # entry head
     return scores.new_zeros(scores.shape[:2]).index_add_(0, example, entries)

@@ -1,8 +1,7 @@
-"""The entries of a pattern that each behaviour is about, as a mask [batch dest src], with the
-prompt that shows the behaviour.
+"""Behaviours of heads: each has a mask [batch dest src] of the entries where a head with this
+behaviour attends, and a prompt that shows the behaviour.
 
-Every mask can be had for some destinations only (`dests`), so that long contexts never need it
-whole.
+With `dests` a mask is made for some destinations only, so that a long context needs no full mask.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ EVERY = slice(None)
 
 
 def to_offset(tokens: Tokens, back: int, dests: slice = EVERY) -> Mask:
-    """The entry `back` positions before the destination: 0 is the token itself."""
+    """The source `back` positions before the destination; 0 is the destination itself."""
     n = tokens.shape[1]
     if not 0 <= back < n:
         raise ValueError(f"offset {back} does not fit into {n} tokens")
@@ -30,34 +29,34 @@ def to_offset(tokens: Tokens, back: int, dests: slice = EVERY) -> Mask:
 
 
 def to_first(tokens: Tokens, dests: slice = EVERY) -> Mask:
-    """Position 0, where heads rest."""
+    """Position 0, where a head attends that finds no other source."""
     positions = torch.arange(tokens.shape[1], device=tokens.device)
     return (positions == 0).expand(len(tokens), len(positions[dests]), -1)
 
 
 def to_duplicates(tokens: Tokens, dests: slice = EVERY) -> Mask:
-    """Earlier positions that hold the destination's own token."""
+    """The earlier positions with the same token as the destination."""
     positions = torch.arange(tokens.shape[1], device=tokens.device)
     same = tokens[:, dests, None] == tokens[:, None, :]
     return same & (positions < positions[dests, None])
 
 
 def to_successors(tokens: Tokens, dests: slice = EVERY) -> Mask:
-    """Positions right after an earlier copy of the destination's own token: where `A B ... A` finds
-    B. This is the prefix match of Olsson et al. 2022; in `A A` it is the second A itself."""
+    """The positions right after an earlier copy of the destination's token: B in `A B ... A`. This
+    is the prefix match of Olsson et al. 2022. In `A A` it is the second A itself."""
     after = to_duplicates(tokens, dests).roll(1, -1)
-    after[:, :, 0] = False  # the column that rolled over the edge
+    after[:, :, 0] = False  # roll moves the last column here
     return after
 
 
 class Behaviour(NamedTuple):
-    """A rule that a head may follow, and the prompt that shows it."""
+    """A behaviour of a head, and the prompt that shows it."""
 
     mask: Callable[..., Mask]
-    "The entries that the rule is about: mask(tokens, dests=slice(...))."
+    "The entries where the head attends: mask(tokens, dests=slice(...))."
     long_name: str
     prompt: Callable[..., Tokens]
-    "The prompt where no tokens are given: prompt(model, bos=None)."
+    "The default prompt: prompt(model, bos=None)."
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -75,12 +74,12 @@ BEHAVIOURS: dict[str, Behaviour] = {
         to_successors, "prefix matching (share of attention)", prompts.repeated_often
     ),
 }
-"Every behaviour by its name. A head of that role follows its rule."
+"Every behaviour by its name, which is also the role of a head with this behaviour."
 
 
 def counted_destinations(mask: Mask, start: int = 0) -> Bool[Tensor, "batch dest"]:
-    """The destinations that a score averages over: all with anything in their row of the mask but
-    position 0, which can only attend to itself. `start` is the position of the first row."""
+    """The destinations in the mean of a score: all with an entry in their row of the mask, except
+    position 0, which can only attend to itself. `start` is the position of the mask's first row."""
     rows = mask.any(-1)
     if start == 0:
         rows[:, 0] = False
@@ -90,6 +89,6 @@ def counted_destinations(mask: Mask, start: int = 0) -> Bool[Tensor, "batch dest
 def uniform_attention(
     mask: Mask, rows: Bool[Tensor, "batch dest"], start: int = 0
 ) -> Float[Tensor, " batch"]:
-    """The attention of a uniform head on a mask, summed over these rows of the mask."""
+    """The attention on a mask of a head that attends uniformly, summed over `rows` of the mask."""
     visible = torch.arange(start + 1, start + mask.shape[1] + 1, device=mask.device)
     return (mask.sum(-1).double() / visible * rows).sum(-1)

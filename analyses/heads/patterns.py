@@ -1,7 +1,7 @@
-"""Scores of whole patterns, without a mask; and patterns to look at.
+"""Scores of whole patterns, without a mask, and patterns for pictures.
 
-As in `attention`, position 0 is left out unless the docstring says otherwise: it can only attend to
-itself. `low` and `high` are the ends of its 95% interval over the rows of tokens.
+Unless the docstring says otherwise, destination 0 is left out: it can only attend to itself. The
+coordinates `low` and `high` are the ends of a score's 95% interval over the rows of tokens.
 """
 
 from functools import partial
@@ -28,14 +28,14 @@ from circuits.model import Ids
 
 PerRow = Float[Tensor, "batch head"]
 SINK = 0.3
-"The share of attention from which on Gu et al. call a token a sink: their epsilon."
+"The epsilon of Gu et al.: a token with a larger share of the attention is a sink."
 
 
 def entropy(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Mean entropy of the attention of a destination, -sum(A ln A), (layer, head), in nats.
+    """The mean entropy of a destination's attention, -sum(A ln A), (layer, head), in nats.
 
-    0 for a head that always looks at one token; attrs["chance"] is a uniform head's, the largest
-    there is. On random tokens unless some are given.
+    0 for a head that always attends to one token. attrs["chance"] is the entropy of uniform
+    attention, the largest possible. The default is random tokens.
     """
     tokens = _more_than_one(model, tokens)
     visible = torch.arange(2, tokens.shape[1] + 1, dtype=torch.float64)
@@ -57,12 +57,12 @@ def _entropy(pattern: Tensor) -> PerRow:
 
 
 def sink(model: Model, tokens: Ids | str | None = None, *, epsilon: float = SINK) -> DataArray:
-    """Share of prompts in which position 0 takes more than `epsilon` of a head's attention, as a
-    mean over all destinations and itself, (layer, head), in [0, 1].
+    """The share of prompts in which position 0 gets more than `epsilon` of a head's attention, in
+    the mean over all destinations, position 0 included; (layer, head), in [0, 1].
 
-    The mean over heads is sink^epsilon of Gu et al. 2024 (https://arxiv.org/abs/2410.10781), whose
-    definition counts position 0 as a destination too. attrs["chance"] is 1 where the prompts are so
-    short that a uniform head passes. On random tokens unless some are given.
+    The mean over heads is sink^epsilon of Gu et al. 2024 (https://arxiv.org/abs/2410.10781), who
+    also count position 0 as a destination. attrs["chance"] is 1 if the prompts are so short that
+    uniform attention exceeds `epsilon`. The default is random tokens.
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is a share of attention, from 0 to below 1; got {epsilon}")
@@ -84,11 +84,12 @@ def _sinks(pattern: Tensor, epsilon: float) -> PerRow:
 
 
 def moved_from_first(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Of all that a head moves, sum(A_ij ||v_j||), the share that comes from position 0, (layer,
-    head), in [0, 1]: the sink with its values weighed, near 0 for a head that only rests there.
+    """The share of sum(A_ij ||v_j||) with source j = 0, (layer, head), in [0, 1]: the sink weighted
+    by the norm of the values. Near 0 for a head that attends to position 0 but moves nothing from
+    there.
 
-    attrs["chance"] is that of a head that attends uniformly and whose values are all of one size.
-    NaN for a head that moves nothing. On random tokens unless some are given.
+    attrs["chance"] is the share for uniform attention and values of equal norm. NaN for a head that
+    moves nothing. The default is random tokens.
     """
     tokens = _more_than_one(model, tokens)
     found = [_moved(model, tokens, layer) for layer in range(model.cfg.n_layers)]
@@ -107,7 +108,7 @@ def moved_from_first(model: Model, tokens: Ids | str | None = None) -> DataArray
 
 
 def _moved(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "2 batch head"]:
-    """The sizes of the values that a head moves from position 0, and from anywhere."""
+    """sum(A_ij ||v_j||) over source 0, and over all sources."""
     names = [f"blocks.{layer}.attn.hook_{what}" for what in ("pattern", "v")]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=names)
@@ -117,12 +118,12 @@ def _moved(model: Model, tokens: Tensor, layer: int) -> Float[Tensor, "2 batch h
 
 
 def fixed_offset(model: Model, tokens: Ids | str | None = None) -> DataArray:
-    """Share of destinations whose strongest source is at the one distance back that is most common
-    for the head, (layer, head), in [0, 1]. The coordinate `offset` is that distance.
+    """The share of destinations whose strongest source is at the head's most common distance back,
+    (layer, head), in [0, 1]. The coordinate `offset` is this distance.
 
     Voita et al. 2019 (https://arxiv.org/abs/1905.09418) call a head positional from 0.9 on.
-    attrs["chance"] is the share of distance 0 for a head whose strongest source is any. On random
-    tokens unless some are given.
+    attrs["chance"] is the share of distance 0 if the strongest source is random. The default is
+    random tokens.
     """
     tokens = _more_than_one(model, tokens)
     back = of_patterns(model, tokens, _strongest)  # batch layer head after_first
@@ -147,9 +148,8 @@ def _strongest(pattern: Tensor) -> Float[Tensor, "batch head after_first"]:
 
 
 def capture(model: Model, tokens: Ids | str) -> DataArray:
-    """Every head's pattern on one row of tokens, (view, layer, head, dest, src), in [0, 1], to be
-    looked at: view "attention" is the pattern, "moved" the value-weighted one, each head scaled so
-    that its largest entry is 1."""
+    """Every head's pattern on one row of tokens, (view, layer, head, dest, src), in [0, 1], for
+    pictures. View "attention" is the pattern, view "moved" is `attention.value_weighted`."""
     tokens = tokens_of(model, tokens)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=is_pattern_or_value)
@@ -170,10 +170,10 @@ def capture(model: Model, tokens: Ids | str) -> DataArray:
 
 
 def _more_than_one(model: Model, tokens: Ids | str | None) -> Tokens:
-    """The tokens, random ones by default; ValueError for one alone, which attends to itself."""
+    """The tokens, or random tokens for None; ValueError for fewer than two positions."""
     tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
     if tokens.shape[1] < 2:
-        raise ValueError(f"wanted are at least 2 tokens, got {list(tokens.shape)}: position 0 can "
+        raise ValueError(f"at least 2 tokens are needed, got {list(tokens.shape)}: position 0 can "
                          f"only attend to itself")  # fmt: skip
     return tokens
 

@@ -1,9 +1,9 @@
 """The history of a model's training, and its scores on a corpus.
 
-- step_files: the files of recorded steps, and one file of all of them.
+- step_files: a file for each recorded step, and one file for all steps.
 - recording: the measurements of each recorded step of a run.
-- in_context: the loss by token index, its slope, the in-context score.
-- dynamics: a training history read: when heads formed, and the phase change.
+- in_context: the loss by token index, its slope, and the in-context score.
+- dynamics: reading a history: the steps at which heads formed, and the phase change.
 - evaluation: the loss and the heads' scores over a corpus, with standard errors.
 """
 

@@ -1,6 +1,6 @@
-"""Training histories: the scores of a model at some 150 steps of its training.
+"""Training histories: the scores of a model at about 150 steps of its training.
 
-`circuits train` records them (analyses/history/recording.py). The models that ship have theirs.
+`circuits train` records a history (analyses/history/recording.py), and models that ship have one.
 (Olsson et al. 2022, sections "Definitions", "Argument 1" and "Argument 3",
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
@@ -42,13 +42,13 @@ ABLATED = {
 }
 
 LEAST_FALL, LONGEST = 0.15, 1 / 3
-"""A phase change lowers the in-context score by more nats than this (the paper's models are above
--0.15 before it), in no more than this share of the training."""
+"""A phase change lowers the in-context score by more than LEAST_FALL nats (the paper's models are
+above -0.15 before it), within at most the share LONGEST of the training."""
 
 
 class PhaseChange(NamedTuple):
-    """The two recorded steps between which the in-context score fell, and its values there
-    (nats)."""
+    """The two recorded steps between which the in-context score fell, and the score at each, in
+    nats."""
 
     start: int
     end: int
@@ -57,26 +57,26 @@ class PhaseChange(NamedTuple):
 
 
 def has_history(name: str | Path) -> bool:
-    """Whether a model has a history to read, see `history`; KeyError if there is no such model."""
+    """Whether `history` can read a history of a model; KeyError if there is no such model."""
     folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
     return (folder / FILE).is_file() or bool(numbered_files(folder / "history", "step", ".npz"))
 
 
 def history(name: str | Path) -> Dataset:
-    """The measurements that were made while a model trained: a model that ships, or a folder of
-    `circuits train`, also one that still trains.
+    """The measurements of a model during its training: a model that ships, or a folder of
+    `circuits train`, also of an unfinished run.
 
-    Over (step): train_loss (mean since the step before), held_out, in_context_score; (step, index):
-    loss_by_index; (step, window): window_loss and window_score, the loss and the in-context score
-    of each evaluation window; (step, story_token): story_loss; (step, layer, head):
-    prefix_matching, copying, previous_token, qk_trace; (step, layer, head, ablation): ablated_loss
-    and ablated_in_context, the rise without the head; (step, token): token_loss, the loss of fixed
-    tokens of the evaluation set, one or a few per example; loss_on and ablated_on (..., direction),
-    see `attribution`; and step_loss (train_step), the loss of every step. The first models that
-    ship have no windows and no story.
-    Losses in nats, NaN where the file of their step is damaged. KeyError if there is none;
-    ValueError names a history.npz that is damaged; a damaged step of a run that still trains is
-    left out with a warning.
+    (step): train_loss (mean since the last recorded step), held_out, in_context_score;
+    (step, index): loss_by_index; (step, window): window_loss and window_score, the loss and the
+    in-context score of each evaluation window; (step, story_token): story_loss; (step, layer,
+    head): prefix_matching, copying, previous_token, qk_trace; (step, layer, head, ablation):
+    ablated_loss and ablated_in_context, the rise by ablation of the head; (step, token):
+    token_loss, the loss of fixed tokens of the evaluation set; loss_on and ablated_on
+    (..., direction), see `attribution`; (train_step): step_loss, the loss of every step. The oldest
+    models that ship have no windows and no story.
+    Losses are in nats; train_loss and step_loss are NaN where the file of a step is damaged.
+    KeyError without a history. ValueError names a damaged history.npz. A damaged step of an
+    unfinished run is left out, with a warning.
     """
     folder = Path(name) if (Path(name) / "history").is_dir() else folder_of(name)
     if (folder / FILE).is_file():
@@ -100,13 +100,13 @@ def history(name: str | Path) -> Dataset:
 
 
 def phase_change(history: Dataset) -> PhaseChange | None:
-    """When in-context learning formed, or None where it did not, or did not at once.
+    """The steps between which in-context learning formed, or None without a sudden fall.
 
-    Of all pairs of recorded steps those between which a line, level before and after, comes nearest
-    to the in-context score (least squares, each record weighing the steps it stands for, so that
-    the dense early ones count little). It is one if it falls by more than LEAST_FALL, by more than
-    four times the scatter about it, and in at most LONGEST of the training. (Olsson et al. 2022
-    place the window by eye from the score's derivative.)
+    A curve that is constant, then linear, then constant is fitted to the in-context score for each
+    pair of recorded steps, by least squares. The weight of a record is the number of steps around
+    it. The best pair is a phase change if the curve falls by more than LEAST_FALL and by more than
+    four times the root mean square error, within at most LONGEST of the training. (Olsson et al.
+    2022 choose the window by eye from the score's derivative.)
     """
     step = history.step.values.astype(float)
     if len(step) < 8:
@@ -129,14 +129,15 @@ def phase_change(history: Dataset) -> PhaseChange | None:
 
 
 def around(values: DataArray, step: int, near: int = 2) -> DataArray:
-    """The mean of the record nearest to a step and `near` to either side: less of the noise."""
+    """The mean over the record nearest to a step and `near` records on either side, with less
+    noise."""
     at = int(np.abs(values.step.values - step).argmin())
     return values.isel(step=slice(max(0, at - near), at + near + 1)).mean("step")
 
 
 def loss_speed(history: Dataset, half: float = 0.15) -> DataArray:
-    """Derivative of the held-out loss by the logarithm of the tokens seen, (step), in nats: the
-    slope from `half` an e-fold before to as much after; NaN where the run has not that much."""
+    """The derivative of the held-out loss by ln(tokens), (step), in nats: the slope between
+    ln(tokens) - `half` and ln(tokens) + `half`; NaN if the run does not reach that far."""
     seen = history.isel(step=slice(1, None))
     at = np.log(seen.tokens.values.astype(float))
     ends = [np.interp(at + side, at, seen.held_out, np.nan, np.nan) for side in (-half, half)]
@@ -146,15 +147,16 @@ def loss_speed(history: Dataset, half: float = 0.15) -> DataArray:
 
 
 def trajectories(losses: Sequence[DataArray]) -> list[DataArray]:
-    """Each run's losses of single tokens (step, token) in the two principal directions of all of
-    them, (step, component), in nats per token.
+    """The token losses (step, token) of each run, projected on the two principal directions of all
+    runs together: (step, component), in nats per token.
 
-    attrs["explained"] is the share of the variance in each. The runs must have been measured on the
-    same tokens; ValueError if their numbers differ. (Olsson et al. 2022, "per-token losses".)
+    attrs["explained"] is the share of the variance in each direction. All runs must be measured on
+    the same tokens; ValueError if the numbers of tokens differ. (Olsson et al. 2022, "per-token
+    losses".)
     """
     sizes = [one.sizes["token"] for one in losses]
     if len(set(sizes)) != 1:
-        raise ValueError(f"wanted losses of the same tokens in every run, got {sizes} of them")
+        raise ValueError(f"all runs need losses of the same tokens, got {sizes} tokens")
     every = np.concatenate([one.values for one in losses])
     apart = (every - every.mean(0)).astype(float)
     square, along = np.linalg.eigh(apart @ apart.T)  # far fewer records than tokens
@@ -169,8 +171,8 @@ def trajectories(losses: Sequence[DataArray]) -> list[DataArray]:
 
 
 def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
-    """The role of each head at the end, (layer, head): "induction" if its prefix matching is above
-    the threshold, "previous token" if its attention to the token before is, else "-"."""
+    """The role of each head after training, (layer, head): "induction" if its prefix matching is
+    above the threshold, else "previous token" if its previous-token score is, else "-"."""
     end = history.isel(step=-1)
     seeks, before = end.prefix_matching > threshold, end.previous_token > threshold
     named = xarray.where(seeks, "induction", xarray.where(before, "previous token", "-"))
@@ -178,21 +180,22 @@ def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
 
 
 def attribution(history: Dataset, start: int, end: int) -> DataArray:
-    """How much of the change between two steps is lost with a head: (step, layer, head, ablation),
-    in nats per token.
+    """The effect of ablating a head along the change of the token losses between two steps: (step,
+    layer, head, ablation), in nats per token. It is negative for a head whose ablation undoes the
+    change.
 
-    The rise of the kept tokens' losses by ablation, along the unit vector of the change of these
-    losses from `start` to `end`, divided by the root of their number: negative for a head whose
-    ablation undoes the change. Both are known on the principal directions of the losses. (Olsson et
-    al. 2022, "before-and-after vector".) KeyError for a step that was not recorded.
+    It is the dot product of two vectors, divided by the root of the number of tokens: the rise of
+    the token losses by ablation, and the unit vector of their change from `start` to `end`. Both
+    are stored on the principal directions of the losses. (Olsson et al. 2022, "before-and-after
+    vector".) KeyError for a step that was not recorded.
     """
     recorded = history.step.values.tolist()
     for step in (start, end):
         if step not in recorded:
             near = min(recorded, key=lambda other: abs(other - step))
-            raise KeyError(f"step {step} was not recorded; the nearest that was is {near}")
+            raise KeyError(f"step {step} was not recorded; the nearest recorded step is {near}")
     if start == end:
-        raise ValueError(f"a change wants two steps, and both are {start}")
+        raise ValueError(f"a change needs two different steps, and both are {start}")
     on, losses = (
         (values.sel(step=end) - values.sel(step=start)).drop_vars("step", errors="ignore")
         for values in (history.loss_on, history.token_loss)
@@ -204,15 +207,15 @@ def attribution(history: Dataset, start: int, end: int) -> DataArray:
 
 
 def formed(history: Dataset, threshold: float = 0.3) -> DataArray:
-    """The first step at which a head's prefix matching is above `threshold`, (layer, head); NaN
-    for one that never gets there."""
+    """The first step at which a head's prefix matching is above `threshold`, (layer, head); NaN if
+    it never is."""
     above = history.prefix_matching > threshold
     first = history.step[above.argmax("step")].where(above.any("step"))
     return first.drop_vars("step").rename("formed").assign_attrs(threshold=threshold, units="steps")
 
 
 def last_record(name: str | Path) -> Record:
-    """The last line of a model's log.jsonl: its last record of training; empty without a log."""
+    """The last record in a model's log.jsonl; empty without a log. ValueError for a damaged log."""
     log = folder_of(name) / "log.jsonl"
     if not log.is_file():
         return {}
@@ -263,9 +266,9 @@ def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
 
 
 def _on_directions(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`loss_on` and `ablated_on` of the first models that ship, whose files keep the products of
-    all pairs of steps: a . C^T for the changes C of the losses. The directions are C^T times some
-    combinations of steps, so their products are the same combinations."""
+    """`loss_on` and `ablated_on` of the oldest models that ship. Their files hold products a . C^T
+    of ablation effects a with the changes C of the losses at all steps. A direction is C^T times a
+    combination of steps, so the effect along it is the same combination of the products."""
     on, axes = directions(arrays["token_loss"], None)
     change = arrays["token_loss"].astype(np.float64) - arrays["token_loss"][-1]
     combined = np.linalg.lstsq(change.T, axes.astype(np.float64), rcond=None)[0]

@@ -1,7 +1,7 @@
-"""A model on a corpus: its loss, and the attention of its heads on text, with standard errors.
+"""A model on a corpus: its loss, and the attention scores of its heads, with standard errors.
 
 In a process group (circuits.distributed.group) each process takes its share of every batch, and
-all get the same numbers.
+all processes return the same numbers.
 """
 
 import math
@@ -24,17 +24,17 @@ from circuits.model import GPT, check_predicts
 
 Rows = Int[Tensor, "batch pos"]
 LOGITS = 2**21
-"The number of logits made at a time, 8 MiB: more are slower, for they leave the processor's cache."
+"The number of logits computed at a time, 8 MiB: larger blocks do not fit into the CPU cache."
 
 
 def evaluate_on(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
-    """Means over the windows of text in `batches`, each [batch pos] and of one length.
+    """Means over the windows of text in `batches`, each [batch pos], all windows of one length.
 
-    held_out, and (index) loss_by_index, in nats, with in_context_score; (layer, head, behaviour)
-    attention, the mean attention on the entries of a behaviour in [0, 1], chance (behaviour) for a
-    head that attends uniformly. A window's score is the mean over its destinations that have such
-    an entry. held_out_error and attention_error are standard errors over windows; attrs["windows"]
-    is their number. ValueError without any window, and for a process that gets none.
+    (): held_out; (index): loss_by_index, both in nats, and in_context_score; (layer, head,
+    behaviour): attention, the mean attention on the mask of a behaviour, in [0, 1]; (behaviour):
+    chance, the score of uniform attention. A window's score is the mean over the destinations with
+    an entry in the mask. held_out_error and attention_error are standard errors over windows;
+    attrs["windows"] is the number of windows. ValueError if a process gets no window.
     """
     device = model.W_E.device
     shares = (share(rows).to(device) for rows in batches)
@@ -68,8 +68,8 @@ def evaluate_on(model: GPT, batches: Iterable[Int[Tensor, "_ pos"]]) -> Dataset:
 
 
 def _side_by_side(model: GPT, rows: Rows) -> list[dict[str, Tensor]]:
-    """`_of_windows` of the pieces of these rows, in order. On a CPU each thread of torch's takes
-    pieces of its own: threads that share every small step wait for one another most of the time."""
+    """`_of_windows` of each piece of the rows, in order. On a CPU a thread computes whole pieces:
+    threads that share every small operation mostly wait for one another."""
     pieces, threads = _pieces(model, rows), torch.get_num_threads()
     if threads == 1 or len(pieces) == 1:
         return [_of_windows(model, piece) for piece in pieces]
@@ -82,14 +82,15 @@ def _side_by_side(model: GPT, rows: Rows) -> list[dict[str, Tensor]]:
 
 
 def _pieces(model: GPT, rows: Rows) -> tuple[Int[Tensor, "_ pos"], ...]:
-    """The rows in pieces whose logits a processor's cache holds; a GPU takes them all at once."""
+    """The rows in pieces whose logits fit into the CPU cache; on a GPU one piece of all rows."""
     if model.W_E.device.type != "cpu":
         return (rows,) if len(rows) else ()
     return rows.split(max(1, LOGITS // (rows.shape[1] * model.cfg.d_vocab))) if len(rows) else ()
 
 
 def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
-    """Sums over some windows of the numbers that `evaluate_on` averages, and of their squares."""
+    """The sums, over some windows, of the numbers that `evaluate_on` averages, and of their
+    squares."""
     check_predicts(model.cfg, "an evaluation")
     tokens = rows[:, :-1]
     masks = torch.stack([rule.mask(tokens) for rule in BEHAVIOURS.values()], 1).float()
@@ -115,8 +116,8 @@ def _of_windows(model: GPT, rows: Rows) -> dict[str, Tensor]:
 def _loss_and_attention(
     model: GPT, rows: Rows, masks: Float[Tensor, "batch behaviour dest src"]
 ) -> tuple[Float[Tensor, "batch next"], Float[Tensor, "layer head batch behaviour"]]:
-    """The loss of each token, and each head's attention on each mask, summed over destinations.
-    It is one run: a pattern is read and not kept."""
+    """The loss of each token, and each head's attention on each mask, summed over destinations. One
+    run; patterns are not kept."""
     found: list[Tensor] = []
     wanted = masks.flatten(2).mT
 
@@ -132,7 +133,7 @@ def _loss_and_attention(
 
 
 def _summed(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """All parts of all processes together."""
+    """The sum of all parts over all processes."""
     sums: dict[str, Tensor] = {}
     for part in parts:
         sums = {key: sums[key] + value if sums else value for key, value in part.items()}
@@ -144,7 +145,7 @@ def _summed(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
 def _mean_and_error(
     sums: Float[Tensor, "*of"], squares: Float[Tensor, "*of"], count: Int[Tensor, "*_"]
 ) -> tuple[Float[Tensor, "*of"], Float[Tensor, "*of"]]:
-    """The mean of `count` numbers and its standard error; NaN where there are too few."""
+    """The mean of `count` numbers and its standard error, which is NaN for fewer than 2 numbers."""
     mean = sums / count
     variance = (squares / count - mean**2).clamp(min=0) * count / (count - 1)
     return mean, variance.div(count).sqrt().where(count > 1, math.nan)

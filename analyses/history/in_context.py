@@ -1,4 +1,4 @@
-"""In-context learning: how much better a model predicts late in its context than early.
+"""In-context learning: the loss late in the context compared with the loss early in it.
 
 (Olsson et al. 2022, "Definitions" and "Argument 1",
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
@@ -19,8 +19,8 @@ from analyses.losses import early_and_late
 
 
 def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
-    """Loss in nats of each of rows[:, 1:] given the tokens before it, (example, index). Index i is
-    the token with i tokens before it; so rows may have one token more than the context."""
+    """The loss in nats of each of rows[:, 1:], given the tokens before it, (example, index). Index
+    i is the token with i tokens before it. Rows may have n_ctx + 1 tokens."""
     return DataArray(
         to_numpy(losses.of_tokens(model, rows)),
         dims=("example", "index"),
@@ -31,13 +31,14 @@ def loss_by_index(model: Model, rows: Int[Tensor, "batch pos"]) -> DataArray:
 
 
 def score(loss: DataArray) -> DataArray:
-    """Loss late in the context less loss early in it, in nats, of losses (..., index): the more
-    negative, the more the model learns from its context. attrs["chance"] is 0, for a model that
-    gains nothing by it.
+    """The loss late in the context minus the loss early in it, in nats, from losses (..., index). A
+    more negative score means more in-context learning. attrs["chance"] is 0, for a model without
+    in-context learning.
 
-    At tokens 500 and 50 of 512, or the same shares of another context; for the paper's 10,000
-    examples we have some hundred, and average over a 64th of the context to either side. Of losses
-    with a dim `example` it is the mean, with `low` and `high`, the ends of its 95% interval.
+    Late and early are tokens 500 and 50 of 512, or the same shares of another context. The paper
+    has 10,000 examples; here are about a hundred, so losses are averaged over 1/64 of the context
+    on either side. With a dim `example` the score is the mean over examples, and `low` and `high`
+    are the ends of its 95% interval.
     """
     early, late = (loss.isel(index=part) for part in early_and_late(loss.sizes["index"]))
     first, last = (part.index.values[[0, -1]] for part in (early, late))
@@ -52,8 +53,8 @@ def score(loss: DataArray) -> DataArray:
 
 
 def by_log_index(loss: DataArray) -> DataArray:
-    """Mean losses over half octaves of the token index, (..., index), in nats; the index of each is
-    the geometric mean of those in it."""
+    """The mean losses over half octaves of the token index, (..., index), in nats. The index of a
+    half octave is the geometric mean of its indices."""
     index = loss.index.values
     bounds = np.unique(np.round(2 ** np.arange(0, np.log2(index[-1]), 0.5)).astype(int))
     cells = [(index >= a) & (index < b) for a, b in pairwise([*bounds, index[-1] + 1])]
@@ -68,15 +69,15 @@ def by_log_index(loss: DataArray) -> DataArray:
 
 
 def slope(loss: DataArray) -> DataArray:
-    """d loss / d ln(index) of losses (..., index), in nats: how much each e-fold of context costs,
-    below 0 where it helps. Between neighbouring indices, and given at their geometric mean; single
-    indices are noisy, and `slope(by_log_index(loss))` less so.
+    """d loss / d ln(index) of losses (..., index), in nats: below 0 where more context lowers the
+    loss. The slope is taken between neighbouring indices and labelled by their geometric mean.
+    `slope(by_log_index(loss))` has less noise.
 
-    It is linear in the losses, so that means over examples may come before or after. ValueError for
-    fewer than two indices. (Olsson et al. 2022, "Argument 1".)
+    It is linear in the losses, so the mean over examples can be taken before or after. ValueError
+    for fewer than two indices. (Olsson et al. 2022, "Argument 1".)
     """
     if loss.sizes["index"] < 2:
-        raise ValueError("a slope wants losses at two indices or more")
+        raise ValueError("a slope needs losses at two indices or more")
     at = np.log(loss.index.values)
     by_log = loss.transpose(..., "index").diff("index", label="lower") / np.diff(at)
     named = by_log.assign_coords(index=np.exp((at[1:] + at[:-1]) / 2)).rename("slope")

@@ -1,9 +1,9 @@
-"""Recording a training history: a model is measured at some 150 steps of its run, while it runs.
+"""Recording a training history: a model is measured at about 150 steps of its training.
 
-`record` measures one step on a fixed evaluation set, into a file of its own, so that a killed run
-keeps what it had; `collect` makes one history.npz of them, for `dynamics.history` to read.
-`remeasure` measures a run anew that kept its weights. The file holds numbers only, no text. (Olsson
-et al. 2022, sections "Definitions" and "Argument 1",
+`record` measures one step on a fixed evaluation set and writes one file, so that a killed run keeps
+its measurements. `collect` joins these files to one history.npz, which `dynamics.history` reads.
+`remeasure` measures a run again if it kept its weights. The files hold only numbers, no text.
+(Olsson et al. 2022, sections "Definitions" and "Argument 1",
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
 """
 
@@ -42,14 +42,14 @@ from circuits.training import Progress, Record
 VECTOR = 2048
 "The number of single tokens whose losses are kept at each step."
 FEW = 128
-"The number of evaluation rows that single tokens and ablations are measured on."
+"The number of evaluation rows for the losses of single tokens and for ablations."
 AGAIN = ".again"
-"The folder, inside the folder of a run, where `remeasure` puts steps until all are there."
+"The folder, in the folder of a run, where `remeasure` writes steps until all are measured."
 
 
 def history_steps(total: int, count: int = 150) -> list[int]:
-    """About `count` steps from 0 to `total`: each a tenth after the one before, until the gap is
-    the gap of two thirds of them evenly spaced."""
+    """About `count` steps from 0 to `total`. Each step is a tenth larger than the last, until the
+    gap reaches 1.5 * total / count; from there on the gap is constant."""
     steps, widest = [0], max(1, round(1.5 * total / count))
     while steps[-1] < total:
         steps.append(min(total, steps[-1] + min(max(1, round(steps[-1] / 10)), widest)))
@@ -59,9 +59,8 @@ def history_steps(total: int, count: int = 150) -> list[int]:
 def record(
     model: GPT, progress: Progress, rows: Int[Tensor, "batch pos"], folder: Path | str
 ) -> None:
-    """Measure the model as it is now on evaluation rows, see `history_entry`, and write the result
-    to `folder`. Without any rows only the losses of the steps are kept, for a run that is measured
-    later.
+    """Measure the model on evaluation rows, see `history_entry`, and write the result to `folder`.
+    With no rows only the losses of the steps are written, for a run that is measured later.
     """
     earlier = [
         step for step in numbered_files(Path(folder), "step", ".npz") if step < progress.step
@@ -72,8 +71,8 @@ def record(
 
 
 def log_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> Record:
-    """The numbers for one line of log.jsonl: the held-out loss (nats) on evaluation rows, the
-    scores of the best heads, and the loss on the first and on the second copy of random tokens."""
+    """The numbers of one line of log.jsonl: the held-out loss (nats) on evaluation rows, the scores
+    of the best heads, and the losses on the first and on the second R of BOS + R + R."""
     beside = _on_cpu(model)
     loss = induction.loss_by_position(beside, prompts.repeated(beside))
     second = loss.pos >= loss.attrs["repeat"]
@@ -92,11 +91,11 @@ def _largest(scores: DataArray) -> float:
 
 
 def history_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.ndarray]:
-    """The arrays of one step of the history, on evaluation rows of one token more than the context.
+    """The arrays of one step of the history, on evaluation rows of n_ctx + 1 tokens.
 
-    Losses are measured on all rows; single tokens, and the cost of ablating a head, on the first
-    FEW. The heads are measured on random tokens, see `attention` and `induction`, on a copy on the
-    CPU. A model with a tokenizer also reads our story, whose tokens one knows by name.
+    Losses are measured on all rows; losses of single tokens and effects of ablation on the first
+    FEW rows. Head scores are measured on random tokens, see `attention` and `induction`, on the
+    CPU. A model with a tokenizer also reads the passage "story".
     """
     loss = _losses(model, rows)
     few = rows[:FEW]
@@ -119,7 +118,7 @@ def history_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.nd
 
 
 def _story(model: GPT) -> dict[str, np.ndarray]:
-    """The loss of each token of our story, as far as the context reaches."""
+    """The loss of each token of the passage "story", up to the context's end."""
     if model.tokenizer is None:
         return {}
     tokens = model.to_tokens(passages.passage("story"))[:, : model.cfg.n_ctx + 1]
@@ -134,7 +133,7 @@ def _losses(model: GPT, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch 
 def _ablated(
     model: GPT, rows: Int[Tensor, "batch pos"], example: Tensor, index: Tensor
 ) -> dict[str, np.ndarray]:
-    """The rise of the kept tokens' losses, and of the in-context score, without each head."""
+    """The rise of the kept tokens' losses and of the in-context score, by ablation of each head."""
     early, late = (
         torch.cartesian_prod(torch.arange(len(rows)), torch.arange(rows.shape[1] - 1)[part])
         for part in early_and_late(rows.shape[1] - 1)
@@ -150,13 +149,13 @@ def _ablated(
 
 
 def _on_cpu(model: GPT) -> GPT:
-    """The model, or a copy of it on the CPU, where the analyses make their tokens."""
+    """The model if it is on the CPU, else a copy on the CPU, where analyses make their tokens."""
     return model if model.W_E.device.type == "cpu" else copy.deepcopy(model).cpu()
 
 
 def collect(folder: Path | str, out: Path | str, losses: Sequence[float] = ()) -> None:
-    """Write the recorded steps of `folder` as one file, `out`/history.npz; `losses` are the losses
-    of all steps, where they are known."""
+    """Write the recorded steps of `folder` as one file, `out`/history.npz. `losses`, if given, are
+    the losses of all training steps."""
     arrays = stack_steps(folder)
     if len(losses):
         arrays["step_loss"] = np.array(losses, dtype=np.float32)
@@ -164,11 +163,11 @@ def collect(folder: Path | str, out: Path | str, losses: Sequence[float] = ()) -
 
 
 def remeasure(folder: Path | str, rows: Int[Tensor, "batch pos"]) -> None:
-    """Measure a finished run anew, on other rows or for more, from the weights that it kept.
+    """Measure a finished run again on these rows, from the weights that it kept.
 
     The weights are in half precision. In a process group each process measures its share of the
-    steps. ValueError for a run that kept none, and if another process is at work in the folder; its
-    history.npz is replaced when the new one is whole.
+    steps. history.npz is replaced when the new file is complete. ValueError for a run without kept
+    weights, and if another process uses the folder.
     """
     folder = Path(folder)
     with alone(folder) if distributed.rank() == 0 else nullcontext():
@@ -194,7 +193,7 @@ def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None
         except ValueError as error:
             raise ValueError(f"{files[step]}: {error}") from None
         write_step(new, step, tokens[step], [], history_entry(model, rows))
-    distributed.of_rank_0(0, torch.device("cpu"))  # that all are done
+    distributed.of_rank_0(0, torch.device("cpu"))  # wait until all ranks are done
     if first:
         collect(new, folder, before["step_loss"].tolist())
         _discard(new)
@@ -208,7 +207,8 @@ def _discard(folder: Path) -> None:
 
 
 def _vector(examples: int, length: int) -> tuple[Tensor, Tensor]:
-    """Which tokens token_loss holds: the same number of places in every example, VECTOR in all."""
+    """The example and the index of each token in token_loss: at most VECTOR tokens, spread evenly
+    over the examples."""
     each = min(length, -(-VECTOR // examples))
     rng = np.random.default_rng(0)
     index = np.stack([rng.choice(length, each, replace=False) for _ in range(examples)])

@@ -1,4 +1,4 @@
-"""The files of a history: one .npz for each recorded step, and one of all steps."""
+"""The files of a history: one .npz file for each recorded step, and one for all steps."""
 
 import re
 import warnings
@@ -17,14 +17,15 @@ DIRECTIONS = 16
 
 
 def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
-    """All recorded steps of a folder as one array for each kind; ValueError if there are none.
+    """All recorded steps of a folder, stacked to one array for each measurement; ValueError if
+    there are none.
 
-    A step that is damaged, or measured on other rows than the rest, is left out with a warning that
-    names its file, and so is a file that is no step. The losses of steps in no file are NaN.
+    A step that is damaged, or measured on other rows than most steps, is left out, and a warning
+    names it; so is a file that is not a step. The losses of training steps in no file are NaN.
 
-    The losses of single tokens under ablation are kept on DIRECTIONS alone, see `directions`:
-    `ablated_on` [step layer head ablation direction], the rise by ablation, and `loss_on` [step
-    direction], the loss less the loss at the last step. An attribution needs no more.
+    The effects of ablation on single tokens' losses are kept only on the principal directions, see
+    `directions`: `ablated_on` [step layer head ablation direction] is the rise by ablation, and
+    `loss_on` [step direction] is the loss minus the loss at the last step.
     """
     parts = _alike(_parts(Path(folder)))
     if not parts:
@@ -46,9 +47,9 @@ def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
 def directions(
     token_loss: Float[np.ndarray, "step token"], count: int | None = DIRECTIONS
 ) -> tuple[Float[np.ndarray, "step direction"], Float[np.ndarray, "token direction"]]:
-    """The token losses less those of the last step, on the principal directions of these changes;
-    and the directions, orthonormal. Few directions hold nearly all of the changes; with None all
-    directions are kept."""
+    """The token losses minus the losses at the last step, projected on the principal directions of
+    these differences, and the directions, which are orthonormal. A few directions hold nearly all
+    of the variance; with count=None all directions are kept."""
     change = token_loss.astype(np.float64) - token_loss[-1].astype(np.float64)
     square, steps = np.linalg.eigh(change @ change.T)  # far fewer steps than tokens
     kept = (square > 1e-9 * max(square.max(initial=0.0), 1e-30)) & (square > 0)
@@ -74,24 +75,24 @@ def _parts(folder: Path) -> dict[int, dict[str, np.ndarray]]:
 
 
 def _alike(parts: dict[int, dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
-    """The steps that hold the same kinds and shapes as most do."""
+    """The steps whose arrays have the same names, shapes and dtypes as in most steps."""
     kinds = {step: tuple(sorted((key, value.shape, value.dtype.str) for key, value in part.items()
                                 if key != "step_loss"))
              for step, part in parts.items()}  # fmt: skip
     most = Counter(kinds.values()).most_common(1)[0][0] if kinds else ()
     for step in [step for step, kind in kinds.items() if kind != most]:
-        warn_left_out(f"step {step}", "it was measured otherwise than most")
+        warn_left_out(f"step {step}", "its arrays differ from the arrays of most steps")
         del parts[step]
     return parts
 
 
 def warn_left_out(what: Path | str, why: str) -> None:
-    """Warn that a file or a step is not part of the history."""
+    """Warn that a file or a step is left out of the history."""
     warnings.warn(f"{what} is left out of the history: {why}", stacklevel=4)
 
 
 def arrays_of(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file; ValueError with its name for one that is damaged."""
+    """All arrays of an .npz file; ValueError names a damaged file."""
     try:
         with file.open("rb") as opened, np.load(opened) as arrays:
             return {key: arrays[key] for key in arrays.files}
@@ -101,7 +102,7 @@ def arrays_of(file: Path) -> dict[str, np.ndarray]:
 
 
 def numbered_files(folder: Path, kind: str, ending: str) -> dict[int, Path]:
-    """The files kind-STEP.ending of a folder by their step; none of any other name."""
+    """The files of a folder with a name kind-STEP and this ending, by step."""
     name = re.compile(rf"{kind}-(\d{{8,}}){re.escape(ending)}")
     found = ((name.fullmatch(file.name), file) for file in folder.glob(f"{kind}-*"))
     return {int(match[1]): file for match, file in found if match}
@@ -110,12 +111,13 @@ def numbered_files(folder: Path, kind: str, ending: str) -> dict[int, Path]:
 def write_step(
     folder: Path, step: int, tokens: int, step_loss: Sequence[float], rest: dict[str, np.ndarray]
 ) -> None:
-    """Write the arrays of one step, with its tokens and the losses since the step before."""
+    """Write the arrays of one step, with its number of tokens and the losses since the last
+    recorded step."""
     counted = {"tokens": np.array(tokens), "step_loss": np.array(step_loss, dtype=np.float32)}
     save_arrays(folder / f"step-{step:08d}.npz", {**counted, **rest})
 
 
 def save_arrays(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays as one .npz file, which is whole or not there."""
+    """Write arrays as one .npz file, which is never incomplete."""
     with replacing(file) as part, part.open("wb") as opened:
         np.savez_compressed(opened, allow_pickle=False, **arrays)

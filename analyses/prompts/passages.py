@@ -1,9 +1,9 @@
-"""Texts that figures show and measure losses on.
+"""Texts for figures and losses.
 
 Eight passages were written for this project: a story with names of several tokens, a manual,
-advice, code, a textbook, a proposal, a description of customs, questions with answers. Beside them
-lie 200 kB of public-domain text that no model was trained on (see texts/SOURCES.md): claims about
-text rest on some 250 windows of it.
+advice, code, a textbook, a proposal, a description of customs, questions with answers. There are
+also 200 kB of public-domain text on which no model was trained (see texts/SOURCES.md). Claims about
+text are measured on about 250 windows of it.
 """
 
 from importlib import resources
@@ -18,7 +18,7 @@ NAMES = ("story", "manual", "advice", "code", "textbook", "proposal", "customs",
 
 
 def passage(name: str) -> str:
-    """One text by its name; KeyError with what exists for an unknown one."""
+    """The passage of this name; KeyError, with the names that exist, for an unknown name."""
     if name not in NAMES:
         raise KeyError(f"no passage {name!r}; there are {list(NAMES)}")
     file = resources.files("analyses.prompts") / "texts" / f"{name}.txt"
@@ -26,9 +26,9 @@ def passage(name: str) -> str:
 
 
 def held_out(model: GPT, length: int = 192) -> Int[Tensor, "window pos"]:
-    """Windows of `length` tokens of the public-domain text, [window pos]. Each window begins with
-    BOS and lies in one document; windows do not overlap. ValueError for a model that reads no text,
-    and for a length that does not fit into the context."""
+    """Windows of `length` tokens of the public-domain text, [window pos]. A window is BOS and part
+    of one document; windows do not overlap. ValueError for a model without a tokenizer, and for a
+    length that does not fit into the context."""
     if model.tokenizer is None:
         raise ValueError("held-out windows are text, and this model has no tokenizer")
     if not 2 <= length <= model.cfg.n_ctx:
@@ -45,10 +45,10 @@ def held_out(model: GPT, length: int = 192) -> Int[Tensor, "window pos"]:
 
 
 def tokens(model: GPT, length: int | None = None) -> Int[Tensor, "batch pos"]:
-    """The beginnings of all passages, [passage pos], BOS first: as many tokens as fit into the
-    context and as every passage has, or `length`.
+    """The first `length` tokens of each passage, [passage pos], BOS first. The default length is
+    the largest that fits into the context and that every passage has.
 
-    ValueError for a model that reads no text, and for a length that does not fit.
+    ValueError for a model without a tokenizer, and for a length that does not fit.
     """
     if model.tokenizer is None:
         raise ValueError("passages are text, and this model reads none: it has no tokenizer")

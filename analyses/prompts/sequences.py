@@ -1,4 +1,4 @@
-"""Token sequences that expose one behaviour. They need no tokenizer."""
+"""Token sequences that show one behaviour of a head. They need no tokenizer."""
 
 from collections.abc import Callable
 
@@ -12,28 +12,28 @@ from circuits.model import Ids
 
 
 def bos_of(model: Model, given: int | None = None) -> int:
-    """The token that begins a prompt for this model: `given`, or what model.bos says, or the
-    model's tokenizer; 0 where nothing says it. ValueError for one outside of the vocabulary."""
+    """The first token of a prompt for this model: `given`, else model.bos, else the tokenizer's
+    BOS, else 0. ValueError if `given` is outside of the vocabulary."""
     d_vocab = model.cfg.d_vocab
     if given is not None and not 0 <= given < d_vocab:
         raise ValueError(f"bos={given} must be a token of the vocabulary, 0 to {d_vocab - 1}")
     try:
         tokenizer = getattr(model, "tokenizer", None)
         known = (given, getattr(model, "bos", None), getattr(tokenizer, "bos_token_id", None))
-    except OSError:  # a tokenizer that would have to be fetched, and cannot be
+    except OSError:  # the tokenizer cannot be fetched
         known = (given,)
     return next((bos for bos in known if bos is not None and bos < d_vocab), 0)
 
 
 def reach(model: Model) -> int:
-    """The number of positions that a prompt may have by default: those that the model was trained
-    on, by model.trained_ctx, or all n_ctx where nothing says it."""
+    """The largest number of positions of a default prompt: model.trained_ctx if the model has it,
+    else n_ctx."""
     return min(getattr(model, "trained_ctx", None) or model.cfg.n_ctx, model.cfg.n_ctx)
 
 
 def described(model: Model, tokens: Int[Tensor, "batch pos"]) -> dict[str, int]:
-    """The attrs of a score that describe its prompts: their positions, and those of them that the
-    model was not trained on, where it has told (see `reach`)."""
+    """The attrs of a score that describe its prompts: the number of positions and, if there are
+    any, the number of positions on which the model was not trained (see `reach`)."""
     positions = tokens.shape[1]
     untrained = positions - reach(model)
     return {"positions": positions, **({"untrained_positions": untrained} if untrained > 0 else {})}
@@ -42,7 +42,7 @@ def described(model: Model, tokens: Int[Tensor, "batch pos"]) -> dict[str, int]:
 def tokens_or(
     model: Model, given: Ids | str | None, default: Callable[[Model], Int[Tensor, "batch pos"]]
 ) -> Int[Tensor, "batch pos"]:
-    """The tokens or text given, as the model takes them; `default(model)` where none are given."""
+    """The given tokens or text as a batch of tokens; `default(model)` for None."""
     return default(model) if given is None else tokens_of(model, given)
 
 
@@ -55,15 +55,15 @@ def random_tokens(
     bos: int | None = None,
     seed: int = 0,
 ) -> Int[Tensor, "batch pos"]:
-    """BOS (see `bos_of`), then `length` random tokens said `times` times: [batch 1+times*length].
+    """BOS (see `bos_of`), then `length` random tokens, `times` times over: [batch 1+times*length].
 
-    Without a length, as many tokens as fit, up to 64. Uniform over the vocabulary without BOS, and
-    distinct within a row where the vocabulary is large enough, so that only the repeat can be
-    matched. ValueError if they do not fit into n_ctx.
+    The default length is as many tokens as fit, up to 64. Tokens are uniform over the vocabulary
+    without BOS. In a row they are distinct if the vocabulary is large enough, so that a token only
+    matches its repeats. ValueError if they do not fit into n_ctx.
     """
     bos = bos_of(model, bos)
     if batch < 1:
-        raise ValueError(f"batch={batch}: wanted is at least one row of tokens")
+        raise ValueError(f"batch={batch}: at least one row of tokens is needed")
     d_vocab, n_ctx = model.cfg.d_vocab, model.cfg.n_ctx
     length = min(64, (reach(model) - 1) // max(times, 1)) if length is None else length
     if length < 1 or times < 1 or 1 + times * length > n_ctx:
@@ -85,9 +85,8 @@ def repeated(
     bos: int | None = None,
     seed: int = 0,
 ) -> Int[Tensor, "batch pos"]:
-    """BOS + R + R, R random tokens: only a model that looks back can predict the second R.
-
-    Without a length, as many tokens as fit, up to 64.
+    """BOS + R + R, with random tokens R: only a model that reads the context can predict the second
+    R. The default length of R is as many tokens as fit, up to 64.
     """
     return random_tokens(model, length, batch=batch, times=2, bos=bos, seed=seed)
 
@@ -97,18 +96,18 @@ def length_of_repeat(tokens: Int[Tensor, "batch pos"]) -> int:
     n = tokens.shape[1] // 2
     first, second = tokens[:, 1 : n + 1], tokens[:, n + 1 :]
     if n < 1 or not first.equal(second):
-        raise ValueError("wanted BOS and tokens that are said twice, as prompts.repeated(model) "
-                         "gives them")  # fmt: skip
+        raise ValueError("expected BOS + R + R, tokens and their repeat, as "
+                         "prompts.repeated(model) gives them")  # fmt: skip
     return n
 
 
 def repeated_often(
     model: Model, *, batch: int = 10, bos: int | None = None, seed: int = 0
 ) -> Int[Tensor, "batch pos"]:
-    """BOS and 25 random tokens said four times: the prompt of Olsson et al.'s prefix matching.
+    """BOS and 25 random tokens, four times over: the prompt of Olsson et al.'s prefix matching.
 
-    They leave out the most and least common tokens, which this does not: it knows no frequencies.
-    Where the context is too short for it, as many copies as fit, at least two.
+    Olsson et al. leave out the most and least common tokens; here all tokens but BOS are drawn. In
+    a short context there are fewer copies, at least two, then fewer tokens.
     """
     length = min(25, (reach(model) - 1) // 2)
     times = min(4, (reach(model) - 1) // max(length, 1))

@@ -1,12 +1,12 @@
-"""Documents tokenised once into memory-mapped files, for corpora that memory does not hold.
+"""Documents tokenised once into memory-mapped files, for text that is larger than memory.
 
-A folder of shards holds tokens-*.bin (one document after another, no BOS between), lengths.npy
-(tokens of each document) and index.json, which knows the size and the hash of both. It lies in a
-cache under a name made from the tokenizer and the sources, so it is used again exactly as long as
-both are unchanged.
+A folder of shards holds tokens-*.bin (documents one after another, without BOS), lengths.npy (the
+number of tokens of each document) and index.json, with the size and hash of each file. The name of
+the folder in the cache is a hash of the tokenizer and the sources. If either changes, a new folder
+is written.
 
-A folder is made under a temporary name, see circuits.files; the next process that writes there
-removes the unfinished folders of killed processes.
+A folder is written under a temporary name (see circuits.files) and then renamed. The next process
+that writes to the cache removes unfinished folders of killed processes.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from circuits.files import flush, in_words, sweep, workshop
 from circuits.model import Vocabulary
 
 VERSION = 2
-"The version of the folder's format; folders of other versions are made anew."
+"The version of the folder's format; for another version a new folder is written."
 _ANEW = "delete the folder {}, and it is made anew"
 SHARD = 2**27
-"Tokens after which a new file begins; a document is never split."
+"The number of tokens after which a new file begins; a document is never split."
 
 
 class Shards(Sequence[np.ndarray]):
-    """The tokens of each document, mapped from a folder that `shards` wrote; for `Windows`.
+    """The tokens of each document, memory-mapped from a folder that `shards` wrote; for `Windows`.
 
-    ValueError names a file that is missing, or that has changed by its size or its hash.
+    ValueError names a file that is missing, or whose size or hash has changed.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -45,7 +45,7 @@ class Shards(Sequence[np.ndarray]):
             _check(self.folder / name, size, digest)
         self.lengths: np.ndarray = np.load(self.folder / "lengths.npy", mmap_mode="r")
         self._ends = np.cumsum(self.lengths)
-        self._first = [0]  # the token that each file begins with, and the total
+        self._first = [0]  # the number of tokens before each file, and in all files
         self._files = []
         for name in index["shards"]:
             tokens = index["files"][name][0] // dtype.itemsize
@@ -71,7 +71,7 @@ class Shards(Sequence[np.ndarray]):
 
 
 def file_marks(*paths: Path | str) -> list[str]:
-    """A hash of every text file that the paths stand for, and its compression; the names and the
+    """A hash of each text file of the paths, with .gz or .zst for a compressed file. The names and
     folders of the files do not matter."""
     return [
         digest(file) + (file.suffix if file.suffix in (".gz", ".zst") else "")
@@ -80,7 +80,7 @@ def file_marks(*paths: Path | str) -> list[str]:
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of the content of a file."""
+    """The SHA-256 of a file's content."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -93,11 +93,11 @@ def shards(
     sources: Sequence[Any],
     shard_tokens: int = SHARD,
 ) -> Shards:
-    """The texts as Shards in a folder of `cache`; if it is there already, nothing is read.
+    """The texts as Shards in a folder of `cache`. If this folder exists, no text is read.
 
-    `sources` says in JSON where the texts come from (`file_marks` of their files, or a dataset's
-    name). The folder appears when it is whole. ValueError if there is no text, and if the folder
-    is damaged.
+    `sources` names the origin of the texts, as JSON values (`file_marks` of their files, or a
+    dataset's name). The folder appears only when it is complete. ValueError if there is no text, or
+    if the folder is damaged.
     """
     tokenizer = hashlib.sha256(vocabulary.tokenizer.to_str().encode()).hexdigest()
     about = {"version": VERSION, "sources": list(sources), "tokenizer": tokenizer}
@@ -106,13 +106,13 @@ def shards(
         sweep(Path(cache))
         with workshop(folder) as part, in_words(folder):
             _write(texts, vocabulary, part, about, shard_tokens)
-            with suppress(OSError):  # another process may have been faster
+            with suppress(OSError):  # another process may have written it first
                 part.rename(folder)
     return Shards(folder)
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    """The fields of index.json; ValueError if it has changed since it was written."""
+    """The fields of index.json; ValueError if the file is missing or has changed."""
     file = folder / "index.json"
     if not file.is_file():
         raise ValueError(f"{folder} holds no shards: index.json is missing")
@@ -162,7 +162,7 @@ def _write(
         if opened is not None:
             opened.close()
     if not lengths:
-        raise ValueError("there is no text: not one document came to be tokenised")
+        raise ValueError("there is no text: `texts` gave no document")
     np.save(folder / "lengths.npy", np.array(lengths, dtype=np.int64))
     known = {file.name: [file.stat().st_size, digest(file)] for file in folder.iterdir()}
     names = [file.name for file in files]

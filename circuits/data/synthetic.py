@@ -1,11 +1,11 @@
-"""Synthetic sequences on which induction forms; the process behind each is known exactly.
+"""Synthetic sequences on which induction forms; the process of each is known exactly.
 
-RepeatedTokens: a random row said twice. BigramTriggers: Bietti et al. 2023
+RepeatedTokens: a random sequence and its repeat. BigramTriggers: Bietti et al. 2023
 (https://arxiv.org/abs/2306.00802). MarkovChains: Edelman et al. 2024
 (https://arxiv.org/abs/2402.11004). CausalGraph: Nichani et al. 2024
 (https://arxiv.org/abs/2402.14735). CategoryLines: the pattern-matching task of Olsson et al. 2022
 (https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html). All are
-`Batches`: a batch is a function of step and seed.
+`Batches`: step and seed determine a batch.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from torch import Tensor
 
 
 class RepeatedTokens:
-    """BOS + R + R, R uniform random tokens, one length per batch from `shortest` to `longest`."""
+    """BOS + R + R. R is a sequence of uniform random tokens, from `shortest` to `longest` long; all
+    rows of a batch have the same length."""
 
     def __init__(
         self, d_vocab: int, *, shortest: int, longest: int, bos: int = 0, seed: int = 0
@@ -26,7 +27,7 @@ class RepeatedTokens:
         self.shortest, self.longest = shortest, longest
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
-        """[size 2n+1] tokens; the first copy cannot be predicted, the second can."""
+        """[size 2n+1] tokens. The first R cannot be predicted, the second can."""
         rng = np.random.default_rng([self.seed, step])
         length = int(rng.integers(self.shortest, self.longest + 1))
         return repeated_tokens(self.d_vocab, length, size, bos=self.bos, rng=rng)
@@ -35,7 +36,7 @@ class RepeatedTokens:
 def repeated_tokens(
     d_vocab: int, length: int, batch: int, *, times: int = 2, bos: int = 0, rng: np.random.Generator
 ) -> Int[Tensor, "batch pos"]:
-    """BOS and `length` uniform random tokens (never BOS) said `times` times,
+    """BOS and a sequence of `length` uniform random tokens (never BOS), `times` times over,
     [batch 1+times*length]."""
     drawn = rng.integers(0, d_vocab - 1, (batch, length))
     once = drawn + (drawn >= bos)
@@ -43,11 +44,12 @@ def repeated_tokens(
 
 
 class BigramTriggers:
-    """Bietti et al.: a bigram chain in which, per sequence, each trigger has one fixed successor.
+    """Bietti et al.: a bigram chain in which each trigger has a fixed successor in each sequence.
 
-    Triggers q_k are given, or a number of them is drawn from the unigram without replacement;
-    outputs o_k are uniform. x_1 ~ unigram; after x_t = q_k comes o_k, after any other token
-    bigram[x_t]. `text` is tokens whose unigram and bigram frequencies these are (the paper's: the
+    `triggers` are the trigger tokens q_k, or their number; a number of triggers is drawn for each
+    sequence from the unigram distribution, without replacement. The successors o_k are uniform. x_1
+    is drawn from the unigram distribution. After x_t = q_k comes o_k. After any other token x_(t+1)
+    is drawn from bigram[x_t]. Both distributions are the frequencies in `text` (in the paper the
     letters of Shakespeare, N = 65, T = 256, K = 5).
     """
 
@@ -78,8 +80,8 @@ class BigramTriggers:
         return torch.from_numpy(self._drawn(step, size)[0])
 
     def answers(self, step: int, size: int) -> Bool[Tensor, "batch pos"]:
-        """True where the batch's token follows a trigger that came before: only a model that looks
-        back can predict it. (The paper's in-context accuracy is taken there.)"""
+        """True where the token follows a trigger that occurred before: only a model that reads the
+        context can predict it. (The paper's in-context accuracy is the accuracy there.)"""
         rows, is_trigger = self._drawn(step, size)
         known = np.zeros(rows.shape, dtype=bool)
         for t in range(1, self.length):
@@ -88,7 +90,7 @@ class BigramTriggers:
         return torch.from_numpy(known)
 
     def _drawn(self, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows, and which tokens are triggers of each row [size d_vocab]."""
+        """Rows, and a mask of the triggers of each row [size d_vocab]."""
         rng, n = np.random.default_rng([self.seed, step]), len(self.unigram)
         every = np.arange(size)
         successor = np.full((size, n), -1)
@@ -107,11 +109,12 @@ class BigramTriggers:
 
 
 class MarkovChains:
-    """Edelman et al.: every sequence from a Markov chain of its own, rows ~ Dirichlet(1).
+    """Edelman et al.: each sequence has its own Markov chain, whose rows are drawn from
+    Dirichlet(1).
 
-    The start is drawn from the chain's stationary distribution. With `order` n the next token
-    depends on the last n (an n+1-gram). `doubly_stochastic` is the paper's control in which single
-    token counts tell nothing: the stationary distribution is uniform.
+    The first tokens are drawn from the chain's stationary distribution. With `order` n the next
+    token depends on the last n tokens (an n+1-gram). `doubly_stochastic` is the paper's control:
+    the stationary distribution is uniform, so counts of single tokens carry no information.
     """
 
     def __init__(
@@ -126,13 +129,13 @@ class MarkovChains:
         if order < 1 or length <= order:
             raise ValueError(f"order must be from 1 to length - 1, got {order} for {length}")
         if doubly_stochastic and order > 1:
-            raise ValueError(f"doubly_stochastic wants order 1, got {order}")
+            raise ValueError(f"doubly_stochastic needs order 1, got {order}")
         self.d_vocab, self.length, self.order, self.seed = d_vocab, length, order, seed
         self.doubly_stochastic = doubly_stochastic
 
     def transitions(self, step: int, size: int) -> Float[Tensor, "batch context d_vocab"]:
-        """The chain behind each row of the batch: probabilities of the next token. A context is the
-        last `order` tokens read as one number in base d_vocab, oldest first."""
+        """The chain of each row of the batch: the probabilities of the next token. The index of a
+        context is its `order` tokens read as one number in base d_vocab, oldest token first."""
         rng = np.random.default_rng([self.seed, step, 0])
         k = self.d_vocab
         chains = rng.dirichlet(np.ones(k), (size, k**self.order))
@@ -146,7 +149,7 @@ class MarkovChains:
         chains, k = self.transitions(step, size).numpy(), self.d_vocab
         rng, every = np.random.default_rng([self.seed, step, 1]), np.arange(size)
         contexts = k**self.order
-        moves = np.zeros((size, contexts, contexts))  # from context to context
+        moves = np.zeros((size, contexts, contexts))  # probabilities from context to context
         for context in range(contexts):
             for token in range(k):
                 moves[:, context, (context * k + token) % contexts] = chains[:, context, token]
@@ -159,11 +162,12 @@ class MarkovChains:
 
 
 class CausalGraph:
-    """Nichani et al.: each position is drawn from its parent's token, by the sequence's own chain.
+    """Nichani et al.: the token at each position is drawn from its parent's token, by a Markov
+    chain that each sequence has for itself.
 
-    `parents[i]` is a position before i, or None for a root. The chain's rows ~ Dirichlet(alpha);
-    roots are drawn from its stationary distribution, the last position uniformly, and one more
-    token from the chain at the last position: the only one that wants the whole graph.
+    `parents[i]` is a position before i, or None for a root. The chain's rows are drawn from
+    Dirichlet(alpha), and roots from its stationary distribution. The token at the last position is
+    uniform, whatever its parent. One more token, the target, is drawn from its row of the chain.
     """
 
     def __init__(
@@ -182,7 +186,7 @@ class CausalGraph:
         self.parents, self.d_vocab, self.alpha, self.seed = tuple(parents), d_vocab, alpha, seed
 
     def transitions(self, step: int, size: int) -> Float[Tensor, "batch d_vocab d_vocab"]:
-        """The chain behind each row of the batch: probabilities of a child's token."""
+        """The chain of each row of the batch: the probabilities of a child's token."""
         rng = np.random.default_rng([self.seed, step, 0])
         chains = rng.dirichlet(np.full(self.d_vocab, self.alpha), (size, self.d_vocab))
         return torch.from_numpy(chains)
@@ -201,13 +205,14 @@ class CausalGraph:
 
 
 class CategoryLines:
-    """Olsson et al., pattern matching: lines "(month) (animal): 0", the label told by both kinds.
+    """Olsson et al., pattern matching: lines "(month) (animal): 0" with a label for each pair of
+    kinds.
 
-    A line is five tokens: a word of kind 0 or 1, a word of kind 2 or 3, ":", the label, a new line.
-    No word comes twice in a row, so a line can only be told from earlier ones by what its words are
-    *kinds* of. In a share `fixed` of the rows category (i, j) has label 2i + j, as in the paper; in
-    the others labels are shuffled, so that only earlier lines say which is which.
-    Tokens: 0 ":", 1 new line, 2 to 5 the labels, then `words` of each kind.
+    A line is five tokens: a word of kind i (0 or 1), a word of kind 2 + j (2 or 3), ":", the label
+    and a new line. No word occurs twice in a row of the batch, so a model must know the *kinds* of
+    words. In a share `fixed` of the rows category (i, j) has the label 2i + j, as in the paper. In
+    the other rows labels are shuffled, so a model must read them from earlier lines.
+    Tokens: 0 is ":", 1 a new line, 2 to 5 the labels, then come `words` tokens of each kind.
     """
 
     COLON, LINE_END, LABELS, WORDS = 0, 1, 2, 6
@@ -219,12 +224,12 @@ class CategoryLines:
         if not 1 <= lines <= words:
             raise ValueError(f"no word comes twice: lines must be 1 to words={words}, got {lines}")
         if not 0 <= fixed <= 1:
-            raise ValueError(f"fixed is a share of the rows, from 0 to 1; got {fixed}")
+            raise ValueError(f"fixed must be a share of the rows, from 0 to 1; got {fixed}")
         self.lines, self.words, self.fixed, self.seed = lines, words, fixed, seed
         self.d_vocab = self.WORDS + 4 * words
 
     def categories(self, step: int, size: int) -> Int[Tensor, "batch line"]:
-        """2i + j for a line whose words are of kinds i (0 or 1) and 2 + j."""
+        """2i + j for a line with words of the kinds i (0 or 1) and 2 + j."""
         rng = np.random.default_rng([self.seed, step, 0])
         return torch.from_numpy(rng.integers(0, 4, (size, self.lines)))
 
@@ -247,30 +252,31 @@ class CategoryLines:
 
 
 def chain_parents(length: int) -> list[int | None]:
-    """Each position's parent is the one before it: one Markov chain."""
+    """The parents of a Markov chain: each position's parent is the position before it."""
     return [None, *range(length - 1)]
 
 
 def pair_parents(length: int) -> list[int | None]:
-    """Positions in pairs, the first of each a root: in-context examples of input and output."""
+    """The parents of pairs: the first position of a pair is a root and the parent of the second, as
+    input and output of an in-context example."""
     return [position - 1 if position % 2 else None for position in range(length)]
 
 
 def random_parents(length: int, *, seed: int = 0) -> list[int | None]:
-    """Each position's parent is any one before it."""
+    """Random parents: each position's parent is uniform among the positions before it."""
     rng = np.random.default_rng(seed)
     return [None, *(int(rng.integers(0, position)) for position in range(1, length))]
 
 
 def _sampled(rng: np.random.Generator, odds: np.ndarray) -> np.ndarray:
-    """One index per row of probabilities."""
+    """One random index per row of probabilities."""
     drawn = rng.random(odds.shape[:-1])[..., None] >= odds.cumsum(-1)
     return np.minimum(drawn.sum(-1), odds.shape[-1] - 1)
 
 
 def _stationary(chains: np.ndarray) -> np.ndarray:
-    """pi with pi P = pi, a row per chain: pi = 1 (I - P + ones)^-1, mixed with a trace of the
-    uniform so that it is unique for chains that fall apart."""
+    """pi with pi P = pi for each chain P: pi = 1 (I - P + ones)^-1. P is mixed with 1e-9 of the
+    uniform chain, so that pi is unique for a reducible chain too."""
     n = chains.shape[-1]
     mixed = (1 - 1e-9) * chains + 1e-9 / n
     system = np.eye(n) - mixed + 1

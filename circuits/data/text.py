@@ -1,4 +1,4 @@
-"""Documents, one string each: from files, folders and globs of text, or from a dataset by name."""
+"""Documents as strings: from files, folders and globs of text, or from a dataset by name."""
 
 import codecs
 import glob
@@ -16,13 +16,12 @@ CHUNK = 2**20
 
 
 def documents(*paths: Path | str) -> Iterator[str]:
-    """The documents of text files, plain or compressed (.gz, .zst), read as they are asked for.
+    """The documents of text files, plain or compressed (.gz, .zst), as an iterator.
 
-    A line that holds only <|endoftext|> ends a document, with Windows line ends too; a file ends
-    one too. Inside of a line <|endoftext|> stays in the text, and becomes the token BOS when the
-    text is tokenised. A byte-order mark at the start of a file is left out. ValueError names a
-    file that is not UTF-8 or not whole, with the byte of its text where it stops being so, and
-    paths or a glob without any text.
+    A document ends at a line that holds only <|endoftext|> (with Windows line ends too), and at the
+    end of a file. Inside a line <|endoftext|> stays in the text, and the tokenizer makes BOS of it.
+    A byte-order mark at the start of a file is left out. ValueError names a file that is damaged or
+    not UTF-8, with the byte of its text where the fault is, and paths or globs without any text.
     """
     files, empty = text_files(*paths), True
     for file in files:
@@ -31,11 +30,12 @@ def documents(*paths: Path | str) -> Iterator[str]:
             yield text
     if empty:
         named = ", ".join(map(str, files[:3])) + (", ..." if files[3:] else "")
-        raise ValueError(f"there is no text in {named}: nothing but white space")
+        raise ValueError(f"there is no text in {named}: only white space")
 
 
 def text_files(*paths: Path | str) -> list[Path]:
-    """The files that paths, folders (all text files below) and globs stand for, in name order."""
+    """The files of paths, of folders (all text files in them and below) and of globs. The files of
+    a folder or glob are in the order of their names."""
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -63,7 +63,7 @@ def hub_documents(
     ValueError without the package `datasets`, KeyError if the rows have no such field.
     """
     try:
-        from datasets import load_dataset  # here: an optional package, and seconds to import
+        from datasets import load_dataset  # an optional package that takes seconds to import
     except ImportError:
         raise ValueError(f"reading the dataset {dataset!r} needs the package `datasets`") from None
     for row in load_dataset(dataset, split=split, streaming=True, **options):
@@ -90,7 +90,7 @@ def _documents(file: Path) -> Iterator[str]:
 
 
 def _unended(line: bytes) -> bytes:
-    """Without the end of its (last) line."""
+    """The bytes without a line end."""
     return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
@@ -106,7 +106,7 @@ def _decoded(raw: bytes, file: Path, start: int) -> Iterator[str]:
 
 def _lines(file: Path) -> Iterator[bytes]:
     """The lines of a file with their ends, after decompression."""
-    begun: list[bytes] = []  # the pieces of a line that goes on in the next chunk
+    begun: list[bytes] = []  # the pieces of a line that continues in the next chunk
     done = 0
     chunks = {".gz": _gunzipped, ".zst": _unzstandard}.get(file.suffix, _plain)(file)
     try:
@@ -138,7 +138,7 @@ def _gunzipped(file: Path) -> Iterator[bytes]:
 
 def _unzstandard(file: Path) -> Iterator[bytes]:
     try:
-        import zstandard  # here: an optional package
+        import zstandard  # an optional package
     except ImportError:
         raise ValueError(
             f"{file} is compressed with Zstandard: reading it needs the package `zstandard`"

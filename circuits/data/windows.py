@@ -1,4 +1,4 @@
-"""Token streams to train on: text as tokens, cut into windows that lose none of them."""
+"""Text as tokens, and the tokens as windows for training."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -15,7 +15,7 @@ from circuits.model import BOS, Vocabulary, checked_text
 
 @runtime_checkable
 class Batches(Protocol):
-    """Training data: step -> tokens, the same tokens for the same step."""
+    """Training data: a step always gives the same tokens."""
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
         """`size` rows for this step."""
@@ -23,12 +23,11 @@ class Batches(Protocol):
 
 
 def train_tokenizer(texts: Iterable[str], d_vocab: int) -> Vocabulary:
-    """A byte-level BPE of `d_vocab` tokens, <|endoftext|> first; words keep their leading space.
-
-    ValueError for fewer than the 256 bytes and <|endoftext|>.
+    """A byte-level BPE of `d_vocab` tokens; token 0 is <|endoftext|>; words keep their leading
+    space. ValueError for d_vocab below 257: the 256 bytes and <|endoftext|>.
     """
     if d_vocab < 257:
-        raise ValueError(f"a vocabulary has 257 tokens or more, bytes and {BOS}; got {d_vocab}")
+        raise ValueError(f"d_vocab must be 257 or more, for all bytes and {BOS}; got {d_vocab}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -48,7 +47,7 @@ def tokenize(texts: Iterable[str], vocabulary: Vocabulary) -> list[np.ndarray]:
 
 
 def encode(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
-    """The arrays of `tokenize`, one after the other, for more text than memory holds."""
+    """The arrays of `tokenize` as an iterator, for text that is larger than memory."""
     kind = np.uint16 if vocabulary.size <= 2**16 else np.uint32
     left = iter(texts)
     while some := list(islice(left, 256)):
@@ -58,11 +57,12 @@ def encode(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[np.ndarray]
 
 
 class Windows:
-    """Documents in a seeded order, each ended by BOS, cut into windows that begin with BOS.
+    """Documents in a random order, each ended by BOS, cut into windows that begin with BOS.
 
-    A row is BOS and the next `n_ctx` tokens: inputs row[:-1], targets row[1:]. Within an epoch each
-    token is a target exactly once; each epoch cuts at other places and shuffles anew. In a share
-    `repeats` of the rows a passage of 8 to n_ctx/2 tokens is said again until the row is full.
+    A row is BOS and the next `n_ctx` tokens: inputs row[:-1], targets row[1:]. In an epoch each
+    token is a target once; only the last window may repeat tokens. Each epoch cuts at other
+    positions and shuffles the windows again. In a share `repeats` of the rows the first 8 to
+    n_ctx/2 tokens after BOS are repeated until the row is full.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Windows:
         if not docs:
             raise ValueError("there are no documents to cut into windows")
         if not 0 <= repeats <= 1:
-            raise ValueError(f"repeats is a share of the windows, from 0 to 1; got {repeats}")
+            raise ValueError(f"repeats must be a share of the rows, from 0 to 1; got {repeats}")
         self.docs, self.n_ctx, self.bos = docs, n_ctx, bos
         self.repeats, self.seed = repeats, seed
         lengths = getattr(docs, "lengths", None)
@@ -89,7 +89,7 @@ class Windows:
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
-        """Rows step * size and on, [size n_ctx+1]; endless, epoch after epoch."""
+        """The `size` rows from row step * size on, [size n_ctx+1]. Epochs follow without end."""
         rows = np.stack([self._window(step * size + i) for i in range(size)])
         rng = np.random.default_rng([self.seed, 1, step])
         for row in np.flatnonzero(rng.random(size) < self.repeats):
@@ -107,13 +107,13 @@ class Windows:
         return np.concatenate([[self.bos], self.span(int(start), self.n_ctx)]).astype(np.int64)
 
     def span(self, start: int, length: int) -> np.ndarray:
-        """`length` tokens of the stream of shuffled documents, each ended by BOS, from `start` on;
-        the stream has `tokens` tokens and begins again after its end."""
+        """`length` tokens from `start` on, of all shuffled documents in a row, each ended by BOS.
+        After the last of the `tokens` tokens the first follows."""
         out, done = np.full(length, self.bos), 0
         while done < length:
             at = (start + done) % self.tokens
             place = int(np.searchsorted(self._starts, at, "right")) - 1
             doc = self.docs[self._shuffled[place]][at - self._starts[place] :][: length - done]
             out[done : done + len(doc)] = doc
-            done += len(doc) + 1  # the BOS after it is there already
+            done += len(doc) + 1  # `out` already holds the BOS after the document
         return out

@@ -1,14 +1,13 @@
-"""Hand-built circuits whose answers are known in closed form, to test detectors on.
+"""Hand-built circuits with answers in closed form, to test detectors on.
 
-Each class takes the sizes of a circuit. Its `model` is a GPT in float64 that is small enough to
-read; its other attributes are true of that model, each by a formula: no answer is found by running
-the model. An answer needs sharp attention, and a class refuses arguments that blur it.
+Each class takes the sizes of a circuit. Its `model` is a small GPT in float64. Its other attributes
+are answers about this model. Each answer comes from a formula, never from a run of the model. The
+formulas need sharp attention: a class raises ValueError for arguments that blur it.
 
-- Induction: K-composition: a previous-token head and an induction head that reads its keys from
-    it.
-- PointerInduction: Q-composition: a token points to the position where the next head looks.
+- Induction: K-composition: an induction head reads its keys from a previous-token head.
+- PointerInduction: Q-composition: the first head writes a position, the second head attends there.
 - VirtualHead: V-composition: two heads that move a token one after the other.
-- SkipTrigramBug: a one-layer model that must make a mistake, as the paper says.
+- SkipTrigramBug: a one-layer model that must make the mistake which the paper describes.
 - AT: the token ' at' of `SkipTrigramBug`.
 - BAY: the token ' bay' of `SkipTrigramBug`.
 - BOS: the token at position 0 of `SkipTrigramBug`.
@@ -16,14 +15,14 @@ the model. An answer needs sharp attention, and a class refuses arguments that b
 - KEEP: the token 'keep' of `SkipTrigramBug`.
 - MIND: the token ' mind' of `SkipTrigramBug`.
 - SmearedInduction: an induction head in one layer, which smeared keys make possible.
-- StatisticalInduction: a head that predicts by how often tokens followed one another so far.
-- InductionAmongDistractors: `Induction` among heads that do nothing useful.
+- StatisticalInduction: a head that predicts the bigram frequencies of the context.
+- InductionAmongDistractors: `Induction` with random heads beside its two heads.
 - rotated: the same model with its residual stream in another basis.
-- regauged: the same model with the inner basis of every head changed.
+- regauged: the same model with every head in another basis of d_head.
 - InductionExercise: the last of Anthropic's Transformer Circuit Exercises, solved.
 - PointerInductionExercise: the exercise on pointers, solved.
 - VirtualHeadExercise: the exercise on virtual heads, solved.
-- at_initialisation: the same architecture before training, which has learned nothing.
+- at_initialisation: the same architecture with untrained weights, as a control.
 - LEAK: the largest attention to a source that the head does not seek.
 """
 

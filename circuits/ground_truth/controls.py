@@ -1,4 +1,4 @@
-"""Models that learned nothing: what an analysis finds in them too is no finding."""
+"""Untrained models as controls: a result that holds for them too is no effect of training."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from circuits.model import GPT
 
 
 def at_initialisation(model: GPT, seed: int | None = None) -> GPT:
-    """The same architecture before training, from the config's own seed or another."""
+    """The same architecture with untrained weights, drawn with `seed` or the config's seed."""
     cfg = model.cfg if seed is None else replace(model.cfg, seed=seed)
     control = GPT(cfg, model.tokenizer).to(model.W_E).eval()
     control.bos, control.trained_ctx = model.bos, model.trained_ctx

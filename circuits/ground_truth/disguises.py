@@ -1,4 +1,4 @@
-"""The same circuit in disguise: among distractors, in another basis, in other head coordinates."""
+"""The same circuit among distractors, in another basis of the stream, or of every head."""
 
 import math
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
@@ -15,21 +15,21 @@ from circuits.model import GPT, Attention
 READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")
 "Parameters that read the stream: their second last dim is d_model."
 WRITES = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
-"Parameters that write to it: their last dim is d_model."
+"Parameters that write to the stream: their last dim is d_model."
 
 
 @dataclass(frozen=True)
 class InductionAmongDistractors(Induction):
-    """`Induction` with random heads beside each of its two, as large as they are; float64.
+    """`Induction` with random heads, the distractors, beside its head in each layer; float64.
 
-    A distractor's weights are Gaussian, and the norms of its QK and OV circuits are those of the
-    true head in its layer. It reads all of the stream and writes to `place`, where positions are
-    only ever added to queries and keys, and which no true head reads after layer 0: distractors see
-    each other, and the circuit and the logits do not see them. With few tokens a random head finds
-    copies by chance (1 in V - 1), so thresholds want a vocabulary. ValueError without distractors.
+    A distractor has Gaussian weights. The norms of its QK and OV circuits equal the norms of the
+    true head in its layer. It reads all of the stream and writes only to `place`. No true head of
+    layer 1 and no logit reads `place`, so distractors change neither the circuit nor the logits. A
+    distractor finds a copy by chance in 1 of V - 1 cases: a detector with a threshold needs a large
+    V. ValueError without distractors.
 
-    The answers of `Induction` are true of `previous_head` and `induction_head`, (layer, head), as
-    if they were alone.
+    The answers of `Induction` hold for the heads `previous_head` and `induction_head`, each a
+    (layer, head).
     """
 
     _: KW_ONLY
@@ -39,13 +39,13 @@ class InductionAmongDistractors(Induction):
     induction_head = (1, 0)
     "The first head of layer 1."
     effect = 0.0
-    "Change of any logit when distractors are silenced."
+    "The change of any logit when distractors are ablated."
 
     def __post_init__(self):
         super().__post_init__()
         count = self.distractors
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"distractors={count!r}: wanted is a whole number >= 1, per layer")
+            raise ValueError(f"distractors={count!r}: expected a whole number >= 1, per layer")
 
     @cached_property
     def model(self) -> GPT:
@@ -70,7 +70,7 @@ class InductionAmongDistractors(Induction):
 
     @property
     def edges(self) -> Edges:
-        """The edges of `Induction`, by the names that its heads have here."""
+        """The edges of `Induction`, with the names of its heads in this model."""
         return tuple(
             (
                 sender.replace("L0H0", f"L0H{self.distractors}"),
@@ -81,13 +81,13 @@ class InductionAmongDistractors(Induction):
 
     @property
     def chance_composition(self) -> float:
-        """1 / sqrt(d_model): how any head of layer 0 composes with distractors of layer 1, in the
-        mean."""
+        """1 / sqrt(d_model): the mean composition score of a head of layer 0 with a distractor of
+        layer 1."""
         return 1 / math.sqrt(3 * self.d_vocab + self.n_ctx)
 
 
 def _fill(attn: Attention, like: Attention, *, place: int, generator: torch.Generator) -> None:
-    """Make every head a distractor as large as head 0 of `like` that writes from dim `place` on."""
+    """Make every head a distractor with the norms of `like`'s head 0, writing from dim `place`."""
     for weight in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
         weight.normal_(generator=generator)
     attn.W_O[:, :, :place] = 0
@@ -97,20 +97,20 @@ def _fill(attn: Attention, like: Attention, *, place: int, generator: torch.Gene
 
 
 def rotated(model: GPT, seed: int = 0) -> GPT:
-    """The same function of tokens with its residual stream turned by a random rotation R.
+    """The same function of tokens with its residual stream rotated by a random orthogonal R.
 
-    Weights that write to the stream are multiplied by R, weights that read from it by R^T. Logits,
-    patterns and every score of a circuit stay; numbers read off single dims of the stream do not.
-    Positions turn too, also those of shortformer, for W_Q and W_K read them as they read the
-    stream; turned sinusoids are learned positions. In the dtype of the model, eval, no gradients.
-    ValueError for norms that treat dims of the stream apart: LN and LNPre centre over them, RMS has
-    a gain.
+    Weights that write to the stream are multiplied by R, weights that read it by R^T. Logits,
+    patterns and composition scores stay equal; single dims of the stream change. Positional
+    embeddings are rotated too, also in a shortformer model, where W_Q and W_K read them. Rotated
+    sinusoids become learned positions. The result has the model's dtype, eval mode and no
+    gradients. ValueError for a norm that needs one basis: LN and LNPre subtract the mean over
+    dims, RMS has a gain for each dim.
     """
     cfg = model.cfg
     if cfg.normalization_type not in (None, "RMSPre"):
         raise ValueError(
             f"normalization_type={cfg.normalization_type!r} works in one basis of the stream; "
-            f"only a model with None or 'RMSPre' can be rotated"
+            f"rotated() takes only a model with None or 'RMSPre'"
         )
     state = model.state_dict()
     if cfg.sinusoidal:
@@ -131,11 +131,11 @@ def rotated(model: GPT, seed: int = 0) -> GPT:
 
 
 def regauged(model: GPT, seed: int = 0) -> GPT:
-    """The same function of tokens with every head's own coordinates changed at random.
+    """The same function of tokens with every head in a random basis of d_head.
 
-    (W_Q, W_K) becomes (W_Q M, W_K M^-T) and (W_V, W_O) becomes (W_V N, N^-1 W_O), biases with them:
-    W_QK and W_OV stay, single dims of q, k, v and z do not. Any GPT; in its dtype, eval, no
-    gradients.
+    (W_Q, W_K) becomes (W_Q M, W_K M^-T) and (W_V, W_O) becomes (W_V N, N^-1 W_O), and biases change
+    alike. W_QK and W_OV stay equal; single dims of q, k, v and z change. The result has the model's
+    dtype, eval mode and no gradients.
     """
     changed = _copy(GPT(model.cfg, model.tokenizer), model.state_dict(), like=model.W_E)
     generator = torch.Generator().manual_seed(seed)
@@ -158,14 +158,13 @@ def regauged(model: GPT, seed: int = 0) -> GPT:
 
 
 def orthogonal(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
-    """A random orthogonal matrix, uniform over all of them; float64."""
+    """A random matrix, uniform over all orthogonal matrices; float64."""
     matrix = torch.empty(size, size, dtype=torch.float64)
     return torch.nn.init.orthogonal_(matrix, generator=generator)
 
 
 def invertible(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
-    """A random matrix with singular values between 1/2 and 2, so that its inverse is exact enough;
-    float64."""
+    """A random matrix with singular values between 1/2 and 2, safe to invert; float64."""
     stretch = 4 ** (torch.rand(size, generator=generator, dtype=torch.float64) - 0.5)
     return orthogonal(size, generator) * stretch @ orthogonal(size, generator)
 

@@ -1,11 +1,11 @@
-"""The three Transformer Circuit Exercises solved: d_model 16, and positions on clocks.
+"""The three Transformer Circuit Exercises solved, with d_model 16 and rotating positions.
 
 https://transformer-circuits.pub/2021/exercises/index.html
 
-A position is the hands of two clocks, (cos ai, sin ai) for two speeds a, as in the exercises. To
-look one position back or on is to turn the hands: u(i) R(a) = u(i + 1), in row vectors. The
-exercises leave open how tokens are embedded and unembedded, the speeds and all sizes but d_model 16
-and d_head 4; each docstring says which of these were chosen here.
+The vector u(i) of position i holds (cos ai, sin ai) for two speeds a: the hands of two clocks. A
+rotation moves a position by one: u(i) R(a) = u(i + 1), in row vectors. The exercises fix d_model 16
+and d_head 4. They leave open the embedding and unembedding, the speeds and the other sizes. Each
+docstring lists the choices made here after "Chosen".
 """
 
 import math
@@ -23,36 +23,37 @@ from circuits.model import GPT, Attention
 
 N_CTX = 32
 TURNS = (1, 7)
-"""Turns of each clock over the context. No two positions then agree better than those 4 apart: 45
-degrees off on both clocks."""
+"""The turns of each clock over the context. The most similar positions are then 4 apart, at 45
+degrees on both clocks."""
 GAP = 2 - math.sqrt(2)
-"The distance of u(i) . u(j), for j other than i, below u(i) . u(i) = 2."
+"The smallest difference u(i) . u(i) - u(i) . u(j) for j other than i; u(i) . u(i) is 2."
 
 
 @dataclass(frozen=True)
 class VirtualHeadExercise(Circuit):
-    """Exercise 1: two previous-token heads, 7/8 of which copy one back and 1/8 two back; float64.
+    """Exercise 1: two previous-token heads copy 7 dims from one back and 1 dim from two back;
+    float64.
 
-    L0H0 copies dims 0-3 to 8-11. L1H0 copies dims 4-6 to 12-14, and dim 8, which holds dim 0 of the
-    token before, to 15. Chosen: 8 tokens, BOS the first; token t is dim t - 1 and BOS is dim 7,
-    which nothing reads; W_U turns 8-11 and 12-14 into the tokens they came from, 15 into token 1.
-    Positions are shortformer, in dims 12-15, where nothing is written before L1H0 has looked.
+    L0H0 copies dims 0-3 to 8-11. L1H0 copies dims 4-6 to 12-14. It also copies dim 8, which holds
+    dim 0 of the previous token, to 15. Chosen: 8 tokens with BOS the first; token t is dim t - 1,
+    and BOS is dim 7, which no head reads. W_U maps dims 8-14 to tokens 1-7, and dim 15 to token 1.
+    Positions are shortformer, in dims 12-15. Only L1H0 writes to these dims.
 
-    `gain` is the logit of the token one back, and of token 1 where it is two back. Copies are
-    (dim read, dim written) of the stream.
+    `gain` is the logit of the token one back. Token 1 has it also where it is two back. A copy is
+    (dim read, dim written).
     """
 
     d_vocab: int = field(default=8, init=False)
     n_ctx: int = field(default=N_CTX, init=False)
 
     one_token_copy = (*((dim, 8 + dim) for dim in range(4)), (4, 12), (5, 13), (6, 14), (8, 15))
-    "The ones of W_OV(L0H0) + W_OV(L1H0): 7 dims of the previous token, and one on its way."
+    "The ones of W_OV(L0H0) + W_OV(L1H0): 7 dims of the previous token, and the copy of dim 8."
     two_token_copy = ((0, 15),)
     "The one of W_OV(L0H0) W_OV(L1H0): 1 dim of the token two back."
     v_composition = 1 / 4
     "||W_OV W_OV|| / (||W_OV|| ||W_OV||) = 1 / (2 * 2)."
     previous_token = 1.0
-    "Of both heads."
+    "The previous-token score of both heads."
 
     @property
     def margin(self) -> tuple[float, str]:
@@ -78,9 +79,9 @@ class VirtualHeadExercise(Circuit):
 
 @dataclass(frozen=True)
 class _CubeExercise(Circuit):
-    """Induction of 16 tokens that are the corners of a cube (`corners`), BOS the first.
+    """Induction on 16 tokens, the corners of a 4-dim cube (`corners`); BOS is the first.
 
-    The answers hold for a token with one earlier copy. Losses are in nats, composition is
+    The answers hold for a token with one earlier copy. Losses are in nats. A composition score is
     ||AB|| / (||A|| ||B||).
     """
 
@@ -92,12 +93,13 @@ class _CubeExercise(Circuit):
 
     @property
     def loss_after_repeat(self) -> float:
-        """4 ln(1 + exp(-gain / 2)): a token that differs in k of 4 signs has logit
-        gain (1 - k / 2)."""
+        """4 ln(1 + exp(-gain / 2)): a token has the logit gain (1 - k / 2) if it differs from the
+        right token in k of 4 signs."""
         return 4 * math.log1p(math.exp(-self.gain / 2))
 
     def cube_model(self, *, out: int, **fields: Any) -> GPT:
-        """The model with the cube embedded in dims 0-3 and read off 4 dims from `out` on."""
+        """A blank model with W_E that writes the cube to dims 0-3 and W_U that reads it from the 4
+        dims that start at `out`."""
         model = self.blank(n_layers=2, d_model=16, **fields)
         model.embed.W_E[:, :4] = corners()
         model.unembed.W_U[out : out + 4] = self.gain * corners().T
@@ -108,15 +110,15 @@ class _CubeExercise(Circuit):
 class PointerInductionExercise(_CubeExercise):
     """Exercise 2: induction by pointer arithmetic; float64.
 
-    L0H0's query and key are content and position, the position with the opposite sign: it attends
-    to the same token but not to itself. It writes the position it finds to `pointer`, and L1H0,
-    whose query is the pointer one on, attends to the token that came after. Chosen: the stream is
-    [content 4 | position 4 | pointer 4 | out 4] and the 16 tokens are the corners of a cube
-    (`corners`); BOS is the first. d_head is 8, which (d) asks for. (e) copies the 8 largest dims of
-    the position: here there are only 4. Content weighs 10 times as much as position.
+    L0H0's query and key are content and position, with a minus sign at the position: it attends to
+    an earlier copy of its token and not to its own position. It writes the position of the copy to
+    `pointer`. L1H0's query is this position plus one: it attends to the token after the copy.
+    Chosen: the stream is [content 4 | position 4 | pointer 4 | out 4], and the 16 tokens are the
+    corners of a cube (`corners`); BOS is the first. d_head is 8, as (d) asks. (e) copies the 8
+    largest dims of the position: here it has only 4. Content has 10 times the weight of position.
 
-    Where nothing matches, the exercise asks for nothing: L0H0 attends to the token most alike. The
-    answers hold for a token with one earlier copy. Losses are in nats.
+    The exercise does not say where L0H0 attends without a copy: here it is the most similar token.
+    The answers hold for a token with one earlier copy. Losses are in nats.
     """
 
     q_composition = 1 / 2
@@ -146,13 +148,13 @@ class PointerInductionExercise(_CubeExercise):
 class InductionExercise(_CubeExercise):
     """Exercise 3: induction by K-composition; float64.
 
-    L0H0 looks one back and writes the content it finds to `previous`; L1H0's query is the content
-    and its key `previous`. Chosen: the stream is [content 4 | previous 4 | out 4 | place 4], the 16
-    tokens are the corners of a cube (`corners`), BOS the first, and positions are shortformer, as
-    the exercise wants them kept from W_V. d_head is 4.
+    L0H0 attends one position back and writes the content of that token to `previous`. L1H0's query
+    is `content` and its key is `previous`. Chosen: the stream is [content 4 | previous 4 | out 4 |
+    place 4], and the 16 tokens are the corners of a cube (`corners`), BOS the first. Positions are
+    shortformer, because the exercise wants no positions in values. d_head is 4.
 
-    Where nothing matches, the exercise asks for nothing: L1H0 attends to the token most alike. The
-    answers hold for a token with one earlier copy. Losses are in nats.
+    The exercise does not say where L1H0 attends without a match: here it is the most similar token.
+    The answers hold for a token with one earlier copy. Losses are in nats.
     """
 
     q_composition = 0.0
@@ -178,8 +180,8 @@ class InductionExercise(_CubeExercise):
 
 
 def corners() -> Float[Tensor, "d_vocab 4"]:
-    """Four signs times 1/2 for each of 16 tokens, all + first: unit vectors, any two of which have
-    the product 1 - k / 2 if they differ in k signs; float64."""
+    """A unit vector of four signs times 1/2 for each of 16 tokens; token 0 has only plus signs. Two
+    vectors that differ in k signs have the dot product 1 - k / 2; float64."""
     return torch.tensor(list(product((0.5, -0.5), repeat=4)), dtype=torch.float64)
 
 
@@ -190,9 +192,10 @@ def clocks(n: int) -> Float[Tensor, "pos 4"]:
 
 
 def turn(attn: Attention, steps: int, *, read: int, against: int, sharpness: float) -> None:
-    """Make head 0 look `steps` on from the position it reads: query u(i) R(steps a), key u(j).
+    """Make head 0 attend `steps` after the position that it reads: query u(i) R(steps a), key u(j).
 
-    The query reads 4 dims of the stream from `read`, the key 4 from `against`.
+    The query reads 4 dims of the stream that start at `read`, the key 4 dims that start at
+    `against`.
     """
     angle, cos, sin = steps * _speeds(), torch.tensor([0, 2]), torch.tensor([1, 3])
     R = torch.zeros(4, 4, dtype=torch.float64)

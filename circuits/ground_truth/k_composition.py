@@ -1,4 +1,4 @@
-"""Induction by K-composition: the key of the second head is the token that the first one moved."""
+"""Induction by K-composition: the second head's key is the token that the first head moved."""
 
 import math
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ class Induction(TwoLayerInduction):
     """A B ... A -> B by K-composition, one head per layer; BOS is token 0; float64.
 
     The stream is [content V | previous V | out V | place P], one dim per token or position. L0H0
-    attends one back (score `sharpness`) and writes the token it finds to `previous`. L1H0's query
-    is the current token and its key the previous one; where nothing matches it rests on BOS (score
-    `rest` * `sharpness`), whose value is zero. `gain` is the logit of the token found. Positions
-    are shortformer: no value can carry one. ValueError where scores would blur.
+    attends one position back (score `sharpness`) and writes that token to `previous`. L1H0's query
+    is the current token and its key is the previous token. Without a match it attends to BOS (score
+    `rest` * `sharpness`), whose value is zero. `gain` is the logit of the predicted token.
+    Positions are shortformer, so that no value holds one. ValueError if attention would blur.
 
-    Losses are in nats, scores as the analyses define them, composition is ||AB|| / (||A|| ||B||).
+    Losses are in nats. Scores are defined in `analyses`. Composition is ||AB|| / (||A|| ||B||).
 
     (Exercise 3 of the Transformer Circuit Exercises with one-hot positions:
     https://transformer-circuits.pub/2021/exercises/index.html)
@@ -37,7 +37,7 @@ class Induction(TwoLayerInduction):
     q_composition = v_composition = 0.0
     previous_token = copying = qk_positivity = 1.0
     moved_from_bos = 0.0
-    "The size of the vector that this attention moves: the value of BOS is zero."
+    "The norm of the vector that L1H0 moves from BOS: the value of BOS is zero."
 
     @cached_property
     def model(self) -> GPT:
@@ -52,10 +52,10 @@ class Induction(TwoLayerInduction):
         return model
 
     loss_without_previous = loss_without_induction = TwoLayerInduction.loss_before_repeat
-    """ln V: the loss after the repeat, L0H0 silenced and L1H0 left to look elsewhere; or L1H0
-    silenced, patterns kept or not."""
+    """ln V: the loss after the repeat with L0H0 ablated and patterns not frozen, or with L1H0
+    ablated."""
     loss_without_previous_patterns_kept = TwoLayerInduction.loss_after_repeat
-    "The loss with L0H0 silenced and L1H0's pattern kept: L0H0 only tells L1H0 where to look."
+    "The loss with L0H0 ablated and L1H0's pattern frozen: L0H0 acts only through this pattern."
 
     @property
     def k_composition(self) -> float:
@@ -64,7 +64,7 @@ class Induction(TwoLayerInduction):
 
     @property
     def ov_top1(self) -> float:
-        """(V - 1) / V: share of tokens whose own logit L1H0 raises most; BOS raises none."""
+        """(V - 1) / V: the share of tokens whose own logit L1H0 raises most; BOS raises none."""
         return (self.d_vocab - 1) / self.d_vocab
 
     @property

@@ -1,4 +1,4 @@
-"""Induction by Q-composition: the first head says where the token was, the second looks one on."""
+"""Induction by Q-composition: one head finds the earlier copy, the next attends one after it."""
 
 import math
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from circuits.model import GPT
 class PointerInduction(TwoLayerInduction):
     """A B ... A -> B by Q-composition, one head per layer; BOS is token 0; float64.
 
-    The stream is [content V | position P | pointer P | out V], one dim per token or position, and
-    positions are in it, so that values can carry them. L0H0 attends to the earlier copy of the
-    token (a match scores `sharpness`, and the position takes that back where it is the token's
-    own), or rests on BOS; it writes the position of the copy to `pointer`. L1H0's query is the
-    position after the pointer, and with no pointer it rests on BOS. Both rest at score `rest` *
-    `sharpness`, and BOS moves nothing. `gain` is the logit of the token found.
+    The stream is [content V | position P | pointer P | out V], one dim per token or position.
+    Positions are in the stream, so that values can hold them. L0H0 attends to the earlier copy of
+    the token: a match scores `sharpness`, and the token's own position `sharpness` less, so 0.
+    L0H0 writes the position of the copy to `pointer`. L1H0's query is the position after the
+    pointer. A head without a match attends to BOS (score `rest` * `sharpness`), and BOS moves
+    nothing. `gain` is the logit of the predicted token.
 
-    A token with k earlier copies splits its pointer into k parts that score `sharpness` / k: it is
-    followed only while 1 / k > `rest`. The answers are for k = 1, where no token has been said more
-    than once before. The default vocabulary is large enough that the default prompts of `analyses`
-    say no token more than twice. Losses are in nats, composition is ||AB|| / (||A|| ||B||).
+    With k earlier copies the pointer has k parts, and each scores `sharpness` / k: L1H0 follows
+    them only if 1 / k > `rest`. The answers hold for k = 1. The default vocabulary is large, so
+    that no token comes more than twice in the default prompts of `analyses`. Losses are in nats.
+    Composition is ||AB|| / (||A|| ||B||).
 
     (Exercise 2 of the Transformer Circuit Exercises with one-hot positions:
     https://transformer-circuits.pub/2021/exercises/index.html)
@@ -65,6 +65,6 @@ class PointerInduction(TwoLayerInduction):
     @property
     def q_composition(self) -> float:
         """||W_OV W_QK|| / (||W_OV|| ||W_QK||) = sqrt(P - 2) / (sqrt(P - 1) sqrt(P - 1 + rest^2 V)):
-        of P - 1 pointers all but the last have a place to point to."""
+        of P - 1 pointers only the last has no position after it."""
         V, P = self.d_vocab, self.n_ctx
         return math.sqrt((P - 2) / ((P - 1) * (P - 1 + self.rest**2 * V)))

@@ -1,4 +1,4 @@
-"""The parts that all hand-built circuits share: their sizes, their checks, their kinds of heads."""
+"""The parts that hand-built circuits share: sizes, checks and kinds of heads."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -14,16 +14,16 @@ from circuits.model import GPT, Attention, GPTConfig
 Edges = tuple[tuple[str, str], ...]
 'Edges of a circuit, each (sender, receiver) by name: ("L0H0", "L1H0.K").'
 LEAK = 1e-8
-"The largest attention to a source that the head does not seek; the sought source has almost 1."
+"The largest attention to a source that the head does not seek; the sought source gets almost 1."
 
 
 @dataclass(frozen=True)
 class Circuit:
     """A hand-built GPT with one head per layer, as `model`, and the formulas of its answers.
 
-    V is `d_vocab` and P is `n_ctx`. A head that finds its source scores it `sharpness`; the logit
-    of the token that the head finds is `gain`. ValueError for sizes that are too small to show the
-    circuit, for a gain that is not above 0, and for a sharpness that blurs attention.
+    V is `d_vocab` and P is `n_ctx`. The source that a head seeks has the score `sharpness`. The
+    predicted token has the logit `gain`. ValueError for sizes that are too small for the circuit,
+    for a gain that is not above 0, and for a sharpness that blurs attention.
     """
 
     d_vocab: int = 20
@@ -33,25 +33,25 @@ class Circuit:
     gain: float = 12.0
 
     least = (2, 2)
-    "The smallest d_vocab and n_ctx with which the circuit can show itself."
+    "The smallest d_vocab and n_ctx with which the circuit works."
 
     @property
     def margin(self) -> tuple[float, str]:
-        """The distance from the score that a head seeks down to the next, and its formula."""
+        """The sought source's score minus the next largest score, and its formula."""
         return self.sharpness, "sharpness"
 
     def __post_init__(self):
         for name, least in zip(("d_vocab", "n_ctx"), self.least, strict=True):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}={value!r}: this circuit wants a whole number >= {least}")
+                raise ValueError(f"{name}={value!r}: this circuit needs a whole number >= {least}")
         if not 0 < self.gain < math.inf:
-            raise ValueError(f"gain={self.gain!r}: wanted is a finite number above 0")
+            raise ValueError(f"gain={self.gain!r}: expected a finite number above 0")
         (margin, formula), least = self.margin, -math.log(LEAK)
         if not least <= margin < math.inf:
             raise ValueError(
-                f"{formula} is {margin:.4g}: wanted is a finite number from {least:.4g} on, from "
-                f"where attention is all or nothing, as in the closed forms"
+                f"{formula} is {margin:.4g}: expected a finite number >= {least:.4g}; below it "
+                f"attention is not all or nothing, as the closed forms need it"
             )
 
     @cached_property
@@ -60,14 +60,15 @@ class Circuit:
         raise NotImplementedError
 
     def loss_at(self, logit: float) -> float:
-        """ln(1 + (V - 1) exp(-logit)): the loss, in nats, of a token that has this logit where all
-        other tokens have 0."""
+        """ln(1 + (V - 1) exp(-logit)): the loss, in nats, of a token with this logit if all other
+        tokens have logit 0."""
         return math.log1p((self.d_vocab - 1) * math.exp(-logit))
 
     def blank(self, **fields: Any) -> GPT:
-        """A GPT of this config whose every weight is 0, to write a circuit into.
+        """A GPT with every weight 0, to write a circuit into.
 
-        One head per layer, attention-only, no norm and no biases unless the fields say otherwise.
+        The `fields` of its config change the default: one head per layer, attention-only, no norm,
+        no biases.
         """
         sizes = {"d_vocab": self.d_vocab, "n_ctx": self.n_ctx, "n_heads": 1}
         plain = {"normalization_type": None, "bias": False}
@@ -78,8 +79,8 @@ class Circuit:
         return model
 
     def one_hot(self, *, out: int, place: int | None = None, **fields: Any) -> GPT:
-        """A blank GPT in which token t is dim t of the stream and position i is dim `place` + i,
-        and the logit of t is `gain` times dim `out` + t. The heads are still to be written."""
+        """A GPT without heads' weights: token t is dim t of the stream, position i is dim `place` +
+        i, and the logit of t is `gain` times dim `out` + t."""
         model = self.blank(**fields)
         token, pos = torch.arange(self.d_vocab), torch.arange(self.n_ctx)
         model.embed.W_E[token, token] = 1
@@ -89,9 +90,9 @@ class Circuit:
         return model
 
     def copying_stream(self, *, d_head: int) -> GPT:
-        """Two layers of one head on the stream [content V | previous V | out V | place P], one dim
-        per token or position: `content` holds the token, `place` its shortformer position, and the
-        logits are `gain` times `out`. The heads are still to be written."""
+        """A two-layer GPT without heads' weights on the stream [content V | previous V | out V |
+        place P], one dim per token or position: `content` holds the token, `place` its shortformer
+        position, and the logits are `gain` times `out`."""
         V = self.d_vocab
         sizes = {"n_layers": 2, "d_model": 3 * V + self.n_ctx, "d_head": d_head}
         return self.one_hot(
@@ -101,10 +102,10 @@ class Circuit:
 
 @dataclass(frozen=True)
 class RestingCircuit(Circuit):
-    """A circuit with a head that rests on BOS, which is token 0, where nothing matches.
+    """A circuit with a head that rests on BOS: it attends to token 0 where no source matches.
 
-    Resting scores `rest` * `sharpness`, and the value of BOS is zero. ValueError unless a match
-    scores clearly above resting, and resting clearly above everything else.
+    BOS then scores `rest` * `sharpness`, and its value is zero. ValueError unless a match scores
+    clearly above BOS, and BOS clearly above all other sources.
     """
 
     _: KW_ONLY
@@ -117,21 +118,21 @@ class RestingCircuit(Circuit):
         rest = self.rest
         if not 0 < rest < 1:
             raise ValueError(
-                f"rest={rest!r}: wanted is a share of the match's score, above 0, below 1"
+                f"rest={rest!r}: expected a share of the match's score, above 0 and below 1"
             )
         return self.sharpness * min(rest, 1 - rest), "sharpness * min(rest, 1 - rest)"
 
 
 @dataclass(frozen=True)
 class TwoLayerInduction(RestingCircuit):
-    """A B ... A -> B by L1H0, with the help of L0H0: the answers that do not depend on how.
+    """A B ... A -> B by L0H0 and L1H0: the answers that hold for K- and for Q-composition.
 
-    Losses are in nats, scores as the analyses define them.
+    Losses are in nats. Scores are defined in `analyses`.
     """
 
     prefix_matching = ov_positivity = 1.0
     rest_on_bos = 1.0
-    "Attention of L1H0 to BOS of a token that was not seen before."
+    "L1H0's attention to BOS from a token that did not occur before."
     direct_path = 0.0
     "Every entry of W_E W_U."
     virtual_head = 0.0
@@ -139,7 +140,7 @@ class TwoLayerInduction(RestingCircuit):
 
     @property
     def loss_before_repeat(self) -> float:
-        """ln V: no token can be told from another."""
+        """ln V: all logits are equal."""
         return math.log(self.d_vocab)
 
     @property
@@ -149,8 +150,8 @@ class TwoLayerInduction(RestingCircuit):
 
     @property
     def loss_by_order(self) -> tuple[float, float, float]:
-        """The loss after the repeat, of all paths through at most 0, 1, 2 heads, patterns frozen.
-        One head does everything that patterns cannot do, and no virtual head takes part."""
+        """The loss after the repeat, of all paths through at most 0, 1 and 2 heads, with frozen
+        patterns. Paths through one head give the full effect, and the virtual head adds nothing."""
         return self.loss_before_repeat, self.loss_after_repeat, self.loss_after_repeat
 
     @property
@@ -168,16 +169,16 @@ def match(
     score: float,
     at: int = 0,
 ) -> None:
-    """Head 0 scores `score` where the stream at dims `query` + `dims` of the destination equals the
-    stream at dims `key` + `dims` of the source; its own dims are `at` + `dims`."""
-    attn.W_Q[0, query + dims, at + dims] = score * attn.scale  # which scores are divided by
+    """Head 0 scores `score` where dims `query` + `dims` of the destination's stream equal dims
+    `key` + `dims` of the source's stream, both one-hot. It uses its dims `at` + `dims`."""
+    attn.W_Q[0, query + dims, at + dims] = score * attn.scale  # the model divides scores by scale
     attn.W_K[0, key + dims, at + dims] = 1
 
 
 def rest_on_bos(attn: Attention, d_vocab: int, *, score: float, at: int) -> None:
-    """Head 0 scores BOS `score` at every token, in its own dim `at`, and moves nothing from BOS.
+    """Head 0 gives BOS the score `score` from every token, in its dim `at`, and the value zero.
 
-    Tokens are one-hot from dim 0 of the stream; call this after the values are written.
+    Token t must be dim t of the stream. Call this after `move` has written the values.
     """
     attn.W_Q[0, :d_vocab, at] = score * attn.scale
     attn.W_K[0, 0, at] = 1
@@ -193,7 +194,7 @@ def move(attn: Attention, dims: Int[Tensor, " dim"], *, read: int, write: int) -
 def look_back(attn: Attention, place: int, n_ctx: int, sharpness: float) -> None:
     """Make head 0 a previous-token head: the query of position i is the key of i - 1.
 
-    Positions are one-hot from dim `place` of the stream. The first position has only itself.
+    Position i must be dim `place` + i of the stream. Position 0 attends to itself.
     """
     pos = torch.arange(n_ctx)
     attn.W_Q[0, place + pos, (pos - 1).clamp(min=0)] = sharpness * attn.scale

@@ -1,4 +1,4 @@
-"""Induction in one layer: smeared keys do the previous-token head's work."""
+"""Induction in one layer: smeared keys replace the previous-token head."""
 
 import math
 from dataclasses import dataclass
@@ -10,22 +10,21 @@ from circuits.ground_truth.scaffold import RestingCircuit, match, move, rest_on_
 from circuits.model import GPT
 
 SMEARED = -1000.0
-"An `alpha` whose sigmoid is exactly 0 in every float type, and finite as -inf is not."
+"A finite `alpha` whose sigmoid is exactly 0 in every float type."
 
 
 @dataclass(frozen=True)
 class SmearedInduction(RestingCircuit):
     """A B ... A -> B in one layer, by smeared keys, no positions; BOS is token 0; float64.
 
-    The stream is [content V | out V], one dim per token. Query and key are both the token, but with
-    sigmoid(alpha) = 0 every key but the first is that of the position before: the source that
-    matches is the token after the earlier copy (score `sharpness`). Where nothing matches, the head
-    rests at the key of BOS (score `rest` * `sharpness`), and that key is at positions 0 and 1. The
+    The stream is [content V | out V], one dim per token. Query and key are both the token. With
+    sigmoid(alpha) = 0 every position but the first has the key of the position before it, so the
+    matching source is the token after the earlier copy (score `sharpness`). Without a match the
+    head attends to the key of BOS (score `rest` * `sharpness`), which positions 0 and 1 have. The
     value of BOS is zero.
 
-    The answers hold on BOS + R + R with no token twice in R. The head rests on positions 0 and 1
-    alike, so that half of the first token of R is said wherever nothing matches. Losses are in
-    nats.
+    The answers hold on BOS + R + R with no token twice in R. Without a match positions 0 and 1 get
+    half of the attention each, so the first token of R gets half of `gain`. Losses are in nats.
 
     (Olsson et al. 2022, Argument 2,
     https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html)
@@ -35,9 +34,9 @@ class SmearedInduction(RestingCircuit):
     "The edges that carry a change of tokens to the logits, as (sender, receiver)."
     prefix_matching = 1.0
     rest_on_bos = 0.5
-    "Attention to position 0 of a token that was not seen before, from position 1 on."
+    "The attention to position 0 from a token without an earlier copy, for positions >= 1."
     rest_on_first = 0.5
-    "Its attention to position 1, whose key is that of BOS."
+    "The attention to position 1, which has the key of BOS, from such a token."
     ov_positivity = 1.0
 
     @cached_property
@@ -54,19 +53,19 @@ class SmearedInduction(RestingCircuit):
 
     @property
     def loss_of_first(self) -> float:
-        """ln V, of the first token of R: BOS has only itself to rest on."""
+        """ln V, of the first token of R: BOS can attend only to itself."""
         return math.log(self.d_vocab)
 
     @property
     def loss_before_repeat(self) -> float:
-        """ln(exp(gain / 2) + V - 1), of the other tokens of R: the first token of R has half of
-        `gain`, and the right one 0."""
+        """ln(exp(gain / 2) + V - 1), of the other tokens of R: the first token of R has the logit
+        `gain` / 2, and the right token has 0."""
         return self.gain / 2 + self.loss_of_first_again
 
     @property
     def loss_of_first_again(self) -> float:
-        """ln(1 + (V - 1) exp(-gain / 2)), of the first token of the second R: it has half of
-        `gain`."""
+        """ln(1 + (V - 1) exp(-gain / 2)), of the first token of the second R: its logit is `gain` /
+        2."""
         return self.loss_at(self.gain / 2)
 
     @property
@@ -81,5 +80,5 @@ class SmearedInduction(RestingCircuit):
 
     @property
     def qk_trace(self) -> float:
-        """sharpness (V + rest): every token matches itself, and BOS also rests on itself."""
+        """sharpness (V + rest): every token matches itself, and BOS scores `rest` more."""
         return self.sharpness * (self.d_vocab + self.rest)

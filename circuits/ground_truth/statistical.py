@@ -1,4 +1,4 @@
-"""A statistical induction head: the tokens that followed this token in context, and how often."""
+"""A statistical induction head: it predicts the bigram frequencies of the context."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,18 +16,18 @@ from circuits.model import GPT
 class StatisticalInduction(Circuit):
     """Logits in proportion to the in-context bigram frequencies, one head per layer; float64.
 
-    The stream is [content V | previous V | out V | place P], one dim per token or position. L0H0 is
-    a softmax over relative positions, sharp on one back. L1H0's query is the current token, its key
-    the previous one (score `sharpness`), and it moves the tokens it finds to `out`. It attends
-    equally to all tokens that followed the current one, and equally to all tokens there are where
-    none followed. No token is special, and nothing rests.
+    The stream is [content V | previous V | out V | place P], one dim per token or position. L0H0
+    attends one position back. L1H0's query is the current token and its key is the previous token
+    (score `sharpness`). It moves the tokens that it attends to to `out`. It attends equally to all
+    tokens that followed the current token. If none followed, it attends equally to all tokens so
+    far. There is no BOS.
 
-    This is the nearest GPT to the minimal model of Edelman et al. 2024 at its optimum. There e_i is
-    the one-hot token; the first layer is u_j = sum_k softmax_k(v_(j-k)) e_k with v at lag 1; the
-    second is linear, logits_i = sum_(j<=i) (e_i W u_j) e_j with W = c times the identity. The first
-    layer is the same, exactly. A GPT has no linear attention: its softmax divides by the number of
-    matches, so that logits are frequencies and not counts, and it falls back to all tokens where
-    the linear head is silent. (https://arxiv.org/abs/2402.11004)
+    This GPT is the nearest to the minimal model of Edelman et al. 2024 at its optimum. There e_i is
+    the one-hot token. The first layer is u_j = sum_k softmax_k(v_(j-k)) e_k with v at lag 1: L0H0
+    equals it. The second layer is linear: logits_i = sum_(j<=i) (e_i W u_j) e_j with W = c times
+    the identity. L1H0 has a softmax, which divides by the number of matches: logits are frequencies
+    and not counts. Without a match the linear layer gives 0, and L1H0 the mean of all tokens.
+    (https://arxiv.org/abs/2402.11004)
     """
 
     d_vocab: int = 3
@@ -48,8 +48,8 @@ class StatisticalInduction(Circuit):
         return self.gain * self.frequencies(tokens)
 
     def frequencies(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
-        """Of the tokens that have followed the current one so far; of all tokens so far where none
-        has. The first token counts as following itself, for it has no other before it."""
+        """The frequencies of the tokens that followed the current token so far; if none followed,
+        the frequencies of all tokens so far. The first token counts as following itself."""
         followed = _followed(tokens)
         so_far = torch.ones_like(followed).tril()
         counted = torch.where(followed.any(-1, keepdim=True), followed, so_far).double()
@@ -57,11 +57,12 @@ class StatisticalInduction(Circuit):
         return counts / counts.sum(-1, keepdim=True)
 
     def matches(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-        """How often the current token has been followed: Edelman's linear head multiplies by it."""
+        """The number of times that a token followed the current token. The logits of Edelman's
+        linear model are larger by this factor."""
         return _followed(tokens).sum(-1)
 
 
 def _followed(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch dest src"]:
-    """Whether the source follows an earlier copy of the destination's token."""
+    """Whether the token before the source equals the destination's token."""
     before = torch.cat([tokens[:, :1], tokens[:, :-1]], dim=1)
     return (tokens[:, :, None] == before[:, None, :]).tril()

@@ -1,4 +1,4 @@
-"""A virtual head by V-composition: two heads that look one back move tokens two places together."""
+"""A virtual head by V-composition: two previous-token heads move a token by two positions."""
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class VirtualHead(Circuit):
     """Predicts the token two back by V-composition, one head per layer; float64.
 
     The stream is [content V | previous V | out V | place P], one dim per token or position. Both
-    heads attend one back (score `sharpness`). L0H0 moves `content` to `previous`, and L1H0 moves
-    `previous` to `out`: a token that was one back there is two back here. `gain` is its logit. The
-    first two positions find token 0, which may be BOS, or the token that stands in its place.
+    heads attend one position back (score `sharpness`). L0H0 moves `content` to `previous`, and L1H0
+    moves `previous` to `out`: `out` holds the token two back. `gain` is its logit. Positions 0 and
+    1 predict the token of position 0.
 
-    Losses are in nats, composition is ||AB|| / (||A|| ||B||).
+    Losses are in nats. Composition is ||AB|| / (||A|| ||B||).
 
     (Elhage et al. 2021, "Virtual attention heads",
     https://transformer-circuits.pub/2021/framework/index.html)
@@ -31,11 +31,11 @@ class VirtualHead(Circuit):
     q_composition = k_composition = 0.0
     virtual_ov_positivity = 1.0
     own_ov = 0.0
-    "Every entry of W_E W_OV W_U of either head: alone it says nothing."
+    "Every entry of W_E W_OV W_U of either head: one head alone changes no logit."
     direct_path = 0.0
     "Every entry of W_E W_U."
     previous_token = 1.0
-    "Of both heads."
+    "The previous-token score of both heads."
     two_back = 1.0
     "Entries [i, i - 2] of the virtual head's pattern A(L1H0) A(L0H0), for i >= 2."
 
@@ -55,13 +55,13 @@ class VirtualHead(Circuit):
 
     @property
     def largest_logit_by_order(self) -> tuple[float, float, float]:
-        """max |logit| of the paths through exactly 0, 1, 2 heads with patterns frozen: (0, 0,
-        gain), so that every logit comes from the virtual head."""
+        """max |logit| of the paths through exactly 0, 1 and 2 heads with frozen patterns: (0, 0,
+        gain). Every logit comes from the virtual head."""
         return 0.0, 0.0, self.gain
 
     @property
     def loss_of_period_three(self) -> float:
-        """ln(1 + (V - 1) exp(-gain)), on A B C A B C ... where the token two back comes next."""
+        """ln(1 + (V - 1) exp(-gain)), on A B C A B C ..., where the token two back comes next."""
         return self.loss_at(self.gain)
 
     @property

@@ -1,14 +1,14 @@
 """HookedTransformer for scripts of TransformerLens 2 and 3: change the import, keep the script.
 
-A HookedTransformer is a GPT: `circuits` and `analyses` take it, and the cache of its runs. Each
-name means what it meant there, or is refused in words. Nothing is passed over in silence.
+A HookedTransformer is a GPT: `circuits` and `analyses` take it and its caches. Each name has its
+meaning in TransformerLens, or raises an error that says what to write instead.
 
 - ActivationCache: the cache of a run, with the decompositions of TransformerLens.
 - FactoredMatrix: a product of two matrices, under the names of TransformerLens.
-- HookPoint: a place where hooks see an activation and may replace it.
+- HookPoint: a point where hooks see an activation and may replace it.
 - HookedTransformer: the model.
-- HookedTransformerConfig: its config, with the old fields.
-- HookedTransformerKeyValueCache: what a model has read, so that it can read on.
+- HookedTransformerConfig: the config of the model, with TransformerLens's fields.
+- HookedTransformerKeyValueCache: the keys and values of the tokens that a model has read.
 - TransformerLensKeyValueCache: the same, under the name of TransformerLens 4.
 - utils: the functions of transformer_lens.utils that scripts use.
 """

@@ -1,4 +1,4 @@
-"""ActivationCache: a Cache of ours that has the decompositions of TransformerLens's."""
+"""ActivationCache: a Cache with the decompositions of TransformerLens's ActivationCache."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +13,12 @@ from circuits.model import GPT
 
 
 class ActivationCache(Cache):
-    """The activations of one run by hook name or short name: `cache["pattern", 1]`. All analyses
-    of ours take it, and its decompositions are TransformerLens's, which is imported when one is
-    called. As theirs do, `to`, `remove_batch_dim` and `compute_head_results` change it in place.
+    """The activations of one run by hook name or short name: `cache["pattern", 1]`.
 
-    KeyError for what was not kept, with the reason. The model is not kept alive.
+    `analyses` takes it. Its decompositions come from TransformerLens, which is imported at the
+    first call. `to`, `remove_batch_dim` and `compute_head_results` change the cache in place.
+    KeyError, with the reason, for an activation that was not kept. The cache does not keep the
+    model in memory.
     """
 
     def __init__(
@@ -36,12 +37,12 @@ class ActivationCache(Cache):
 
     @property
     def cache_dict(self) -> dict[str, Tensor]:
-        """The activations by full hook name: the very dict, which can be written to."""
+        """The activations by full hook name: the cache's own dict, so writing changes the cache."""
         return self._activations
 
     def compute_head_results(self) -> None:
-        """Keep what each head writes, `cache["result", layer]` [batch pos head d_model], from here
-        on: z W_O."""
+        """Add each head's output z W_O to the cache: `cache["result", layer]`
+        [batch pos head d_model]."""
         theirs = self._theirs()
         theirs.compute_head_results()
         self._activations.update(theirs.cache_dict)
@@ -49,16 +50,16 @@ class ActivationCache(Cache):
     def to(
         self, target: torch.device | torch.dtype | str, move_model: bool = False
     ) -> "ActivationCache":
-        """The cache itself, with every floating-point activation moved or converted, and the model
-        too if that is asked for."""
+        """Move or convert every floating-point activation, and the model with `move_model`; returns
+        the cache itself."""
         self._activations.update(super().to(target))
         if move_model and self.model is not None:
             self.model.to(target)
         return self
 
     def remove_batch_dim(self) -> "ActivationCache":
-        """The cache itself, now without its batch dim of size 1; ValueError if it is larger, and
-        nothing where it is gone."""
+        """Drop the batch dim, of size 1, and return the cache itself; ValueError for a larger batch
+        dim."""
         if self.has_batch_dim:
             super().remove_batch_dim()
             self.has_batch_dim = False
@@ -71,5 +72,5 @@ class ActivationCache(Cache):
 
     def _theirs(self) -> Any:
         if self.model is None:
-            raise ValueError("the model of this run is gone: keep it as long as its caches")
+            raise ValueError("the model of this run is deleted: keep it as long as its caches")
         return bridge.activation_cache(self, self.model, has_batch_dim=self.has_batch_dim)

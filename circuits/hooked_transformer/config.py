@@ -1,4 +1,4 @@
-"""HookedTransformerConfig: a GPTConfig made from, and read by, TransformerLens's field names."""
+"""HookedTransformerConfig: a GPTConfig with the field names of TransformerLens."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from circuits.model import GPTConfig
 OURS = tuple(field.name for field in fields(GPTConfig))
 ONLY_OURS = ("bias", "smeared_keys", "sinusoid_base", "sinusoid_scale", "init_range",
              "embed_init_range")  # fmt: skip
-"Fields that TransformerLens never had, understood here too."
+"Fields of a GPTConfig that TransformerLens does not have."
 THEIRS: dict[str, Any] = {
     "model_name": "custom", "device": "cpu", "dtype": torch.float32, "n_devices": 1,
     "tokenizer_name": None, "default_prepend_bos": True, "tokenizer_prepends_bos": None,
@@ -27,48 +27,48 @@ THEIRS: dict[str, Any] = {
     "original_architecture": None, "from_checkpoint": False, "checkpoint_index": None,
     "checkpoint_label_type": None, "checkpoint_value": None, "trust_remote_code": False,
 }  # fmt: skip
-"What TransformerLens's fields are when they are not given; the device is the CPU unless named."
+"The defaults of TransformerLens's fields; the default device is the CPU."
 _ONLY = {
     "n_devices": (1, "a model lies on one device"),
-    "init_mode": ("gpt2", "every weight matrix is drawn with one standard deviation"),
+    "init_mode": ("gpt2", "every weight matrix is drawn with the same standard deviation"),
     "use_attn_in": (False, "there is no hook_attn_in: q_input, k_input and v_input can be hooked"),
     "ungroup_grouped_query_attention": (False, "every head has keys and values of its own"),
     "trust_remote_code": (False, "no code is fetched"),
 }
-"Fields that do something in TransformerLens, and only this here."
+"Fields that can have only this value here, each with the reason."
 AT_ANY_TIME = ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_hook_tokens",
                "use_attn_in", "ungroup_grouped_query_attention", "default_prepend_bos",
                "model_name")  # fmt: skip
-"Fields that can be set when the model is made: they act from then on, or are refused."
+"Fields that can be set after the model is made: a new value acts from then on, or raises an error."
 
 
 class HookedTransformerConfig(GPTConfig):
-    """A GPTConfig from HookedTransformerConfig's fields (2.x, 3.x), by keyword, with its defaults.
+    """A GPTConfig from the fields and defaults of HookedTransformerConfig (2.x, 3.x), by keyword.
 
-    Fields that a GPT cannot express are refused by name with ValueError, and so are unknown ones.
-    d_vocab must be given. `initializer_range` (0.8 / sqrt(d_model) if not given) and `seed` act
-    when a model is made, which draws from a generator of its own: nothing else is seeded.
-    `init_weights=False` promises no values and gets those. A field can be set until a model is
-    made of the config, and those of AT_ANY_TIME in `model.cfg` too.
+    ValueError names an unknown field, and a field that a GPT cannot express. d_vocab is required.
+    `initializer_range` (0.8 / sqrt(d_model) by default) and `seed` act when a model is made. The
+    model draws from its own generator: torch's global seed stays. With `init_weights=False` weights
+    are drawn too. Fields can be set until a model is made with the config, and the fields in
+    AT_ANY_TIME also in `model.cfg`.
     """
 
     def __new__(cls, **given: Any) -> "HookedTransformerConfig":
         return object.__new__(cls)
 
     def __init__(self, **given: Any) -> None:
-        if "init_range" in given:  # a GPTConfig's own fields, as dataclasses.replace hands them on
+        if "init_range" in given:  # a GPTConfig's own fields, as dataclasses.replace gives them
             given = {"attn_only": given.get("d_mlp") is None, **given}
         _check_only(given)
         if given.get("d_vocab") in (None, -1):
             raise ValueError(
                 f"d_vocab must be a whole number >= 1, got {given.get('d_vocab')}: it is not read "
-                f"from a tokenizer, write d_vocab=len(tokenizer)"
+                f"from a tokenizer, so write d_vocab=len(tokenizer)"
             )
         theirs = {name: value for name, value in given.items() if name not in ONLY_OURS}
         ours = vars(config_of(theirs)) | {k: v for k, v in given.items() if k in ONLY_OURS}
         super().__init__(**{**ours, "init_range": _init_range(given, ours["d_model"])})
         seed, d_vocab_out = given.get("seed"), given.get("d_vocab_out")
-        self.__dict__.update({  # what a GPTConfig leaves open, in numbers
+        self.__dict__.update({  # numbers for fields that are None in a GPTConfig
             "_given": given,
             "seed": seed,
             "attn_scale": self.attn_scale or math.sqrt(self.d_head),
@@ -91,65 +91,66 @@ class HookedTransformerConfig(GPTConfig):
         self.become(**{name: value})
 
     def changed(self, **fields: Any) -> "HookedTransformerConfig":
-        """A config with some fields given otherwise."""
+        """A copy of the config with other values of these fields."""
         return HookedTransformerConfig(**{**self._given, **fields})
 
     def become(self, **fields: Any) -> None:
-        """Be `changed` from now on, for all who have this config."""
+        """Change these fields in place."""
         self.__dict__.update(self.changed(**fields).__dict__)
 
     def made(self, **fields: Any) -> "HookedTransformerConfig":
-        """`changed`, as the config of a model, whose fields stay but for those of AT_ANY_TIME."""
+        """`changed`, as the config of a model: then only fields in AT_ANY_TIME can be set."""
         cfg = self.changed(**fields)
         cfg.__dict__["_made"] = True
         return cfg
 
     @property
     def device(self) -> str:  # type: ignore[override]
-        """Where a model of it is made, or where that lies now."""
+        """The device on which a model is made; in `model.cfg`, the device of the model."""
         return str(self._given.get("device") or THEIRS["device"])
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """The precision of its parameters."""
+        """The dtype of the model's parameters."""
         dtype = self._given.get("dtype") or THEIRS["dtype"]
         return getattr(torch, dtype) if isinstance(dtype, str) else dtype
 
     @property
     def initializer_range(self) -> float:
-        """Standard deviation of every weight matrix at initialisation."""
+        """The standard deviation of every weight matrix at initialisation."""
         return self.init_range
 
     @property
     def n_params(self) -> int:
-        """Numbers in the weight matrices of heads and MLPs, as TransformerLens counts them."""
+        """The number of weights in the matrices of heads and MLPs, as TransformerLens counts it."""
         per_layer = 4 * self.n_heads * self.d_head + 2 * (self.d_mlp or 0)
         return self.n_layers * self.d_model * per_layer
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any]) -> "HookedTransformerConfig":
-        """The config of a dict of fields."""
+        """The config with the fields of a dict."""
         return cls(**config_dict)
 
     @classmethod
     def unwrap(cls, config: Any) -> "HookedTransformerConfig":
-        """The config itself, or that of a GPTConfig or a dict of fields; ValueError for others."""
+        """A HookedTransformerConfig unchanged, or one made from a GPTConfig or a dict of fields;
+        ValueError for any other value."""
         if isinstance(config, HookedTransformerConfig):
             return config
         if not isinstance(config, GPTConfig | Mapping):
-            raise ValueError(f"wanted a HookedTransformerConfig or a dict of its fields, got "
+            raise ValueError(f"expected a HookedTransformerConfig or a dict of its fields, got "
                              f"{config!r}; models by name: from_pretrained(name)")  # fmt: skip
         return cls(**(vars(config) if isinstance(config, GPTConfig) else config))
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field of TransformerLens's that was given or has a default, and our own where they
-        are not the default; `from_dict` gives an equal config back."""
+        """All TransformerLens fields that were given or have a default, and the fields in ONLY_OURS
+        that differ from their default; `from_dict` gives an equal config back."""
         names = {*OURS, *THEIRS, *self._given, "attn_only", "initializer_range"} - {*ONLY_OURS}
         ours = {name for name in ONLY_OURS if getattr(self, name) != getattr(GPTConfig, name)}
         return {name: getattr(self, name) for name in sorted(names | (ours - {"init_range"}))}
 
     def is_layer_norm_activation(self) -> bool:
-        """True where the MLPs have a norm inside."""
+        """True if the MLPs have a norm inside."""
         return str(self.act_fn).endswith("_ln")
 
     def __repr__(self) -> str:

@@ -11,34 +11,34 @@ from circuits.hooks import Cache, Hook, Hooked, HookFn, HookPoint, Names, PosSli
 FLAGS = {"hook_result": "use_attn_result", "hook_q_input": "use_split_qkv_input",
          "hook_k_input": "use_split_qkv_input", "hook_v_input": "use_split_qkv_input",
          "hook_mlp_in": "use_hook_mlp_in", "hook_tokens": "use_hook_tokens"}  # fmt: skip
-"Hooks that a run keeps without being asked where the config has their flag. All fire always."
+"Hook points that run_with_cache keeps by default only if their flag is set. All fire in every run."
 
 
 class HooksAsBefore(Hooked):
-    """What Hooked does, by HookedTransformer's signatures."""
+    """The methods of Hooked with HookedTransformer's signatures."""
 
     cfg: HookedTransformerConfig
 
     def set_use_attn_result(self, use_attn_result: bool) -> None:
-        """Whether run_with_cache keeps `result` without being asked."""
+        """Whether run_with_cache keeps `result` by default."""
         self.cfg.use_attn_result = use_attn_result
 
     def set_use_split_qkv_input(self, use_split_qkv_input: bool) -> None:
-        """Whether run_with_cache keeps `q_input`, `k_input` and `v_input` without being asked."""
+        """Whether run_with_cache keeps `q_input`, `k_input` and `v_input` by default."""
         self.cfg.use_split_qkv_input = use_split_qkv_input
 
     def set_use_hook_mlp_in(self, use_hook_mlp_in: bool) -> None:
-        """Whether run_with_cache keeps `mlp_in` without being asked. ValueError without MLPs."""
+        """Whether run_with_cache keeps `mlp_in` by default. ValueError without MLPs."""
         if self.cfg.attn_only:
             raise ValueError("the model is attention-only: it has no hook_mlp_in")
         self.cfg.use_hook_mlp_in = use_hook_mlp_in
 
     def set_use_attn_in(self, use_attn_in: bool) -> None:
-        """ValueError for True: there is no hook_attn_in, there are q_input, k_input, v_input."""
+        """ValueError for True: there is no hook_attn_in; use q_input, k_input and v_input."""
         self.cfg.use_attn_in = use_attn_in
 
     def add_perma_hook(self, name: Names, hook: HookFn, dir: Literal["fwd", "bwd"] = "fwd") -> None:
-        """Attach a hook that outlives reset_hooks()."""
+        """Attach a hook that reset_hooks() does not remove."""
         self.add_hook(name, hook, dir, is_permanent=True)
 
     def hook_points(self) -> list[HookPoint]:
@@ -46,7 +46,7 @@ class HooksAsBefore(Hooked):
         return list(self.hook_dict.values())
 
     def setup(self) -> None:
-        """Name the hook points again, after some were added."""
+        """Name the hook points again after new ones were added."""
         self.name_hooks()
 
     def remove_all_hook_fns(
@@ -55,7 +55,7 @@ class HooksAsBefore(Hooked):
         including_permanent: bool = False,
         level: int | None = None,
     ) -> None:
-        """Detach hooks as reset_hooks does, and leave every `ctx`."""
+        """Detach hooks as reset_hooks does, but keep every `ctx`."""
         self.reset_hooks(False, direction, including_permanent, level)
 
     def list_hooks(
@@ -64,8 +64,7 @@ class HooksAsBefore(Hooked):
         dir: Literal["fwd", "bwd", "both"] = "both",
         including_permanent: bool = True,
     ) -> dict[str, list[Hook]]:
-        """The hooks that are attached, by the name of their point; those without any are left
-        out."""
+        """The attached hooks by the name of their hook point; points without hooks are left out."""
         names = self.hook_dict if name_filter is None else self.hook_names(name_filter)
         found = {}
         for name in names:
@@ -87,8 +86,8 @@ class HooksAsBefore(Hooked):
         pos_slice: PosSlice | None = None,
         **kwargs: Any,
     ) -> tuple[Any, Any]:
-        """What the model returns, and the activations it met, detached: an ActivationCache, or a
-        dict without `return_cache_object`. What is kept: see Hooked.run_with_cache, and FLAGS."""
+        """The model's output and its activations, detached: an ActivationCache, or a dict without
+        `return_cache_object`. Hooked.run_with_cache and FLAGS say which activations are kept."""
         if incl_bwd or not reset_hooks_end:
             raise ValueError(
                 "run_with_cache keeps no gradients, and no hooks: write `with model.hooks("

@@ -1,4 +1,4 @@
-"""Names of TransformerLens's that are not here, and the line to write instead of each."""
+"""TransformerLens names that do not exist here, each with the code to write instead."""
 
 INSTEAD = {
     "HookedTransformer": {
@@ -27,7 +27,7 @@ INSTEAD = {
     "ActivationCache": {
         "logit_lens": "circuits.decomposition.residual.logit_lens(model, cache)",
         "apply_slice_to_batch_dim": "run_with_cache(tokens[rows])",
-        "toggle_autodiff": "torch.set_grad_enabled(mode): it is a switch of the whole process",
+        "toggle_autodiff": "torch.set_grad_enabled(mode): it acts on the whole thread",
     },
     "utils": {
         "composition_scores": "model.all_composition_scores(mode)",
@@ -47,6 +47,6 @@ INSTEAD = {
 
 
 def missing(owner: str, name: str) -> AttributeError:
-    """The error for a name that its owner here has not, with the line to write instead."""
+    """The error for a name that does not exist here, with the code to write instead."""
     hint = INSTEAD[owner].get(name)
     return AttributeError(f"{owner} has no {name!r} here" + (f": write {hint}" if hint else ""))

@@ -1,4 +1,4 @@
-"""FactoredMatrix with those names of TransformerLens's that mean something else in ours."""
+"""FactoredMatrix with TransformerLens's meaning of `svd`, `Vh` and a few other names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from circuits.matrices import SVD, factored
 
 
 class FactoredMatrix(factored.FactoredMatrix):
-    """A product of matrices kept apart, whose `svd()` and `Vh` give V as TransformerLens's do, with
-    the right singular vectors as columns: U diag(S) V^T is AB."""
+    """A product of matrices, not multiplied out. As in TransformerLens, `svd()` and `Vh` give V,
+    with the right singular vectors as columns: U diag(S) V^T is AB."""
 
     def svd(self) -> SVD:
-        """U, S, V of AB (the last under the name of Vh), singular values largest first."""
+        """U, S, V of AB, singular values largest first. The field of V has the name `Vt`."""
         U, S, Vt = super().svd()
         return SVD(U, S, Vt.mT)
 
@@ -24,25 +24,25 @@ class FactoredMatrix(factored.FactoredMatrix):
     Vh = property(lambda self: self.svd()[2], doc="V, under TransformerLens's name for it.")
 
     def collapse_l(self) -> Float[Tensor, "*lead inner columns"]:
-        """diag(S) V^T: the product up to a rotation of its rows."""
+        """diag(S) V^T, which is U^T AB."""
         _, S, V = self.svd()
         return S[..., :, None] * V.mT
 
     def collapse_r(self) -> Float[Tensor, "*lead rows inner"]:
-        """U diag(S): the product up to a rotation of its columns."""
+        """U diag(S), which is AB V."""
         U, S, _ = self.svd()
         return U * S[..., None, :]
 
     def make_even(self) -> "FactoredMatrix":
-        """U sqrt(S) and sqrt(S) V^T: the same product, with half of the size in each factor."""
+        """The same product with the factors U sqrt(S) and sqrt(S) V^T, equal in norm."""
         U, S, V = self.svd()
         half = S.sqrt()
         return FactoredMatrix(U * half[..., None, :], half[..., :, None] * V.mT)
 
     def unsqueeze(self, k: int) -> "FactoredMatrix":
-        """With one more leading dim, of size 1, before dim k."""
+        """The product with one more leading dim, of size 1, before dim k."""
         if not 0 <= k <= len(self.lead):
-            raise ValueError(f"there are {len(self.lead)} leading dims, wanted k from 0 to "
+            raise ValueError(f"there are {len(self.lead)} leading dims, expected k from 0 to "
                              f"{len(self.lead)}, got {k}")  # fmt: skip
         return FactoredMatrix(self.A.unsqueeze(k), self.B.unsqueeze(k))
 
@@ -53,5 +53,5 @@ class FactoredMatrix(factored.FactoredMatrix):
 
     @property
     def has_leading_dims(self) -> bool:
-        """True when it holds more than one product."""
+        """True if the product has leading dims (layer, head)."""
         return bool(self.lead)

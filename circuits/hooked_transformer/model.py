@@ -27,7 +27,7 @@ _OTHERWISE = {
     "n_devices": "a model lies on one device",
     "first_n_layers": "write model(tokens, stop_at_layer=n)",
 }
-"Arguments that act in TransformerLens and are refused here."
+"Arguments of TransformerLens that raise ValueError here, each with the way out."
 
 
 class Output(NamedTuple):
@@ -38,12 +38,12 @@ class Output(NamedTuple):
 
 
 class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
-    """A GPT of a HookedTransformerConfig (or a GPTConfig, or a dict of fields), in its dtype and,
-    with `move_to_device`, on its device; by default on the CPU.
+    """A GPT of a HookedTransformerConfig (or a GPTConfig, or a dict of fields), in the config's
+    dtype and, with `move_to_device`, on the config's device (by default the CPU).
 
-    `tokenizer` is a fast one of transformers, or of ours; else that of cfg.tokenizer_name is
-    fetched when text is first wanted. Texts of several lengths are padded on the
-    `default_padding_side`. Without a seed in the config one is drawn, and cfg.seed says which.
+    `tokenizer` is a fast tokenizer of transformers, or a Vocabulary. Without it the tokenizer
+    cfg.tokenizer_name is fetched when a text first needs it. Texts of different lengths are padded
+    on the `default_padding_side`. Without a seed in the config a seed is drawn and put in cfg.seed.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         dtype: str | torch.dtype = "float32",
         first_n_layers: int | None = None,
     ) -> "HookedTransformer":
-        """A model by name, in eval mode: see circuits.load; or `hf_model`, one of transformers that
-        is there already. Names of models that ship mean ours, not others of that name.
+        """A model by name (see circuits.io.load), or `hf_model`, a loaded model of transformers; in
+        eval mode. The name of a model that ships with this package means this model.
 
-        Flags make the weights plainer with the same log-probabilities, see process_weights_.
+        The flags simplify the weights and keep the log-probabilities, see process_weights_.
         """
         _refuse(checkpoint_index=checkpoint_index, checkpoint_value=checkpoint_value,
                 n_devices=None if n_devices == 1 else n_devices,
@@ -107,7 +107,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
 
     @classmethod
     def from_pretrained_no_processing(cls, model_name: str, **options: Any) -> "HookedTransformer":
-        """A model by name as it was trained; options as in from_pretrained."""
+        """A model by name with its trained weights; options as in from_pretrained."""
         flags = dict.fromkeys(
             ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"), False
         )
@@ -116,8 +116,8 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Take these weights, by name; the masks that TransformerLens keeps among them are passed
-        over. RuntimeError for what is missing, unknown or of another shape."""
+        """Copy these weights by name. TransformerLens's mask buffers are skipped. RuntimeError for
+        a weight that is missing, unknown or of another shape."""
         masks = (".attn.mask", ".attn.IGNORE")
         weights = {name: w for name, w in state_dict.items() if not name.endswith(masks)}
         return super().load_state_dict(weights, strict=strict, assign=assign)
@@ -131,7 +131,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         fold_value_biases: bool = True,
         refactor_factored_attn_matrices: bool = False,
     ) -> None:
-        """Take these weights, and make them plainer: see process_weights_."""
+        """Copy these weights, then simplify them: see process_weights_."""
         self.load_state_dict(state_dict)
         self.process_weights_(
             fold_ln,
@@ -149,10 +149,10 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         refactor_factored_attn_matrices: bool = False,
         fold_value_biases: bool = True,
     ) -> None:
-        """Make the weights plainer with the same log-probabilities, in place, as model.folding
-        does: LN becomes LNPre. What this architecture does not allow is left out with a warning,
-        which says why. With `refactor_factored_attn_matrices` heads get plainer factors of the same
-        products. Hooks stay; parameters and optimizers of before are another model's."""
+        """Simplify the weights in place and keep the log-probabilities, as circuits.model.folding
+        does: LN becomes LNPre. A step that this architecture does not allow is left out, with a
+        warning. `refactor_factored_attn_matrices`: see refactor_heads. Hooks stay. The parameters
+        are new tensors: an optimizer must be made again."""
         wanted = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
                   "center_unembed": center_unembed,
                   "fold_value_biases": fold_value_biases}  # fmt: skip
@@ -181,16 +181,17 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         stop_at_layer: int | None = None,
         past_kv_cache: KeyValueCache | None = None,
     ) -> Any:
-        """See GPT.forward. Texts of several lengths are padded and masked, on either side; so are
-        tokens that <|endoftext|> fills up on the padding side, where that matters: on the left,
-        and with a cache (see mask_of). Negative tokens count from the end of the vocabulary."""
+        """See GPT.forward. Texts of different lengths are padded on the padding side, and the pads
+        are masked. In tokens, <|endoftext|> at the padding side counts as padding (see mask_of) and
+        is masked on the left side, or with a past_kv_cache. Negative tokens count from the end of
+        the vocabulary."""
         _refuse(tokens=tokens, shortformer_pos_embed=shortformer_pos_embed)
         begun = past_kv_cache is not None and past_kv_cache.n > 0
         if not isinstance(input, Tensor) and not is_text(input):
             input = checked_tokens(input, self.cfg)
         if not isinstance(input, Tensor):
             if attention_mask is not None:
-                raise ValueError("attention_mask is for tokens: texts are masked as they need be")
+                raise ValueError("attention_mask is for tokens: pads of texts are masked anyway")
             bos = False if begun and prepend_bos is None else prepend_bos
             input, attention_mask = self.read(input, bos, padding_side)  # type: ignore[arg-type]
         elif attention_mask is None and start_at_layer is None:
@@ -229,7 +230,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
 
     @property
     def n_params_total(self) -> int:
-        """Numbers in all parameters."""
+        """The number of all parameters."""
         return sum(weight.numel() for weight in self.parameters())
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "HookedTransformer":
@@ -238,7 +239,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
         return self
 
     def _become(self, model: GPT) -> None:
-        """Take the parts of another model, and let our hooks listen to them."""
+        """Take the modules of another model and attach the present hooks to them."""
         before = self.hook_dict
         for name, part in model.named_children():
             setattr(self, name, part)
@@ -256,7 +257,7 @@ class HookedTransformer(HooksAsBefore, WeightsAsBefore, SpeaksAsBefore, GPT):
 
 
 def _refuse(**given: Any) -> None:
-    """ValueError for arguments that cannot act, with what to do."""
+    """ValueError for an argument that is not supported, with the way out."""
     for name, value in given.items():
         if value is not None and value is not False:
             raise ValueError(f"{name} is not supported: {_OTHERWISE[name]}")

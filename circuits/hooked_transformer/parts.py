@@ -1,4 +1,4 @@
-"""The parts of a HookedTransformer, with the arguments and attributes that scripts know of them."""
+"""The modules of a HookedTransformer, with TransformerLens's arguments and attributes."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class Block(block.Block):
         seen: Seen | None = None,
         attention_mask: Any = None,
     ) -> Resid:
-        """The stream after the block. ValueError for shortformer positions that are missing."""
+        """The stream after the block. ValueError if a shortformer block gets no positions."""
         if attention_mask is not None:
             raise ValueError("attention_mask is for the model: write model(resid, start_at_layer="
                              "layer, stop_at_layer=layer + 1, attention_mask=mask)")  # fmt: skip
@@ -50,7 +50,7 @@ class Attention(attention.Attention):
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
     ) -> Resid:
-        """What the heads write to the stream."""
+        """The sum of all heads' outputs to the stream."""
         return super().forward(query_input, key_input, value_input, past_kv_cache_entry, seen)
 
     @property
@@ -65,23 +65,23 @@ class Attention(attention.Attention):
 
     @property
     def attn_scale(self) -> float:
-        """What scores are divided by."""
+        """The divisor of attention scores."""
         return self.scale
 
     @property
     def mask(self) -> Bool[Tensor, "n_ctx n_ctx"]:
-        """Which sources a destination sees."""
+        """True where a destination (row) sees a source (column)."""
         mask = triangle(self.cfg.n_ctx, self.cfg.n_ctx, self.W_Q.device)
         return mask if self.cfg.causal else torch.ones_like(mask)
 
     @property
     def IGNORE(self) -> Float[Tensor, ""]:
-        """The score of what is not seen: minus infinity."""
+        """The score of a masked source: minus infinity."""
         return torch.tensor(-torch.inf, device=self.W_Q.device)
 
 
 class PosEmbed(layers.PosEmbed):
-    """Positions that are called with tokens, for their shape."""
+    """Positional embeddings that are called with tokens, whose shape they read."""
 
     def forward(
         self,
@@ -89,8 +89,8 @@ class PosEmbed(layers.PosEmbed):
         past_kv_pos_offset: int = 0,
         attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
     ) -> Float[Tensor, "*batch pos d_model"]:
-        """A row of W_pos for each token, from an offset on; by the tokens before it that are no
-        pads where there is a mask."""
+        """A row of W_pos for each token, from `past_kv_pos_offset` on. With a mask the position of
+        a token is the number of unmasked tokens before it."""
         if not isinstance(tokens, Tensor):
             return super().forward(tokens, past_kv_pos_offset, attention_mask)
         if attention_mask is not None:
@@ -101,7 +101,7 @@ class PosEmbed(layers.PosEmbed):
 
 
 class MLP(layers.MLP):
-    """An MLP whose activation function has its name."""
+    """An MLP with its activation function as `act_fn`."""
 
     @property
     def act_fn(self) -> Any:
@@ -115,7 +115,7 @@ PARTS = (*OF, layers.Embed, layers.Unembed, layers.Norm)
 
 
 def become_parts(of: nn.Module, cfg: HookedTransformerConfig) -> None:
-    """Make each part of a GPT one of these, with this config and the number of its block."""
+    """Give each module of a GPT its class in `OF`, its name, this config and its layer."""
     for name, part in of.named_modules():
         part.__class__ = OF.get(type(part), type(part))
         if isinstance(part, PARTS):

@@ -1,4 +1,4 @@
-"""The key-value cache by the names that TransformerLens 2 and 3 have for it."""
+"""The key-value cache with the names of TransformerLens 2 and 3."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from circuits.model import GPTConfig, KeyValueCache, LayerPast, Sources
 
 @dataclass(frozen=True)
 class HookedTransformerKeyValueCacheEntry:
-    """What a layer has read so far, as it is now: its heads' keys and values."""
+    """The keys and values of one layer's heads for the tokens read so far."""
 
     past_keys: Sources
     past_values: Sources
@@ -20,13 +20,13 @@ class HookedTransformerKeyValueCacheEntry:
 
 
 class HookedTransformerKeyValueCache(KeyValueCache):
-    """A KeyValueCache that is made with a device, which is where the model lies anyway."""
+    """A KeyValueCache that is made with a config and a device."""
 
     @classmethod
     def init_cache(  # type: ignore[override]
         cls, cfg: GPTConfig, device: Any = None, batch_size: int = 1
     ) -> "HookedTransformerKeyValueCache":
-        """An empty one for a model of this config, and for so many rows."""
+        """An empty cache for a model of this config and `batch_size` rows."""
         if isinstance(device, int) and not isinstance(device, bool) and batch_size == 1:
             raise ValueError(f"the second argument is the device: write init_cache(cfg, cfg.device,"
                              f" batch_size={device})")  # fmt: skip
@@ -40,12 +40,12 @@ class HookedTransformerKeyValueCache(KeyValueCache):
 
     @property
     def entries(self) -> list[HookedTransformerKeyValueCacheEntry]:
-        """Keys and values of each layer, to be read."""
+        """The keys and values of each layer."""
         return [self[layer] for layer in range(len(self.layers))]
 
     @property
     def previous_attention_mask(self) -> Bool[Tensor, "batch src"]:
-        """Which positions hold tokens and no pads."""
+        """True where a position holds a token and no padding."""
         ones = torch.ones(self.batch_size, self.n, dtype=torch.bool, device=self._empty.device)
         return ones if self.real is None else self.real
 

@@ -1,4 +1,4 @@
-"""Heads with plainer factors of the same products, as TransformerLens refactors them."""
+"""Heads with other factors of the same QK and OV circuits, as in TransformerLens."""
 
 import torch
 from einops import einsum
@@ -11,9 +11,11 @@ from circuits.model import GPT, Attention
 
 @torch.no_grad()
 def refactor_heads(model: GPT) -> None:
-    """Each W_V and W_O as U S and V^T of their product, so that z is as large as what a head
-    writes, and each W_Q and W_K, with their biases, as U sqrt(S) and V sqrt(S) of theirs: equal
-    patterns and logits, in place. b_V goes into b_O."""
+    """Replace the factors of each head by an SVD of their product, in place.
+
+    W_V and W_O become U S and V^T: z is then as large as the head's output. W_Q and W_K, with their
+    biases, become U sqrt(S) and V sqrt(S). b_V is folded into b_O. Patterns and logits stay equal.
+    """
     for block in model.blocks:
         attn = block.attn
         if attn.b_V is not None:
@@ -28,7 +30,7 @@ def refactor_heads(model: GPT) -> None:
 
 
 def _with_bias(attn: Attention, letter: str) -> Float[Tensor, "head rows d_head"]:
-    """W, and below it b, which a last coordinate of 1 would be multiplied by."""
+    """W with b as one more row, for a stream with one more dim of value 1."""
     W, b = getattr(attn, f"W_{letter}"), getattr(attn, f"b_{letter}")
     return W if b is None else torch.cat([W, b[:, None]], 1)
 
@@ -41,5 +43,5 @@ def _take(attn: Attention, letter: str, factor: Float[Tensor, "head rows inner"]
 
 
 def _fill(weight: Float[Tensor, "*rows d_head"], factor: Float[Tensor, "*rows inner"]) -> None:
-    """Write a factor into a weight that may be wider than it, and is 0 there."""
+    """Write a factor into a weight; a weight that is wider is 0 in its other columns."""
     weight.zero_()[..., : factor.shape[-1]] = factor

@@ -1,4 +1,4 @@
-"""Text in and out with HookedTransformer's arguments, and what scripts ask of a tokenizer."""
+"""Text and tokens with HookedTransformer's arguments, and the tokenizer that scripts expect."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,8 +14,8 @@ Side = Literal["left", "right"]
 
 
 class Tokenizer(Vocabulary):
-    """A Vocabulary that also answers to what scripts ask of a tokenizer of transformers. All its
-    special tokens are <|endoftext|>. Its `padding_side` is that of its model and can be set."""
+    """A Vocabulary with the names of a tokenizer of transformers that scripts use. BOS, EOS and pad
+    are all <|endoftext|>. `padding_side` is the model's padding side and can be set."""
 
     bos_token = eos_token = pad_token = BOS
     padding_side: Side
@@ -33,32 +33,32 @@ class Tokenizer(Vocabulary):
             if getattr(self, name, None) == value:
                 return
             raise AttributeError(
-                f"{name} cannot be set: BOS, end and filling are {BOS}, and BOS goes before a text "
-                f"where cfg.default_prepend_bos says so"
+                f"{name} cannot be set: BOS, EOS and pad are all {BOS}, and BOS goes before a text "
+                f"if cfg.default_prepend_bos is True"
             )
         super().__setattr__(name, value)
 
     @property
     def bos_token_id(self) -> int:
-        """The number of <|endoftext|>, as are the next two."""
+        """The id of <|endoftext|>; eos_token_id and pad_token_id are the same."""
         return self.bos
 
     eos_token_id = pad_token_id = bos_token_id
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, special ones included."""
+        """The number of tokens, with special tokens."""
         return self.size
 
     def __len__(self) -> int:
         return self.size
 
     def get_vocab(self) -> dict[str, int]:
-        """Every token and its number."""
+        """The id of every token, by its string."""
         return self.tokenizer.get_vocab()
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, no special one added."""
+        """The tokens of a text, without BOS."""
         return self.ids(text)
 
     def decode(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
@@ -71,8 +71,8 @@ class Tokenizer(Vocabulary):
 
 
 class SpeaksAsBefore(GPT):
-    """GPT's methods for text, with HookedTransformer's signatures. `prepend_bos` is by default
-    cfg.default_prepend_bos, `padding_side` the model's `default_padding_side`."""
+    """GPT's methods for text, with HookedTransformer's signatures. The default of `prepend_bos` is
+    cfg.default_prepend_bos, the default of `padding_side` is the model's `default_padding_side`."""
 
     _side: Side | None = None
     _tokenizer: Tokenizer | None
@@ -80,8 +80,8 @@ class SpeaksAsBefore(GPT):
 
     @property
     def tokenizer(self) -> Tokenizer | None:  # type: ignore[override]
-        """The tokenizer that was given, or that of cfg.tokenizer_name, fetched when it is first
-        wanted; OSError if it cannot be, without another try."""
+        """The given tokenizer, or the tokenizer cfg.tokenizer_name, fetched at first use. OSError
+        if it cannot be fetched; later uses raise it again without another try."""
         if self._tokenizer is None and self._missing is not None:
             raise OSError(self._missing)
         name = self.cfg.tokenizer_name  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ class SpeaksAsBefore(GPT):
 
     @property
     def default_padding_side(self) -> Side:
-        """Where texts are filled up, and filling is looked for: the tokenizer's padding_side."""
+        """The side on which texts are padded: the tokenizer's padding_side."""
         return (self._side or "right") if self._tokenizer is None else self._tokenizer.padding_side
 
     @default_padding_side.setter
@@ -114,9 +114,8 @@ class SpeaksAsBefore(GPT):
             self._tokenizer.padding_side = side
 
     def set_tokenizer(self, tokenizer: Any, default_padding_side: Side | None = None) -> None:
-        """Speak in the tokens of this one: a fast tokenizer of transformers, a Vocabulary of ours,
-        or a Tokenizer of tokenizers; ValueError for another, or one with more tokens than d_vocab.
-        """
+        """Use this tokenizer: a fast tokenizer of transformers, a Vocabulary, or a Tokenizer of
+        tokenizers. ValueError for any other, and for a tokenizer with more tokens than d_vocab."""
         self.tokenizer = tokenizer
         if default_padding_side is not None:
             self.default_padding_side = checked_side(default_padding_side)
@@ -129,8 +128,8 @@ class SpeaksAsBefore(GPT):
         move_to_device: bool = True,
         truncate: bool = True,
     ) -> Int[Tensor, "batch pos"]:
-        """Tokens of one text or several, BOS first: shorter ones are filled up with <|endoftext|>
-        on one side, and with `truncate` longer ones are cut to n_ctx."""
+        """The tokens of one text or several. Shorter texts are padded with <|endoftext|> on the
+        padding side. With `truncate` longer texts are cut to n_ctx tokens."""
         tokens, _ = self.read(input, prepend_bos, padding_side, truncate)
         return tokens.to(self.W_E.device) if move_to_device else tokens
 
@@ -141,7 +140,7 @@ class SpeaksAsBefore(GPT):
         padding_side: Side | None = None,
         truncate: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """The tokens of `to_tokens`, and which of them are no filling."""
+        """The tokens of `to_tokens`, and a mask that is False at pads."""
         rows = vocabulary_of(self).rows(input, self.begins(prepend_bos))
         rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
         side = checked_side(padding_side or self.default_padding_side)
@@ -155,18 +154,18 @@ class SpeaksAsBefore(GPT):
         *,
         first: bool = True,
     ) -> Bool[Tensor, "*batch pos"] | None:
-        """Which tokens are no filling: all but the <|endoftext|> at their beginning, or, padded on
-        the right, at their end. A row that is the `first` of its text keeps one as BOS, where
-        texts begin with one. None without a tokenizer.
+        """False at pads, True elsewhere. Pads are all <|endoftext|> at the start of a row, or at
+        its end if the padding side is right. If texts begin with BOS, one of them is BOS and no
+        pad; with `first=False` the row continues a text and has no BOS. None without a tokenizer.
 
-        TransformerLens knows filling by this, and by this alone: where an <|endoftext|> at the edge
-        is meant, give the model an attention_mask.
+        TransformerLens uses the same rule. If an <|endoftext|> at the edge is a token of the text,
+        give the model an attention_mask.
         """
         try:
             if self.tokenizer is None:
                 return None
         except OSError as error:
-            raise OSError(f"which tokens are filling is not known: give an attention_mask, or a "
+            raise OSError(f"pads cannot be found without a tokenizer: give an attention_mask, or a "
                           f"tokenizer. {error}") from error  # fmt: skip
         right = checked_side(padding_side or self.default_padding_side) == "right"
         ends = (tokens.flip(-1) if right else tokens) == vocabulary_of(self).bos
@@ -178,18 +177,19 @@ class SpeaksAsBefore(GPT):
         )
 
     def begins(self, prepend_bos: bool | None) -> bool:
-        """Whether BOS goes before a text: as is said, or else as the config says."""
+        """Whether BOS goes before a text: `prepend_bos`, or cfg.default_prepend_bos for None."""
         return self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos  # type: ignore[attr-defined]
 
     def to_string(self, tokens: Any) -> Any:
-        """The text of a row of tokens, or a list of those of several rows."""
+        """The text of a row of tokens, or a list with the text of each of several rows."""
         ids = torch.as_tensor(tokens)
         if ids.ndim == 2:
             return [super(SpeaksAsBefore, self).to_string(row) for row in ids]
         return super().to_string(ids)
 
     def to_str_tokens(self, input: Any, prepend_bos: bool | None = None) -> Any:
-        """Each token of a text or a row of tokens as a string; a list of these for a list."""
+        """Each token of a text or of a row of tokens as a string; for a list, a list of such
+        lists."""
         if isinstance(input, list):
             return [self.to_str_tokens(one, prepend_bos) for one in input]
         if not isinstance(input, str):
@@ -197,7 +197,7 @@ class SpeaksAsBefore(GPT):
         return super().to_str_tokens(self.to_tokens(input, prepend_bos))
 
     def to_single_str_token(self, int_token: int) -> str:
-        """The one token of this number as a string."""
+        """The token with this id as a string."""
         return super().to_string(int_token)
 
     def get_token_position(
@@ -207,15 +207,15 @@ class SpeaksAsBefore(GPT):
         mode: Literal["first", "last"] = "first",
         prepend_bos: bool | None = None,
     ) -> int:
-        """Where a token stands in a text or a row of tokens, first or last; ValueError if it does
-        not."""
+        """The first or last position of a token in a text or a row of tokens; ValueError if the
+        token is not there."""
         tokens = self.to_tokens(input, prepend_bos) if isinstance(input, str) else input
         token = (
             self.to_single_token(single_token) if isinstance(single_token, str) else single_token
         )
         found = (tokens.flatten() == token).nonzero().flatten().tolist()
         if not found or mode not in ("first", "last") or tokens.numel() != tokens.shape[-1]:
-            raise ValueError(f"wanted the first or last place of {single_token!r} in one row, got "
+            raise ValueError(f"expected mode first or last and {single_token!r} in one row, got "
                              f"mode={mode!r}, {list(tokens.shape)} and {found}")  # fmt: skip
         return found[0 if mode == "first" else -1]
 
@@ -239,14 +239,14 @@ class SpeaksAsBefore(GPT):
         seed: int | None = None,
         **rest: Any,
     ) -> Any:
-        """The input and what the model says next: see GPT.generate. Without a `seed` the global
-        generator of torch gives one; `verbose` has nothing to say, for nothing is printed.
+        """The input and its continuation by the model: see GPT.generate. Without a `seed` torch's
+        global generator gives one. `verbose` has no effect: nothing is printed.
 
-        Tokens are masked as `mask_of` says. ValueError for a freq_penalty.
+        Pads are masked by `mask_of`. ValueError for a freq_penalty.
         """
         if freq_penalty != 0:
-            raise ValueError(f"freq_penalty={freq_penalty} is not supported: write a hook on, or a "
-                             f"loop over, the logits")  # fmt: skip
+            raise ValueError(f"freq_penalty={freq_penalty} is not supported: change the logits in "
+                             f"a hook, or in your own loop")  # fmt: skip
         if not isinstance(input, Tensor) and not is_text(input):
             input = checked_tokens(input, self.cfg)
         if isinstance(input, Tensor) and rest.get("attention_mask") is None:
@@ -269,12 +269,12 @@ class SpeaksAsBefore(GPT):
 
 
 def checked_side(side: Any) -> Side:
-    """The padding side; ValueError if it is none."""
+    """The padding side; ValueError if it is not left or right."""
     if side not in ("left", "right"):
         raise ValueError(f"padding_side={side!r}; choose left or right")
     return side
 
 
 def drawn_seed() -> int:
-    """A seed from the global generator of torch, as torch.manual_seed has set it."""
+    """A seed from torch's global generator, which torch.manual_seed sets."""
     return int(torch.randint(2**31, ()))

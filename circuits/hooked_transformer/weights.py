@@ -1,4 +1,4 @@
-"""HookedTransformer's names for what weights are and do."""
+"""HookedTransformer's names for weights, circuits and composition scores."""
 
 import torch
 from jaxtyping import Float
@@ -9,8 +9,8 @@ from circuits.model import GPT, Head, d_mlp
 
 
 def _biases(part: str, name: str, *sizes: str) -> property:
-    """The biases of this name in every layer, stacked; 0 where there is none. ValueError for
-    biases of MLPs in an attention-only model."""
+    """The biases of this name in every layer, stacked; 0 for a bias that does not exist. ValueError
+    for biases of MLPs in an attention-only model."""
 
     def stacked(self: GPT) -> Tensor:
         if part == "mlp":
@@ -24,11 +24,11 @@ def _biases(part: str, name: str, *sizes: str) -> property:
 
 
 class WeightsAsBefore(GPT):
-    """HookedTransformer's further names for weights; a bias that is not there is 0."""
+    """HookedTransformer's other names for weights; a bias that does not exist is 0."""
 
     @property
     def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:
-        """W_E, and W_pos below it."""
+        """W_E and W_pos, stacked along the rows."""
         return torch.cat([self.W_E, self.W_pos])
 
     b_Q, b_K, b_V = (_biases("attn", f"b_{letter}", "n_heads", "d_head") for letter in "QKV")
@@ -37,7 +37,7 @@ class WeightsAsBefore(GPT):
 
     @property
     def b_U(self) -> Float[Tensor, " d_vocab"]:
-        """Biases of logits."""
+        """The biases of the logits; 0 without biases."""
         b_U = self.unembed.b_U
         return self.W_U.new_zeros(self.W_U.shape[1]) if b_U is None else b_U
 
@@ -59,11 +59,10 @@ class WeightsAsBefore(GPT):
     def all_composition_scores(
         self, mode: str
     ) -> Float[Tensor, "writer_layer writer reader_layer reader"]:
-        """||W_OV M|| / (||W_OV|| ||M||) of every head with every later one, and 0 where the
-        writer's layer is not the earlier one. M is W_QK (Q), W_QK^T (K) or W_OV (V).
+        """||W_OV M|| / (||W_OV|| ||M||) of every head (writer) with every head of a later layer
+        (reader), else 0. M is the reader's W_QK (Q), W_QK^T (K) or W_OV (V).
 
-        From the matrices alone: `circuits.composition.scores` folds norms into them and has a
-        baseline.
+        `circuits.composition.scores` also folds norms into the matrices and has a baseline.
         """
         ways = {"Q": self.QK, "K": self.QK.T, "V": self.OV}
         if mode not in ways:

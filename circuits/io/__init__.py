@@ -1,15 +1,15 @@
-"""Models from and to disk and other libraries.
+"""Models from and to files and other libraries.
 
 - config_of: a GPTConfig from the fields of a HookedTransformerConfig.
 - folder_of: the folder of a model that ships, or the folder that a path names.
 - from_hugging_face: a GPT with the weights of a model of transformers, and equal logits.
 - from_state_dict: a GPT from the config and the state dict of a HookedTransformer.
-- load: the model of a name or a folder.
-- load_weights: copies weights into a model by name: all of them, or it refuses.
+- load: a model by its name or folder.
+- load_weights: copies weights into a model by name; ValueError unless the names are equal.
 - models: the names of the models that ship.
 - read_tokenizer: the vocabulary in a tokenizer.json.
-- read_weights: the tensors of a file by name; no code in the file is run.
-- save: writes a model to a folder: config, weights, tokenizer.
+- read_weights: the tensors of a file by name, without running code in the file.
+- save: writes config, weights and tokenizer of a model to a folder.
 - saved_config: the config in a model folder.
 - vocabulary: a copy of a tokenizer of another library, as a Vocabulary.
 - vocabulary_by_name: the vocabulary of a model on the Hugging Face Hub.

@@ -1,8 +1,8 @@
-"""The door to TransformerLens and Hugging Face: their models into a GPT, and a GPT into theirs.
+"""Conversion of models of TransformerLens into a GPT, and of a GPT into a TransformerBridge.
 
-This file alone imports transformer_lens, and only when called; hugging_face.py imports
-transformers. Nothing is taken on trust: after a conversion both models read the same tokens, and
-logits that differ are an error.
+Only this file imports transformer_lens, and only when it is needed. hugging_face.py imports
+transformers. Each conversion is checked: both models read the same tokens, and ValueError is raised
+if their logits differ.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ __all__ = ["activation_cache", "from_hub", "from_hugging_face", "from_transforme
 
 
 def from_transformer_lens(model: Any) -> GPT:
-    """A `TransformerBridge`, or a `HookedTransformer` of releases before 4, as a GPT with equal
-    logits and activations, weights copied.
+    """A `TransformerBridge`, or a `HookedTransformer` of releases before 4, as a GPT with copied
+    weights and equal logits and activations.
 
-    Bridges that are native or hold GPT-2 or GPT-Neo; processed weights (compatibility mode) come as
-    they are. ValueError names the field that a GPT cannot express.
+    The bridge must be native or hold a GPT-2 or GPT-Neo. Processed weights (compatibility mode)
+    stay processed. ValueError names the field that a GPT cannot express.
     """
     if isinstance(model, GPT) or not hasattr(model, "cfg"):
-        raise ValueError(f"wanted a TransformerBridge, got {type(model).__name__}")
+        raise ValueError(f"expected a TransformerBridge, got {type(model).__name__}")
     if hasattr(model, "original_model"):
         cfg, weights = _of_bridge(model)
     else:
@@ -48,23 +48,24 @@ def from_transformer_lens(model: Any) -> GPT:
 def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
     wrapped = getattr(model.original_model, "config", None)  # a native model has none
     if wrapped is not None:
-        cfg = read_config(wrapped)  # the bridge's own lacks GPT-Neo's scale of 1
+        cfg = read_config(wrapped)  # the bridge's own config lacks GPT-Neo's scale of 1
     else:
         fields = dict(vars(model.cfg))
         if not fields.get("use_attn_scale", True):  # a native model divides by sqrt(d_head) anyway
             fields |= {"use_attn_scale": True, "attn_scale": -1.0}
         cfg = config_of(fields)
     weights = _parameters(model)
-    if cfg.attn_only:  # it makes up MLPs of zeros
+    if cfg.attn_only:  # an attention-only bridge has MLPs of zeros
         weights = {name: weight for name, weight in weights.items() if ".mlp." not in name}
     return cfg, weights
 
 
 def to_transformer_lens(gpt: GPT) -> Any:
-    """A GPT as a native `TransformerBridge` with equal logits, weights copied.
+    """A GPT as a native `TransformerBridge` with copied weights and equal logits.
 
-    Sinusoids become learned positions, no positions ones of zero, absent biases zeros. ValueError
-    for what native bridges lack: shortformer positions, smeared keys, zero layers, attn_scale=1.
+    Sinusoids become learned positions. Absent positions and biases become zeros. ValueError for
+    features that a native bridge lacks: shortformer positions, smeared keys, zero layers,
+    attn_scale=1.
     """
     cfg = gpt.cfg
     lacking = {
@@ -90,7 +91,8 @@ def to_transformer_lens(gpt: GPT) -> Any:
 
 
 def _parameters(bridge: Any) -> Weights:
-    """Its weights by our names, as views. `tl_parameters` leaves out the norms of solu_ln."""
+    """The bridge's weights by a GPT's names, as views. `tl_parameters` lacks the norms of
+    solu_ln."""
     weights = dict(bridge.tl_parameters())
     for layer, block in enumerate(bridge.blocks):
         norm = getattr(getattr(block, "mlp", None), "ln", None)
@@ -101,11 +103,11 @@ def _parameters(bridge: Any) -> Weights:
 
 
 def activation_cache(cache: Cache, model: GPT, *, has_batch_dim: bool = True) -> Any:
-    """A run of ours as TransformerLens's ActivationCache, whose decompositions read the weights of
-    `model`; the same tensors, nothing is copied.
+    """A Cache as TransformerLens's ActivationCache, whose decompositions read the weights of
+    `model`; it holds the same tensors, without copies.
 
-    Shortformer positions are left out: it takes all that it finds for parts of the stream. That is
-    why a run keeps them aside, under a name that it does not know, unless they are named.
+    Shortformer positions are left out: TransformerLens would count them as a part of the residual
+    stream. For the same reason a run keeps them under another name by default.
     """
     from transformer_lens import ActivationCache
 

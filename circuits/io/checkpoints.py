@@ -1,8 +1,8 @@
-"""Configs, state dicts and tokenizers that other programs wrote, into a GPT, strictly.
+"""A GPT from configs, state dicts and tokenizers of other programs, with strict checks.
 
-A HookedTransformer's parameters have our names and shapes. A field of its config is a field of
-ours, or has the value that every GPT has, or does not change the computation; every other field is
-refused by name.
+A HookedTransformer's parameters have the names and shapes of a GPT's. A field of its config is a
+field of GPTConfig, or has the value that every GPT has, or does not change the computation. For
+every other field ValueError names it.
 (TransformerLens 2.x and 3.x, `HookedTransformerConfig`)
 """
 
@@ -38,7 +38,7 @@ _ALWAYS = {
     "quantization_method": None, "is_audio_model": False, "is_visual_model": False,
     "is_multimodal": False,
 }  # fmt: skip
-"Fields with the value that every GPT has: any other value is refused."
+"Fields with the value that every GPT has. Any other value raises ValueError."
 _SILENT = (
     # device, source and name
     "device", "n_devices", "dtype", "model_name", "original_architecture", "architecture",
@@ -50,9 +50,9 @@ _SILENT = (
     # text
     "tokenizer_name", "default_prepend_bos", "tokenizer_prepends_bos", "tokenizer_appends_eos",
     "default_padding_side", "decoder_start_token_id", "bos_token_id", "eos_token_id",
-    # hooks that fire here whenever they are listened to
+    # flags of hook points
     "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in", "use_hook_tokens",
-    # of parts that are refused themselves
+    # details of parts that raise ValueError themselves
     "qk_norm_after_rope", "use_NTK_by_parts_rope", "use_yarn_rope", "norm_topk_prob",
     "use_dynamic_ntk_rope", "train_seq_length",
     "ungroup_grouped_query_attention", "mm_tokens_per_image",
@@ -60,9 +60,9 @@ _SILENT = (
 "Fields that do not change the computation."
 _SILENT_GROUPS = ("_", "rotary_", "yarn_", "NTK_", "vision_")
 _UNSET = -1
-"The value of a number that was not given."
+"TransformerLens's value for a number that is not set."
 _SINUSOIDS = 2**22
-"The number of sinusoidal values that may always be made, though no checkpoint holds them."
+"The number of sinusoidal values that a config may always ask for; no checkpoint holds them."
 _GROWTH = 100
 "The largest factor by which a tokenizer may lengthen a text."
 _SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
@@ -76,13 +76,13 @@ def from_state_dict(
     dtype: torch.dtype = torch.float32,
     zero_biases: bool = False,
 ) -> GPT:
-    """The GPT of a HookedTransformer's config (ours, or a dict of its fields) and state dict (a
+    """The GPT of a HookedTransformer's config (a GPTConfig or a dict of fields) and state dict (a
     mapping, or a .safetensors or .pth file); in eval mode, on CPU.
 
-    Prefixes of torch.compile and DistributedDataParallel are taken off its names. With
-    `zero_biases` a missing bias is 0, for models in which only MLPs have biases. A pickle is read
-    as weights only and runs nothing. ValueError for a field that cannot be expressed, and for a
-    tensor that is missing, unknown, of another shape, or not finite.
+    Prefixes of torch.compile and DistributedDataParallel are removed from the names. With
+    `zero_biases` a missing bias is 0, for models in which only MLPs have biases. No code in a
+    pickle is run. ValueError for a field that a GPT cannot express, and for a tensor that is
+    missing, unknown, of another shape, or not finite.
     """
     cfg = cfg if isinstance(cfg, GPTConfig) else config_of(cfg)
     weights = Path(weights) if isinstance(weights, str) else weights
@@ -96,9 +96,8 @@ def build(
     dtype: torch.dtype = torch.float32,
     zero_biases: bool = False,
 ) -> GPT:
-    """The GPT of a config and of its weights by name, or of a file of them; in eval mode, on CPU.
-
-    ValueError where they do not fit, before anything of the config's size is allocated.
+    """The GPT of a config and weights by name, or of a config and a weight file; in eval mode, on
+    CPU. ValueError if they do not fit, before memory of the config's size is allocated.
     """
     if isinstance(weights, Path):
         named = read_weights(weights)
@@ -117,11 +116,11 @@ def build(
 
 
 def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabulary | None) -> None:
-    """ValueError where the sizes of a config differ from the sizes of weights and vocabulary."""
+    """ValueError if the sizes of a config differ from the sizes of weights and vocabulary."""
     check_words(tokenizer, cfg)
     layers = sum(name.endswith(".attn.W_Q") for name in weights)
     if layers != cfg.n_layers:
-        raise ValueError(f"{layers} layers are in the checkpoint, and n_layers={cfg.n_layers}")
+        raise ValueError(f"{layers} layers are in the checkpoint, but n_layers={cfg.n_layers}")
     sizes: dict[str, tuple[int, ...]] = {
         "embed.W_E": (cfg.d_vocab, cfg.d_model),
         "unembed.W_U": (cfg.d_model, cfg.d_vocab_out or cfg.d_vocab),
@@ -147,12 +146,13 @@ def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabul
 def _check_shape(name: str, weight: Tensor, wanted: Sequence[int]) -> None:
     if list(weight.shape) != list(wanted):
         raise ValueError(
-            f"{name} is {list(weight.shape)} in the checkpoint, and {list(wanted)} by the config"
+            f"{name} is {list(weight.shape)} in the checkpoint, but {list(wanted)} by the config"
         )
 
 
 def config_of(fields: Mapping[str, Any]) -> GPTConfig:
-    """A config from HookedTransformerConfig's fields; ValueError names the field to blame."""
+    """A config from HookedTransformerConfig's fields; ValueError names a field that a GPT cannot
+    express."""
     _check_known(fields)
     given = {name: value for name, value in fields.items() if value not in (None, _UNSET)}
     shape = {name: given[name] for name in _SHAPES}
@@ -226,9 +226,9 @@ def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
 
 
 def read_tokenizer(file: Path) -> Vocabulary:
-    """The vocabulary of a tokenizer.json, which takes in texts whole: it neither cuts nor pads.
+    """The vocabulary in a tokenizer.json, without its truncation and padding.
 
-    ValueError for a file that is no tokenizer, or whose replacements would make texts too long.
+    ValueError for a file that is no tokenizer, or that would make a text too long.
     """
     try:
         fields = json.loads(read_text(file))
@@ -244,7 +244,7 @@ def read_tokenizer(file: Path) -> Vocabulary:
 
 
 def _growth(part: Any) -> float:
-    """The largest number of characters that a normalizer or decoder makes of one character."""
+    """The largest number of characters that a normalizer or decoder makes from one character."""
     if isinstance(part, list):
         return math.prod(map(_growth, part))
     if not isinstance(part, dict):
@@ -257,9 +257,9 @@ def _growth(part: Any) -> float:
 
 
 def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights by name into the model, every one of them or ValueError.
+    """Copy weights by name into the model; ValueError unless each name and shape fits.
 
-    TransformerLens's mask buffers in a HookedTransformer state dict are passed over.
+    TransformerLens's mask buffers in a HookedTransformer state dict are skipped.
     """
     weights = {k: v for k, v in weights.items() if not k.endswith((".attn.mask", ".attn.IGNORE"))}
     check_weights(model.cfg, weights, model.state_dict())
@@ -275,7 +275,7 @@ def check_weights(cfg: GPTConfig, weights: Mapping[str, Tensor], own: Mapping[st
         if not weight.is_floating_point() or weight.is_meta or weight.layout != torch.strided:
             raise ValueError(
                 f"{name} in the checkpoint is {weight.dtype}, {weight.layout} on {weight.device}: "
-                f"wanted plain floating-point numbers"
+                f"expected plain floating-point numbers"
             )
         if not weight.to(own[name].dtype).isfinite().all():
             raise ValueError(f"{name} in the checkpoint holds a number that is not finite")

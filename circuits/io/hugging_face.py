@@ -1,7 +1,7 @@
-"""The door to Hugging Face: models of transformers and their tokenizers, into a GPT.
+"""Conversion of models and tokenizers of Hugging Face's transformers into a GPT.
 
-transformers is imported only when called. Nothing is taken on trust: after a conversion both models
-read the same tokens, and logits that differ are an error.
+transformers is imported only when it is needed. Each conversion is checked: both models read the
+same tokens, and ValueError is raised if their logits differ.
 """
 
 import warnings
@@ -19,13 +19,14 @@ Weights = dict[str, Tensor]
 
 
 def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
-    """A GPT2LMHeadModel or GPTNeoForCausalLM of transformers as a GPT with equal logits, weights
-    copied; `tokenizer` is its fast tokenizer. Without one, `bos` is the bos of the model's config.
+    """A GPT2LMHeadModel or GPTNeoForCausalLM of transformers as a GPT with copied weights and equal
+    logits. `tokenizer` is its fast tokenizer; without it `bos` comes from the model's config.
 
-    GPT-Neo only where every head sees the whole context. ValueError names the field to blame.
+    A GPT-Neo needs a local window as large as the context. ValueError names the field that a GPT
+    cannot express.
     """
     if not hasattr(model, "config") or not hasattr(model, "lm_head"):
-        raise ValueError(f"wanted a model of transformers with lm_head, got {type(model).__name__}")
+        raise ValueError(f"need a model of transformers with lm_head, got {type(model).__name__}")
     cfg = read_config(model.config)
     gpt = convert(cfg, _weights(model, cfg), tokenizer, model.config.bos_token_id)
     check_equal(gpt, model, lambda tokens: model(tokens).logits)
@@ -33,11 +34,11 @@ def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
 
 
 def from_hub(name: str, *, dtype: torch.dtype = torch.float32) -> GPT:
-    """A GPT-2 or GPT-Neo model and its tokenizer, from the Hugging Face Hub or a folder, through
-    transformers with the user's own cache and network; in eval mode, on CPU.
+    """A GPT-2 or GPT-Neo model with its tokenizer, from the Hugging Face Hub or a folder; in eval
+    mode, on CPU. transformers loads it with the user's cache and network.
 
-    Only safetensors are read. ValueError for a model that cannot be expressed, before its weights
-    are fetched; OSError if it cannot be fetched.
+    Only safetensors are read. ValueError, before weights are fetched, for a model that a GPT cannot
+    express; OSError if it cannot be fetched.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -47,14 +48,14 @@ def from_hub(name: str, *, dtype: torch.dtype = torch.float32) -> GPT:
 
 
 class Family(NamedTuple):
-    """How an architecture of transformers is read."""
+    """The functions that read one architecture of transformers."""
 
     fields: Callable[[Any], dict[str, Any]]
-    "Its config in HookedTransformerConfig's fields."
+    "The model's config -> the fields of a HookedTransformerConfig."
     attention: Callable[[Weights], Weights]
-    "A block's tensors -> W_Q ... b_O, all heads side by side; matrices are [in out]."
+    "The tensors of a block -> W_Q ... b_O with all heads side by side; matrices are [in out]."
     linear: bool
-    "Matrices of its MLPs are [out in], not [in out]."
+    "True if MLP matrices are [out in], False if they are [in out]."
 
 
 def _gpt2_fields(theirs: Any) -> dict[str, Any]:
@@ -103,11 +104,11 @@ FAMILIES = {
     "gpt2": Family(_gpt2_fields, _gpt2_attention, linear=False),
     "gpt_neo": Family(_gpt_neo_fields, _gpt_neo_attention, linear=True),
 }
-"By transformers' model_type."
+"The architectures by transformers' model_type."
 
 
 def read_config(theirs: Any) -> GPTConfig:
-    """The config of a model of transformers; ValueError names its fields that are to blame."""
+    """The config of a model of transformers; ValueError names fields that a GPT cannot express."""
     if theirs.model_type not in FAMILIES:
         suspects = ("rope_parameters", "rotary_dim", "use_parallel_residual", "num_key_value_heads")
         found = [f"{name}={value!r}" for name in suspects if (value := getattr(theirs, name, None))]
@@ -125,7 +126,7 @@ def read_config(theirs: Any) -> GPTConfig:
 
 
 def _weights(model: Any, cfg: GPTConfig) -> Weights:
-    """Weights of a model of transformers under our names."""
+    """The weights of a model of transformers under a GPT's names."""
     family, theirs = FAMILIES[model.config.model_type], model.state_dict()
     W_U = theirs["lm_head.weight"].T
     ours = {
@@ -153,7 +154,7 @@ def _weights(model: Any, cfg: GPTConfig) -> Weights:
 
 
 def _by_head(name: str, weight: Tensor, cfg: GPTConfig) -> Tensor:
-    """All heads side by side -> [head d_model d_head], [head d_head d_model] or [head d_head]."""
+    """A weight of all heads -> [head d_model d_head], [head d_head d_model] or [head d_head]."""
     if name == "b_O":
         return weight
     if name in ("W_Q", "W_K", "W_V"):
@@ -162,14 +163,13 @@ def _by_head(name: str, weight: Tensor, cfg: GPTConfig) -> Tensor:
 
 
 def convert(cfg: GPTConfig, weights: Weights, tokenizer: Any, bos: int | None) -> GPT:
-    """A GPT of these weights, on their device and in their precision. It has no tokenizer, and a
-    warning says so, if a GPT cannot use the one that is given; its prompts begin with `bos`
-    then."""
+    """A GPT with these weights, on their device and in their dtype. If a GPT cannot use the given
+    tokenizer, a warning says so, and the GPT has no tokenizer. `bos` is its BOS then."""
     speech = None
     try:
         speech = None if tokenizer is None else vocabulary(tokenizer, cfg.d_vocab)
     except ValueError as error:
-        warnings.warn(f"the GPT goes without its tokenizer: {error}", stacklevel=3)
+        warnings.warn(f"the GPT has no tokenizer: {error}", stacklevel=3)
     W_E = weights["embed.W_E"]
     gpt = from_state_dict(cfg, weights, speech, dtype=W_E.dtype).to(W_E.device)
     if speech is None and bos is not None and 0 <= bos < cfg.d_vocab:
@@ -178,9 +178,9 @@ def convert(cfg: GPTConfig, weights: Weights, tokenizer: Any, bos: int | None) -
 
 
 def vocabulary(tokenizer: Any, d_vocab: int) -> Vocabulary:
-    """A copy of a fast tokenizer of transformers, of a Tokenizer of tokenizers, or a Vocabulary.
-
-    ValueError if it is none of them, lacks <|endoftext|>, or has more tokens than the model.
+    """A Vocabulary copied from a fast tokenizer of transformers, a Tokenizer of tokenizers, or a
+    Vocabulary. ValueError for another kind, for a tokenizer without <|endoftext|>, and for more
+    than `d_vocab` tokens.
     """
     if isinstance(tokenizer, Vocabulary):
         fast = tokenizer.tokenizer
@@ -188,29 +188,29 @@ def vocabulary(tokenizer: Any, d_vocab: int) -> Vocabulary:
         fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
     known = isinstance(fast, Tokenizer)
     if not known or fast.token_to_id(BOS) is None or fast.get_vocab_size() > d_vocab:
-        raise ValueError(f"wanted a fast one with {BOS} and at most {d_vocab} tokens, got "
+        raise ValueError(f"expected a fast tokenizer with {BOS} and at most {d_vocab} tokens, got "
                          f"{type(tokenizer).__name__}")  # fmt: skip
     return Vocabulary(Tokenizer.from_str(fast.to_str()))
 
 
 def vocabulary_by_name(name: str, d_vocab: int) -> Vocabulary:
-    """The vocabulary of a model on the Hugging Face Hub, or in a folder, through transformers with
-    the user's own cache and network; OSError if it cannot be fetched, else as `vocabulary`."""
+    """The vocabulary of a model on the Hugging Face Hub or in a folder. transformers loads it with
+    the user's cache and network. OSError if it cannot be fetched; ValueError as in `vocabulary`."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except OSError as error:
         raise OSError(
-            f"the tokenizer {name!r} would come from the Hugging Face Hub, and could not be "
-            f"fetched: give the model a tokenizer of your own, or give it tokens instead of text"
+            f"the tokenizer {name!r} could not be fetched from the Hugging Face Hub: "
+            f"give the model a tokenizer of your own, or give it tokens instead of text"
         ) from error
     return vocabulary(tokenizer, d_vocab)
 
 
 @torch.no_grad()
 def check_equal(gpt: GPT, other: Any, logits_of: Callable[[Tensor], Tensor]) -> None:
-    """ValueError unless both models give the same logits for some tokens, up to rounding."""
+    """ValueError unless both models give equal logits for a test batch, up to rounding."""
     spread = torch.arange(min(gpt.cfg.n_ctx, 16), device=gpt.W_E.device) * 7919
     tokens, training = spread[None] % gpt.cfg.d_vocab, other.training
     other.eval()
@@ -220,6 +220,6 @@ def check_equal(gpt: GPT, other: Any, logits_of: Callable[[Tensor], Tensor]) -> 
     tolerance = max(1e-3, 10 * torch.finfo(gpt.W_E.dtype).eps)
     if not miss <= tolerance * max(1.0, theirs.abs().max().item()):
         raise ValueError(
-            f"the logits of the two models differ by {miss:.2g}: the other has hooks, or computes "
-            f"what its config does not say"
+            f"the logits of the two models differ by {miss:.2g}: the other model has hooks, or "
+            f"computes something that its config does not name"
         )

@@ -1,7 +1,8 @@
-"""load(name or folder), save(model, folder), the models that ship, and those the Hub has.
+"""Loading and saving of models: models that ship, model folders, GPT-2 from the Hub.
 
-A model folder holds config.json, model.safetensors, tokenizer.json where it reads text, and for
-those that ship a card (README.md), the recipe and the log of its training.
+A model folder holds config.json, model.safetensors and, if the model has a tokenizer,
+tokenizer.json. The folder of a model that ships also holds a model card (README.md), and the recipe
+and log of its training.
 """
 
 import difflib
@@ -31,21 +32,22 @@ HUB = {
 }
 "Models that `load` fetches from the Hugging Face Hub; `bridge.from_hub` takes any other name."
 BESIDE = ("bos", "trained_ctx")
-"Values of a model that config.json holds beside the config, where they are not the usual ones."
+"Values of a model that config.json also holds if they differ from their default."
 INEXPRESSIBLE = {
     "pythia": "positional_embedding_type='rotary' and parallel_attn_mlp=True",
     "gpt-neo": "use_local_attn=True with a window_size of 256 for n_ctx=2048",
 }
-"Families that are asked for and that a GPT cannot express, with the fields to blame."
+"Well-known families that a GPT cannot express, each with the fields that it lacks."
 
 
 def models() -> list[str]:
-    """Names of the models that ship with the package, for `load`."""
+    """The names of the models that ship with the package, for `load`."""
     return sorted(path.parent.name for path in _zoo().glob("*/config.json"))
 
 
 def folder_of(name: str | Path) -> Path:
-    """The folder of a model that ships, or a path to one; KeyError with what exists if neither."""
+    """The folder of a model that ships, or the model folder at a path; else KeyError with a list
+    of the models."""
     for folder in (_zoo() / str(name), Path(name)):
         if (folder / "config.json").is_file():
             return folder
@@ -66,16 +68,16 @@ def load(
     center_unembed: bool = False,
     fold_value_biases: bool = False,
 ) -> GPT:
-    """A model that ships, by name, one from a folder that `save` wrote, or a GPT-2 by its name in
-    `HUB`, which alone is downloaded; in eval mode, on CPU.
+    """A model that ships, by name; a model from a folder that `save` wrote; or a GPT-2 by its name
+    in `HUB`, which is downloaded. In eval mode, on CPU.
 
-    As it was trained, unless flags ask for plainer weights with the same log-probabilities, see
-    `folding.process_weights`; TransformerLens has all of them on. ValueError for a flag that this
-    model does not allow, with the reason.
+    By default the weights are as trained. The flags simplify them and keep the log-probabilities,
+    see `process_weights`; TransformerLens sets all of them. ValueError, with the reason, for a flag
+    that this model does not allow.
 
-    KeyError for an unknown name; ValueError for a checkpoint that does not fit its config, naming
-    the tensor and both shapes, or that holds a number that is not finite, and for a model that a
-    GPT cannot express; OSError where the Hub is out of reach.
+    KeyError for an unknown name. ValueError for a checkpoint that does not fit its config (it names
+    the tensor and both shapes), for a number that is not finite, and for a model that a GPT cannot
+    express. OSError if the Hub cannot be reached.
     """
     model = _as_trained(name, dtype)
     steps = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
@@ -102,12 +104,12 @@ def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
 
 
 def saved_config(folder: Path) -> GPTConfig:
-    """The config in a model folder; ValueError names the file if it is damaged."""
+    """The config in a model folder; ValueError names a damaged file."""
     return _read(folder / "config.json")[0]
 
 
 def _read(file: Path) -> tuple[GPTConfig, dict[str, Any]]:
-    """The config in a file, and the values of BESIDE that stand there too."""
+    """The config in a file, and the values in the file with names in BESIDE."""
     said = read_text(file, 2**20)
     try:
         fields = json.loads(said)
@@ -120,12 +122,12 @@ def _read(file: Path) -> tuple[GPTConfig, dict[str, Any]]:
 def save(
     model: GPT, folder: Path | str, *, overwrite: bool = False, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write config.json, model.safetensors (in `dtype`) and tokenizer.json to a folder; config.json
-    also holds `bos` and `trained_ctx` where they were set.
+    """Write config.json, model.safetensors (in `dtype`) and tokenizer.json to a folder. config.json
+    also holds `bos` and `trained_ctx` if they differ from their default.
 
     ValueError if the folder holds a model and `overwrite` is False, and for a model that `load`
-    would refuse (a weight that is not finite in `dtype`, for example): the old files stay. Each
-    file is written under a temporary name and moved, so that none is ever half there.
+    would refuse, for example a weight that is not finite in `dtype`: the old files then stay. Each
+    file is written under a temporary name and renamed, so no file is ever incomplete.
     """
     folder = Path(folder)
     if (folder / "config.json").exists() and not overwrite:
@@ -147,7 +149,7 @@ def save(
 
 
 def _config_json(model: GPT) -> str:
-    """The config as JSON; bos and trained_ctx beside it where they are not the usual ones."""
+    """The config as JSON, with bos and trained_ctx if they differ from their default."""
     words = model.tokenizer
     usual = {"bos": 0 if words is None else words.bos, "trained_ctx": model.cfg.n_ctx}
     own = {name: getattr(model, name) for name in BESIDE if getattr(model, name) != usual[name]}
@@ -163,7 +165,7 @@ def _check_loads(model: GPT, weights: dict[str, Tensor], staging: Path, folder: 
         check_weights(cfg, weights, model.state_dict())
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"nothing was saved to {folder}, it could not be loaded: {error}"
+            f"nothing was saved to {folder}, for load would refuse it: {error}"
         ) from None
 
 
@@ -182,6 +184,6 @@ def _fetched(name: str, dtype: torch.dtype) -> GPT:
         return bridge.from_hub(HUB[name], dtype=dtype)
     except OSError as error:
         raise OSError(
-            f"{name!r} would be config, weights and tokenizer of {HUB[name]} from the Hugging Face "
+            f"{name!r} needs config, weights and tokenizer of {HUB[name]} from the Hugging Face "
             f"Hub, and they could not be fetched; {models()} ship and need no network"
         ) from error

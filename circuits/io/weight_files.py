@@ -1,9 +1,9 @@
-"""Tensors by name from a file that another program wrote, read so that the file can do no harm.
+"""Tensors by name from a file of another program; a malicious file can do no harm.
 
 A safetensors file is a header and numbers. A .pth file is a pickle in a zip file. With
-`weights_only` torch runs no code of the pickle, but three dangers stay: compressed records, large
-allocations (`bytearray`), and keys of a million nested tuples, whose hash ends the process. The
-file is checked for them first: files of torch.save have none of the three.
+`weights_only` torch runs no code of the pickle, but three dangers remain: compressed records, large
+allocations (`bytearray`), and keys of a million nested tuples, whose hash crashes the process. The
+file is checked for them first. torch.save writes none of the three.
 """
 
 import pickletools
@@ -19,12 +19,12 @@ from torch import Tensor
 
 _GLOBAL = re.compile(r"(torch[\w.]*|collections) \w+")
 _TUPLES = 20_000
-"The most tuples in a pickle: each tensor takes five, and tuples within tuples cannot be deeper."
+"The largest number of tuples in a pickle, which bounds the depth of nesting. A tensor takes five."
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file, or from a pickle (.pth, .pt, .bin) as torch.save
-    writes it, which runs nothing; ValueError for a file that is missing, damaged or something else.
+    """Tensors by name from a .safetensors file, or from a pickle of torch.save (.pth, .pt, .bin),
+    without running code in it. ValueError for a file that is missing, damaged or of another kind.
     """
     if not file.is_file():
         raise ValueError(f"{file} is missing")
@@ -46,7 +46,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
     ):
         raise ValueError(
-            f"{file} holds {type(weights).__name__}, wanted tensors by name{_inside(weights)}"
+            f"{file} holds {type(weights).__name__}, expected tensors by name{_inside(weights)}"
         )
     for name, weight in weights.items():
         if weight.numel() * weight.element_size() > file.stat().st_size:
@@ -55,7 +55,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _inside(held: Any) -> str:
-    """A hint where in a training checkpoint the tensors by name are, if they are there."""
+    """A hint that names the part of a training checkpoint with tensors by name, if there is one."""
     parts = held.items() if isinstance(held, Mapping) else ()
     for name, part in parts:
         if isinstance(part, Mapping) and any(isinstance(w, Tensor) for w in part.values()):
@@ -65,8 +65,8 @@ def _inside(held: Any) -> str:
 
 
 def _check_pth(file: Path) -> None:
-    """ValueError unless a file is a zip file as torch.save writes it (since 1.6): its records are
-    not compressed, and its pickles pass `_check_pickle`."""
+    """ValueError unless the file is a zip file of torch.save (since 1.6): its records are not
+    compressed, and its pickles pass `_check_pickle`."""
     with zipfile.ZipFile(file) as archive, file.open("rb") as opened:
         records = archive.infolist()
         size, unpacked = file.stat().st_size, sum(record.file_size for record in records)
@@ -80,7 +80,8 @@ def _check_pth(file: Path) -> None:
 
 
 def _check_pickle(pickled: bytes) -> None:
-    """ValueError for a pickle that calls anything but torch, or that makes too many tuples."""
+    """ValueError for a pickle that calls anything but torch or collections, or has too many
+    tuples."""
     tuples = 0
     for code, given, _ in pickletools.genops(pickled):
         if "GLOBAL" in code.name and not _GLOBAL.fullmatch(str(given)):

@@ -1,11 +1,11 @@
-"""Products of matrices kept apart, for circuits too large to multiply out.
+"""Products of matrices as lists of factors, for circuits too large to multiply out.
 
-- at_least_single: a half-precision tensor in float32; any other tensor as it is.
+- at_least_single: a half-precision tensor in float32; any other tensor unchanged.
 - blocks: slices that cover all rows, each within a bound of memory.
 - chain: the product of several factors, in the order that takes the fewest operations.
-- FactoredMatrix: a product of matrices that is never multiplied out unless one asks for it.
+- FactoredMatrix: a product of matrices; only `AB` multiplies it out.
 - Largest: the largest entries of a product, with their rows and columns.
-- Progress: a function that long work calls to show how far it is.
+- Progress: a wrapper of a loop that shows its progress.
 - SVD: the singular value decomposition: U, S and Vt.
 - svd: the singular value decomposition of a product.
 """

@@ -1,8 +1,8 @@
-"""FactoredMatrix: a product of matrices kept apart, so that d_vocab x d_vocab circuits stay small.
+"""FactoredMatrix: a product of matrices as its factors, for d_vocab x d_vocab circuits.
 
-W_E W_V W_O W_U has 50257 x 50257 entries per head and rank 64. Nothing here multiplies it out:
-norms, traces and eigenvalues come from matrices of the narrow inner size, single rows and the
-largest entries from blocks. Factors that all heads share (W_E, W_U) are held once.
+W_E W_V W_O W_U has 50257 x 50257 entries per head and rank 64. Only `AB` multiplies it out. Norms,
+traces and eigenvalues come from matrices of the narrow inner size. The largest entries come from
+blocks of rows. Factors that all heads share (W_E, W_U) are held once.
 """
 
 import math
@@ -33,12 +33,11 @@ Factor = Float[Tensor, "*#lead _ _"]
 
 
 class FactoredMatrix:
-    """The product of two or more factors with any leading dims (layer, head), never multiplied out
-    unless `AB` is asked for.
+    """The product of two or more factors with any leading dims (layer, head).
 
-    ValueError if the inner dims differ; leading dims broadcast. `A` and `B` are the two halves on
-    either side of the narrowest inner dim. A method of torch.Tensor is a method here too (`norm()`,
-    `trace()`, `diagonal()`, `svd()`); the other names are TransformerLens's.
+    Leading dims broadcast. ValueError if the inner dims differ. `A` and `B` are the products left
+    and right of the narrowest inner dim; only `AB` multiplies all factors out. `norm()`, `trace()`,
+    `diagonal()` and `svd()` are named as in torch.Tensor, the other names are TransformerLens's.
     """
 
     def __init__(self, *factors: Factor) -> None:
@@ -46,8 +45,8 @@ class FactoredMatrix:
         inner = [(a[-1:], b[-2:-1]) for a, b in pairwise(shapes)]
         if len(factors) < 2 or any(len(s) < 2 for s in shapes) or any(a != b for a, b in inner):
             raise ValueError(
-                f"wanted two or more matrices, the last dim of each the second last of the next, "
-                f"got {shapes}"
+                f"expected two or more matrices, the last dim of each equal to the second last of "
+                f"the next, got {shapes}"
             )
         self.factors = factors
         self.lead = torch.broadcast_shapes(*(factor.shape[:-2] for factor in factors))
@@ -59,12 +58,12 @@ class FactoredMatrix:
 
     @property
     def ndim(self) -> int:
-        """Number of dims of the product."""
+        """The number of dims of the product."""
         return len(self.lead) + 2
 
     @property
     def ldim(self) -> int:
-        """Number of rows."""
+        """The number of rows."""
         return self.factors[0].shape[-2]
 
     @property
@@ -74,7 +73,7 @@ class FactoredMatrix:
 
     @property
     def rdim(self) -> int:
-        """Number of columns."""
+        """The number of columns."""
         return self.factors[-1].shape[-1]
 
     @property
@@ -108,28 +107,30 @@ class FactoredMatrix:
 
     @property
     def AB(self) -> Float[Tensor, "*lead rows columns"]:
-        """The dense product; for a full circuit that is d_vocab x d_vocab numbers per head."""
+        """The dense product; a full circuit has d_vocab x d_vocab numbers per head."""
         return self._product(self.factors)
 
     @property
     def BA(self) -> Float[Tensor, "*lead inner inner"]:
-        """B @ A, small, with the trace and the nonzero eigenvalues of AB; AB must be square."""
+        """B @ A, a small matrix with the trace and the nonzero eigenvalues of AB; AB must be
+        square."""
         self._require_square("BA")
         left, right = self._halves
         return self._product(right + left)
 
     @property
     def T(self) -> "FactoredMatrix":
-        """The transpose: the factors transposed, in the other order."""
+        """The transpose: the transposed factors in reverse order."""
         return type(self)(*(factor.mT for factor in reversed(self.factors)))
 
     def __getitem__(self, index: Any) -> "FactoredMatrix":
-        """Index leading dims as in a tensor, `OV[1, 4]`; rows and columns, `OV[..., 5, :]`, each on
-        its own. A single one stays as a dim of size 1. IndexError for an index out of range."""
+        """Index leading dims as in a tensor, `OV[1, 4]`, and rows and columns separately,
+        `OV[..., 5, :]`. A single row or column stays as a dim of size 1. IndexError for an index
+        out of range."""
         lead, rows, columns = split_index(index, self.shape)
         factors = list(self.factors)
         if any(part is not ... for part in lead):
-            # A matrix that all leading indices share stays shared, and is not copied for each.
+            # A factor without leading dims is shared by all of them: it is not copied.
             shared = [factor.ndim == 2 for factor in factors]
             shared[0] &= not all(shared)
             factors = [
@@ -149,7 +150,7 @@ class FactoredMatrix:
         return self[..., :, index].AB
 
     def __matmul__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix | Tensor":
-        """The product with a matrix or another product, kept apart; with a vector, a tensor."""
+        """A FactoredMatrix if `other` is a matrix or a product, a tensor if it is a vector."""
         if isinstance(other, FactoredMatrix):
             return type(self)(*self.factors, *other.factors)
         if other.ndim == 1:
@@ -162,11 +163,11 @@ class FactoredMatrix:
         return type(self)(other, *self.factors)
 
     def __mul__(self, scalar: int | float | Tensor) -> "FactoredMatrix":
-        """The product times a number, or times one for each leading index, shaped [*lead 1 1]."""
+        """The product times a number, or times a number for each leading index, [*lead 1 1]."""
         if isinstance(scalar, Tensor) and scalar.numel() != 1 and scalar.shape[-2:] != (1, 1):
             raise ValueError(
-                f"* wants a number, or one for each leading index as [*lead 1 1], got "
-                f"{list(scalar.shape)}; for products of matrices there is @"
+                f"* needs a number, or a number for each leading index as [*lead 1 1], got "
+                f"{list(scalar.shape)}; for products of matrices write @"
             )
         if isinstance(scalar, Tensor) and scalar.numel() == 1:
             scalar = scalar.reshape(())
@@ -183,8 +184,8 @@ class FactoredMatrix:
         return self * -1
 
     def __add__(self, other: "FactoredMatrix | Tensor") -> "FactoredMatrix":
-        """The sum with another product, or with a bias: [columns] or [*lead 1 columns] added to
-        every row, [*lead rows 1] to every column. The inner dims add up."""
+        """The sum with another product or with a bias. A bias [columns] or [*lead 1 columns] is
+        added to every row, a bias [*lead rows 1] to every column. The inner dims add up."""
         if not isinstance(other, FactoredMatrix):
             other = type(self)(*bias_factors(other, self.ldim, self.rdim))
         (A, B), (C, D) = self.pair, other.pair
@@ -198,9 +199,10 @@ class FactoredMatrix:
         return self + -other
 
     def norm(self) -> Float[Tensor, "*lead"]:
-        """Frobenius norm: ||AB||^2 = tr(A^T A B B^T), from the two Gram matrices.
+        """The Frobenius norm: ||AB||^2 = tr(A^T A B B^T), from the two Gram matrices.
 
-        Where the product nearly cancels, exact to the square root of the precision, times `size`.
+        If the product nearly cancels, the error is up to the square root of the precision times
+        `size`.
         """
         left, right = (tuple(map(at_least_single, half)) for half in self._halves)
         A_A = chain(*(factor.mT for factor in reversed(left)), *left)
@@ -208,13 +210,13 @@ class FactoredMatrix:
         return (A_A * B_B).sum((-2, -1)).clamp(min=0).sqrt().expand(self.lead)
 
     def size(self) -> Float[Tensor, "*lead"]:
-        """The product of the norms of all factors: a bound of the norm and of sum |eig|. Rounding
-        errors are relative to it."""
+        """The product of the norms of all factors: an upper bound of the norm and of sum |eig|.
+        Rounding errors are proportional to it."""
         norms = [torch.linalg.matrix_norm(at_least_single(f)) for f in self.factors]
         return math.prod(norms[1:], start=norms[0]).expand(self.lead)
 
     def trace(self) -> Float[Tensor, "*lead"]:
-        """Sum of the diagonal of AB, which is the sum of its eigenvalues; AB must be square."""
+        """The sum of the diagonal of AB and of its eigenvalues; AB must be square."""
         self._require_square("trace")
         return self.BA.diagonal(dim1=-2, dim2=-1).sum(-1)
 
@@ -227,8 +229,8 @@ class FactoredMatrix:
 
     @property
     def eigenvalues(self) -> Complex[Tensor, "*lead inner"]:
-        """The eigenvalues of AB that can differ from 0: those of the small BA, which shares them;
-        AB must be square. ValueError where BA is not finite."""
+        """The eigenvalues of the small BA. They are the eigenvalues of AB that can differ from 0;
+        AB must be square. ValueError if BA is not finite."""
         self._require_square("eigenvalues")
         BA = FactoredMatrix(*map(at_least_single, self.factors)).BA
         if not BA.isfinite().all():  # LAPACK may crash on it
@@ -236,20 +238,20 @@ class FactoredMatrix:
         return torch.linalg.eigvals(BA)
 
     def svd(self) -> SVD:
-        """U, S, Vt of AB, computed at each call: orthonormal bases of A and B by QR, and the SVD of
-        the small matrix between them. (Elhage et al. 2021 take an SVD of each; this needs only the
-        bases.)"""
+        """U, S, Vt of AB, computed at each call: QR gives orthonormal bases of A and B, then comes
+        the SVD of the small matrix between them. (Elhage et al. 2021 take the SVD of A and of B;
+        QR is enough.)"""
         return svd(*FactoredMatrix(*map(at_least_single, self.factors)).pair)
 
     def top(self, k: int, *, block_bytes: int = 2**26, progress: Progress | None = None) -> Entries:
-        """The k largest entries of each matrix, exact, without ever holding one.
+        """The k largest entries of each matrix, exact, without the dense matrix.
 
-        Rows are multiplied out in blocks of at most `block_bytes` (64 MiB); beside A and B nothing
-        larger is held. For the smallest take `(-M).top(k)`. ValueError for a k that is not there.
+        Rows are multiplied out in blocks of at most `block_bytes` (64 MiB). `(-M).top(k)` gives the
+        smallest entries with the opposite sign. ValueError for k < 1 or k > rows x columns.
         """
         if not 1 <= k <= self.ldim * self.rdim or 0 in self.lead:
             raise ValueError(
-                f"wanted 1 to {self.ldim} x {self.rdim} entries of each matrix of "
+                f"k must be 1 to {self.ldim} x {self.rdim}, the entries of each matrix of "
                 f"{list(self.shape)}, got k={k}"
             )
         parts = blocks(self.ldim, self.rdim * self.factors[0].element_size(), block_bytes)
@@ -265,13 +267,13 @@ class FactoredMatrix:
         return Entries(*(part.reshape(*self.lead, k) for part in (values, rows, columns)))
 
     def _matrix(self, i: int) -> tuple[Tensor, Tensor]:
-        """(A, B) of the i-th matrix, counted through the leading dims."""
+        """(A, B) of the i-th matrix, in the flat order of the leading dims."""
         lead = torch.unravel_index(torch.tensor(i), self.lead) if self.lead else ()
         return self[(*(int(n) for n in lead), ...)].pair
 
     def _require_square(self, what: str) -> None:
         if self.ldim != self.rdim:
-            raise ValueError(f"{what} wants a square product, got {list(self.shape)}")
+            raise ValueError(f"{what} needs a square product, got {list(self.shape)}")
 
     def __repr__(self) -> str:
         return f"FactoredMatrix({' @ '.join(str(list(f.shape)) for f in self.factors)})"

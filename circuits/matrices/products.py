@@ -1,5 +1,4 @@
-"""Products of matrices: multiplied in the cheapest order, taken apart by SVD, searched in blocks
-for their largest entries."""
+"""Products of matrices: the cheapest order to multiply, the SVD, and the largest entries."""
 
 import math
 import operator
@@ -12,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
-"Wraps the blocks of long work and shows how far it is: tqdm.tqdm, rich.progress.track."
+"Wraps the steps of a long loop and shows its progress: tqdm.tqdm, rich.progress.track."
 
 
 class SVD(NamedTuple):
-    """U diag(S) Vt, with orthonormal columns of U and rows of Vt, the transpose of V."""
+    """U diag(S) Vt: the columns of U and the rows of Vt are orthonormal; Vt is V^T."""
 
     U: Float[Tensor, "*lead rows inner"]
     S: Float[Tensor, "*lead inner"]
@@ -24,7 +23,7 @@ class SVD(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Entries of a matrix and where they stand, largest first."""
+    """Entries of a matrix with their rows and columns, largest first."""
 
     values: Float[Tensor, "*lead k"]
     rows: Int[Tensor, "*lead k"]
@@ -34,12 +33,13 @@ class Entries(NamedTuple):
 def chain(*factors: Float[Tensor, "*#lead _ _"]) -> Float[Tensor, "*lead rows columns"]:
     """The product of the factors, multiplied in the order that takes the fewest operations.
 
-    Leading dims broadcast and count: factors that all heads share are multiplied once.
+    Leading dims broadcast and count as operations: factors that all heads share are multiplied
+    once.
     """
 
     @cache
     def cheapest(first: int, last: int) -> tuple[float, int]:
-        """Operations that factors first ... last take at best, and after which one to split."""
+        """The fewest operations for the factors first ... last, and the factor to split after."""
         if first == last:
             return 0.0, first
         lead = math.prod(torch.broadcast_shapes(*(f.shape[:-2] for f in factors[first : last + 1])))
@@ -64,29 +64,29 @@ def chain(*factors: Float[Tensor, "*#lead _ _"]) -> Float[Tensor, "*lead rows co
 
 
 def at_least_single(W: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """A half-precision tensor in float32, in which norms do not overflow and LAPACK works; others
-    as they are."""
+    """A half-precision tensor in float32, where norms do not overflow and LAPACK works; any other
+    tensor unchanged."""
     return W.to(torch.promote_types(W.dtype, torch.float32))
 
 
 def svd(A: Float[Tensor, "*lead rows inner"], B: Float[Tensor, "*lead inner columns"]) -> SVD:
-    """The SVD of A @ B: orthonormal bases of A and B, and the SVD of the small matrix between."""
+    """The SVD of A @ B, from QR of A and of B and the SVD of a small matrix."""
     left, right = torch.linalg.qr(A), torch.linalg.qr(B.mT)
     U, S, Vt = torch.linalg.svd(left.R @ right.R.mT, full_matrices=False)
     return SVD(left.Q @ U, S, Vt @ right.Q.mT)
 
 
 def blocks(rows: int, row_bytes: int, block_bytes: int) -> list[slice]:
-    """Slices that cover `rows` rows, each of at most `block_bytes` but of one row at least."""
+    """Slices that cover `rows` rows. Each takes at most `block_bytes`, and at least one row."""
     size = max(1, block_bytes // max(row_bytes, 1))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 class Largest:
-    """The k largest entries of A @ B among the rows looked at, those of the largest norm first.
+    """The k largest entries of A @ B among the rows visited so far, in order of their norm.
 
     By Cauchy and Schwarz no entry exceeds the norm of its row of A times the largest norm of a
-    column of B: once that is below the k-th entry found, the remaining rows are passed over.
+    column of B. When this bound falls below the k-th entry found, the other rows are skipped.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Largest:
         self.found = Entries(A.new_empty(0), nothing, nothing)
 
     def look_at(self, at: slice) -> None:
-        """Take the rows `at`, counted in order of their norm, into account."""
+        """Search the rows `at`, in order of their norm."""
         values = self.found.values
         least = values[-1] if len(values) == self.k else values.new_tensor(-math.inf)
         if self.bound[at.start] < least:
@@ -115,7 +115,7 @@ class Largest:
             self._merge(dense[rows], self.order[at][rows])
 
     def _merge(self, dense: Float[Tensor, "row columns"], rows: Int[Tensor, " row"]) -> None:
-        """Keep the best of the entries found so far and of these rows."""
+        """Keep the k largest of the entries found so far and the entries of these rows."""
         columns = dense.shape[1]
         entries, flat = dense.flatten().topk(min(self.k, dense.numel()))
         new = Entries(entries, rows[flat // columns], flat % columns)
@@ -135,22 +135,22 @@ def joined(
 def bias_factors(
     bias: Float[Tensor, "..."], rows: int, columns: int
 ) -> tuple[Float[Tensor, "... _ inner"], Float[Tensor, "... inner _"]]:
-    """A bias on every row ([columns] or [*lead 1 columns]) or every column ([*lead rows 1]) as a
-    product of rank 1 with ones."""
+    """Two factors of rank 1, one of them ones, for a bias on every row ([columns] or [*lead 1
+    columns]) or on every column ([*lead rows 1])."""
     bias = bias[None] if bias.ndim == 1 else bias
     if bias.shape[-2:] == (1, columns):
         return bias.new_ones(rows, 1), bias
     if bias.shape[-2:] == (rows, 1):
         return bias, bias.new_ones(1, columns)
     raise ValueError(
-        f"a bias on {rows} x {columns} is [{columns}], [1 {columns}] or [{rows} 1], "
+        f"a bias on {rows} x {columns} must be [{columns}], [1 {columns}] or [{rows} 1], "
         f"got {list(bias.shape)}"
     )
 
 
 def split_index(index: Any, shape: torch.Size) -> tuple[tuple[Any, ...], Any, Any]:
-    """The parts of an index that go to the leading dims, to the rows and to the columns, where a
-    single row or column becomes a slice. IndexError for more indices than dims."""
+    """The parts of an index for the leading dims, the rows and the columns. A single row or column
+    becomes a slice. IndexError for more indices than dims."""
     index = index if isinstance(index, tuple) else (index,)
     taken = sum(_dims_taken(part) for part in index)
     if taken > len(shape):
@@ -170,12 +170,12 @@ def _dims_taken(part: Any) -> int:
 
 
 def _kept(part: Any, size: int) -> Any:
-    """An index of rows or columns under which the dim stays: a number becomes a slice."""
+    """An index of rows or columns that keeps the dim: a number becomes a slice."""
     if part is None or (isinstance(part, Tensor) and part.ndim > 1):
-        raise IndexError("rows and columns are chosen by a number, a slice, or one row of numbers")
+        raise IndexError("choose rows and columns by a number, a slice or a list of numbers")
     if isinstance(part, slice | list) or (isinstance(part, Tensor) and part.ndim == 1):
         return part
     at = operator.index(part)
     if not -size <= at < size:
-        raise IndexError(f"there is no {at} among {size} rows or columns")
+        raise IndexError(f"there is no index {at} among {size} rows or columns")
     return slice(at, at + 1 or None)

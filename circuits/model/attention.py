@@ -1,4 +1,4 @@
-"""Attention: each head chooses source positions and moves information from them; and the masks."""
+"""Attention: each head chooses source positions and moves information from them. Also the masks."""
 
 import math
 
@@ -14,16 +14,16 @@ from circuits.model.kv_cache import Heads, LayerPast, Sources
 from circuits.model.layers import HeadsOrResid, Resid, bias
 
 Seen = Bool[Tensor, "#batch 1 dest src"]
-"Who sees whom; None is the plain causal triangle."
+"True where a destination sees a source; None for the causal triangle."
 SHORT = 16
-"""Below this number of positions torch's causal kernel on CPUs makes 0 of rows of NaN scores;
-with the triangle as a mask it makes NaN of them, as the written-out formula does."""
+"""Below this number of positions torch's causal kernel on CPUs turns rows of NaN scores into 0.
+With the triangle as a mask it gives NaN, as the formula does."""
 SOFTMAX = F.softmax
-"Torch's own softmax. Tools that replace F.softmax (gim-explain) want to replace it in the heads."
+"torch's own softmax. If a tool replaces F.softmax (gim-explain), the heads use the replacement."
 
 
 class Attention(nn.Module):
-    """Each head computes where to look (Q, K), and moves information from there (V, O)."""
+    """The heads of a layer. Q and K decide where a head attends, V and O what it moves."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class Attention(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(heads)) if cfg.smeared_keys else None
         self.scale = cfg.attn_scale or math.sqrt(d_head)
         self.hook_q = HookPoint()  # [batch pos head d_head]
-        self.hook_k = HookPoint()  # [batch pos head d_head], smeared where keys are
+        self.hook_k = HookPoint()  # [batch pos head d_head], after smearing
         self.hook_v = HookPoint()  # [batch pos head d_head]
         self.hook_attn_scores = HookPoint(pos_dim=2)  # [batch head dest src], -inf where unseen
         self.hook_pattern = HookPoint(pos_dim=2)  # [batch head dest src]
-        self.hook_z = HookPoint(shared=True)  # [batch pos head d_head], which autograd keeps too
+        self.hook_z = HookPoint(shared=True)  # [batch pos head d_head], also kept by autograd
         self.hook_result = HookPoint(per_head=True)  # [batch pos head d_model]
 
     def forward(
@@ -71,7 +71,7 @@ class Attention(nn.Module):
         return self._written(self.hook_z(z))
 
     def _smeared(self, k: Heads, past: LayerPast | None) -> Heads:
-        """k_j <- s k_j + (1 - s) k_(j-1) with s = sigmoid(alpha) per head; the first key stays."""
+        """s k_j + (1 - s) k_(j-1) with s = sigmoid(alpha) per head; the first key stays."""
         if self.alpha is None:
             return k
         s, n = self.alpha.sigmoid()[:, None], k.shape[1]
@@ -91,7 +91,7 @@ class Attention(nn.Module):
 def _per_head(
     x: HeadsOrResid, W: Float[Tensor, "head d_model d_head"], b: Float[Tensor, "head d_head"] | None
 ) -> Heads:
-    """x @ W + b for every head: one product for a shared x, one each for an x per head."""
+    """x @ W + b for every head. One product suffices if all heads share x."""
     if x.ndim == 4:
         out = einsum(x, W, "batch pos head d_model, head d_model d_head -> batch pos head d_head")
         return out if b is None else out + b
@@ -102,7 +102,7 @@ def _per_head(
 def masked_scores(
     q: Heads, k: Sources, scale: float, seen: Seen | None = None
 ) -> Float[Tensor, "batch head dest src"]:
-    """q . k / scale, and -inf where the destination does not see the source."""
+    """q . k / scale, or -inf where the destination does not see the source."""
     q, k = q.transpose(1, 2), k.transpose(1, 2)
     seen = triangle(q.shape[2], k.shape[2], q.device) if seen is None else seen
     return ((q / scale) @ k.mT).masked_fill_(~seen, -math.inf)
@@ -115,8 +115,9 @@ def visible(
     real: Bool[Tensor, "batch src"] | None = None,
     device: torch.device | None = None,
 ) -> Seen | None:
-    """The mask of the last `n` of `total` positions: they see the `real` positions (by default all)
-    that the attention direction allows, and always themselves, so that a pad sees something."""
+    """The mask of the last `n` of `total` positions. A position sees the `real` positions (by
+    default all) that the attention direction allows. It always sees itself, so that no row of a pad
+    is empty."""
     short = n < SHORT and device is not None and device.type == "cpu"
     if real is None and cfg.causal and n == total and not short:
         return None
@@ -125,12 +126,12 @@ def visible(
     if real is None:
         return seen
     if cfg.smeared_keys and (real[:, 1:] & ~real[:, :-1]).any():
-        raise ValueError("smeared_keys mix each key with the one before it, and attention_mask has "
+        raise ValueError("smeared_keys mix each key with the key before it, and attention_mask has "
                          "tokens after pads: pad on the right")  # fmt: skip
     itself = seen.new_ones(n, total).tril(total - n).triu(total - n)
     return seen & real[:, None, None] | itself
 
 
 def triangle(n: int, total: int, device: torch.device | None = None) -> Bool[Tensor, "dest src"]:
-    """Which sources are not after the destination, for the last `n` of `total` positions."""
+    """True where the source is not after the destination, for the last `n` of `total` positions."""
     return torch.ones(n, total, dtype=torch.bool, device=device).tril(total - n)

@@ -1,4 +1,4 @@
-"""One block of a GPT: heads and then an MLP read the residual stream, and add to it."""
+"""One block of a GPT: heads, then an MLP; each reads the residual stream and adds to it."""
 
 from einops import repeat
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from circuits.model.kv_cache import LayerPast
 from circuits.model.layers import MLP, HeadsOrResid, Resid, norm
 
 Places = Float[Tensor, "... pos d_model"] | None
-"Shortformer positions, added to the inputs of W_Q and W_K; per batch when somebody listens."
+"Shortformer positions, added to the inputs of W_Q and W_K; with a batch dim if a hook is attached."
 
 
 class Block(nn.Module):
@@ -27,7 +27,7 @@ class Block(nn.Module):
         self.hook_q_input = HookPoint(shared=True, per_head=True)
         self.hook_k_input = HookPoint(shared=True, per_head=True)
         self.hook_v_input = HookPoint(shared=True, per_head=True)
-        self.hook_attn_out = HookPoint()  # [batch pos d_model], as are all below
+        self.hook_attn_out = HookPoint()  # [batch pos d_model], and the same for all below
         self.hook_resid_mid = HookPoint()
         if cfg.d_mlp is not None:
             self.ln2 = norm(cfg)
@@ -56,7 +56,7 @@ class Block(nn.Module):
     def _reads(
         self, resid_pre: Resid, pos: Places
     ) -> tuple[HeadsOrResid, HeadsOrResid, HeadsOrResid]:
-        """The inputs of W_Q, W_K and W_V; shortformer positions enter the first two."""
+        """The inputs of W_Q, W_K and W_V; shortformer positions are added to the first two."""
         normed = self.ln1(resid_pre)
         shared = normed if pos is None else normed + pos
         return (
@@ -66,7 +66,7 @@ class Block(nn.Module):
         )
 
     def _read(self, point: HookPoint, resid_pre: Resid, pos: Places, shared: Resid) -> HeadsOrResid:
-        """The input that all heads share, or an input for each head when somebody listens."""
+        """The input that all heads share, or an input for each head if a hook is attached."""
         if not point.has_active_hooks:
             return shared
         per_head = repeat(resid_pre, "batch pos d -> batch pos head d", head=self.n_heads)

@@ -2,8 +2,8 @@
 
 Writers: `embed`, `pos`, heads as `L0H1`, the attention of a layer as `L0 attn`, MLPs as `MLP0` and
 neurons as `MLP0N17`. Readers: the inputs of a head as `L0H1.Q`, `.K` and `.V`, MLPs, and `logits`.
-A head is named by its label or by (layer, head), both counted from 0. No other module knows which
-hook point belongs to a name.
+A head is named by its label or by (layer, head), both counted from 0. Only this module maps names
+to hook points.
 """
 
 import operator
@@ -17,7 +17,7 @@ from circuits.model.config import GPTConfig
 
 
 class Head(NamedTuple):
-    """A head by layer and number, both from 0; as text L1H4."""
+    """A head by layer and number, both counted from 0; its text is L1H4."""
 
     layer: int
     head: int
@@ -27,8 +27,8 @@ class Head(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """The place where a component writes: a hook point, by its short name and layer, and the number
-    of the head or neuron there."""
+    """The hook point where a component writes, by short name and layer, with the number of the head
+    or neuron."""
 
     name: str
     point: str
@@ -38,38 +38,38 @@ class Writer(NamedTuple):
 
     @property
     def key(self) -> str | tuple[str, int]:
-        """The hook point as a cache takes it: ("z", 1)."""
+        """The key of the hook point in a cache: ("z", 1)."""
         return self.point if self.layer is None else (self.point, self.layer)
 
     @property
     def adds_at(self) -> str:
-        """The hook point whose activation is added to the residual stream, by its full name."""
+        """The full name of the hook point whose activation is added to the residual stream."""
         added = {"z": "attn_out", "post": "mlp_out"}.get(self.point, self.point)
         return f"hook_{added}" if self.layer is None else f"blocks.{self.layer}.hook_{added}"
 
 
 class Reader(NamedTuple):
-    """The place where a component reads the residual stream: a hook point by its full name, and
-    for a head its number and which of Q, K and V it reads for."""
+    """The hook point where a component reads the residual stream, by full name. A head also has its
+    number and, in `what`, Q, K or V."""
 
     name: str
     point: str
-    "Where the stream arrives: [batch pos d_model], or [batch pos head d_model] for a head."
+    "The hook point of the input: [batch pos d_model], or [batch pos head d_model] for a head."
     read_point: str
-    "Where what was read can be replaced: the head's q, k or v; else the same point."
+    "The hook point of the head's q, k or v; for other readers the same as `point`."
     layer: int
     head: int | None = None
     what: str | None = None
 
 
 AnyHead = Head | tuple[int, int] | str
-"L1H4 in any of its forms: Head(1, 4), (1, 4), 'L1H4'."
+"A head in any form: Head(1, 4), (1, 4) or 'L1H4'."
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path through the model, from a writer through heads to a reader. As text it is
-    'embed > L0H1 > L1H0 > logits'; an edge is a path without heads between, 'L0H1 > L1H0.K'."""
+    """A path through the model, from a writer through heads to a reader. Its text is
+    'embed > L0H1 > L1H0 > logits'. An edge is a path without heads between: 'L0H1 > L1H0.K'."""
 
     start: str
     heads: tuple[Head, ...] = ()
@@ -89,7 +89,8 @@ AnyPath = Path | str
 
 
 def head(cfg: GPTConfig, name: AnyHead) -> Head:
-    """The head of this model that a label or pair names; ValueError with what exists if none."""
+    """The head that a label or pair names; ValueError, with the heads that exist, if there is no
+    such head."""
     if isinstance(name, str):
         match = re.fullmatch(r"L(\d+)H(\d+)", name)
         if match is None:
@@ -108,9 +109,9 @@ def head(cfg: GPTConfig, name: AnyHead) -> Head:
 
 
 def heads(cfg: GPTConfig, names: Sequence[AnyHead]) -> tuple[Head, ...]:
-    """Several heads, one after the other; ValueError unless their layers increase."""
+    """The heads that several labels or pairs name; ValueError unless their layers increase."""
     if isinstance(names, str):
-        raise ValueError(f"wanted several heads, one after the other, got {names!r}")
+        raise ValueError(f"expected a list of heads, got the text {names!r}")
     found = tuple(head(cfg, name) for name in names)
     for first, second in pairwise(found):
         if first.layer >= second.layer:
@@ -122,8 +123,8 @@ def heads(cfg: GPTConfig, names: Sequence[AnyHead]) -> tuple[Head, ...]:
 
 
 def path(cfg: GPTConfig, given: AnyPath) -> Path:
-    """The path that a text such as 'embed > L0H1 > logits' means. ValueError for fewer than two
-    names, for heads that do not exist, and where the layers of the heads do not increase."""
+    """The path of a text such as 'embed > L0H1 > logits'. ValueError for fewer than two names, for
+    heads that do not exist, and if the layers of the heads do not increase."""
     if isinstance(given, Path):
         heads(cfg, given.heads)
         return given
@@ -140,7 +141,8 @@ def every_head(cfg: GPTConfig) -> list[Head]:
 
 
 def mlp(cfg: GPTConfig, name: str) -> int:
-    """The layer of an MLP named like 'MLP0'; ValueError with what exists if there is none."""
+    """The layer of an MLP named like 'MLP0'; ValueError, with the MLPs that exist, if there is no
+    such MLP."""
     match = re.fullmatch(r"MLP(\d+)", name)
     if match is None or cfg.d_mlp is None or int(match[1]) >= cfg.n_layers:
         exist = "is attention-only" if cfg.d_mlp is None else f"has MLP0 to MLP{cfg.n_layers - 1}"
@@ -149,8 +151,8 @@ def mlp(cfg: GPTConfig, name: str) -> int:
 
 
 def neuron(cfg: GPTConfig, name: str) -> tuple[int, int]:
-    """The layer of a neuron named like 'MLP0N17', and its number there; ValueError with what exists
-    if there is none."""
+    """The layer and the number of a neuron named like 'MLP0N17'; ValueError, with the neurons that
+    exist, if there is no such neuron."""
     match = re.fullmatch(r"(MLP\d+)N(\d+)", name)
     if match is None:
         raise ValueError(f"a neuron is named like 'MLP0N17', got {name!r}")
@@ -161,8 +163,8 @@ def neuron(cfg: GPTConfig, name: str) -> tuple[int, int]:
 
 
 def writer(cfg: GPTConfig, name: str) -> Writer:
-    """Where a component writes: embed, pos, a head as L0H1, the attention of a layer as L0 attn, an
-    MLP as MLP0, a neuron as MLP0N17. ValueError with what exists if there is none."""
+    """The hook point where a component writes: embed, pos, a head as L0H1, the attention of a layer
+    as L0 attn, an MLP as MLP0, a neuron as MLP0N17. ValueError for any other name."""
     if name in ("embed", "pos"):
         return Writer(name, {"embed": "embed", "pos": "pos_embed"}[name])
     if match := re.fullmatch(r"L(\d+) attn", name):
@@ -182,7 +184,7 @@ def writer(cfg: GPTConfig, name: str) -> Writer:
 
 
 def head_input(cfg: GPTConfig, name: str) -> tuple[Head, str]:
-    """The head and which of Q, K and V a name such as L1H2.K means; ValueError for another name."""
+    """The head and the letter Q, K or V of a name such as L1H2.K; ValueError for any other name."""
     label, _, what = name.partition(".")
     if what not in ("Q", "K", "V"):
         raise ValueError(f"a path ends in logits, MLP0 or a head's {label}.Q, .K or .V; "
@@ -191,8 +193,8 @@ def head_input(cfg: GPTConfig, name: str) -> tuple[Head, str]:
 
 
 def reader(cfg: GPTConfig, name: str) -> Reader:
-    """The place where a component reads the stream: L0H1.Q, .K or .V, MLP0, or logits. ValueError
-    with what exists if there is no such reader."""
+    """The hook point where a component reads the stream: L0H1.Q, .K or .V, MLP0, or logits.
+    ValueError for any other name."""
     if name == "logits":
         point = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
         return Reader(name, point, point, cfg.n_layers)
@@ -206,8 +208,8 @@ def reader(cfg: GPTConfig, name: str) -> Reader:
 
 
 def senders(cfg: GPTConfig) -> list[str]:
-    """The names of everything that writes to the stream, in the order in which it writes: embed,
-    pos where positions enter the stream, heads and MLPs."""
+    """The names of all components that write to the stream, in the order of the model: embed, pos
+    if positions are added to the stream, heads and MLPs."""
     names = ["embed", "pos"] if cfg.positions_in_stream else ["embed"]
     for layer in range(cfg.n_layers):
         names += [f"L{layer}H{number}" for number in range(cfg.n_heads)]
@@ -216,8 +218,8 @@ def senders(cfg: GPTConfig) -> list[str]:
 
 
 def receivers(cfg: GPTConfig) -> list[str]:
-    """The names of everything that reads from the stream, in the order in which it reads: the
-    inputs of heads, MLPs, and logits."""
+    """The names of all components that read from the stream, in the order of the model: the inputs
+    of heads, MLPs, and logits."""
     names = []
     for layer in range(cfg.n_layers):
         names += [f"L{layer}H{number}.{what}" for number in range(cfg.n_heads) for what in "QKV"]
@@ -226,9 +228,9 @@ def receivers(cfg: GPTConfig) -> list[str]:
 
 
 def depth(cfg: GPTConfig, name: str) -> int:
-    """The place of a writer or reader on the way from the embedding (0) to the logits. A component
-    can read from components of smaller depth; heads of layer n have the depth 2n + 1, MLPs 2n + 2.
-    """
+    """The order of a writer or reader on the way from the embedding (0) to the logits. Heads of
+    layer n have depth 2n + 1, its MLP has 2n + 2. A component reads from components of smaller
+    depth."""
     if name in ("embed", "pos", "logits"):
         return 2 * cfg.n_layers + 1 if name == "logits" else 0
     if name.startswith("MLP"):

@@ -1,4 +1,4 @@
-"""GPTConfig: everything that shapes a GPT, checked when it is made; JSON round trip."""
+"""GPTConfig: everything that shapes a GPT, checked when it is made, and its JSON form."""
 
 import difflib
 import json
@@ -15,10 +15,10 @@ POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", 
 
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig:
-    """Shape and parts of a GPT, in TransformerLens's field names.
+    """The sizes and parts of a GPT, with TransformerLens's field names.
 
-    Every field acts. A model that cannot be built raises ValueError, and a field that does not
-    exist raises TypeError naming the nearest one that does.
+    ValueError for a model that cannot be built. TypeError for a field that does not exist; it names
+    the nearest field.
     """
 
     n_layers: int
@@ -26,41 +26,41 @@ class GPTConfig:
     d_model: int
     n_heads: int
     d_head: int
-    "Free: n_heads * d_head need not be d_model."
+    "Any size: n_heads * d_head may differ from d_model."
     d_vocab: int
     n_ctx: int
     d_mlp: int | None = None
-    "Neurons per MLP; None makes the model attention-only."
+    "The number of neurons per MLP; None makes the model attention-only."
     act_fn: str | None = None
-    """One of relu, gelu, gelu_new, silu, solu (x softmax(x)) and solu_ln, which has a norm behind
-    it; wanted exactly when there is an MLP."""
+    """relu, gelu, gelu_new, silu, solu (x softmax(x)) or solu_ln (solu and then a norm). Required
+    with MLPs, and None without."""
     normalization_type: str | None = "LN"
     "LN and RMS have a learned gain (LN also a bias), LNPre and RMSPre have none, None is no norm."
     positional_embedding_type: str = "standard"
     """standard and sinusoidal add positions to the residual stream, shortformer and
     shortformer_sinusoidal to the inputs of W_Q and W_K only; sinusoids are not learned."""
     sinusoid_base: float | None = None
-    "Longest wavelength over 2 pi; sinusoidal positions only, where None means 10,000."
+    "The longest wavelength over 2 pi, only for sinusoidal positions; None means 10,000."
     sinusoid_scale: float | None = None
-    "Amplitude of the sinusoids; sinusoidal positions only, where None means 1."
+    "The amplitude of the sinusoids, only for sinusoidal positions; None means 1."
     bias: bool = True
-    "b_Q, b_K, b_V, b_O, b_in, b_out, b_U and the LN biases, all or none of them."
+    "Whether the model has b_Q, b_K, b_V, b_O, b_in, b_out, b_U and the LN biases."
     smeared_keys: bool = False
     "Each key is mixed with the key before it: Olsson et al. 2022, Argument 2."
     attn_scale: float | None = None
     "The divisor of attention scores; None means sqrt(d_head)."
     attention_dir: str = "causal"
-    "causal: a token sees itself and earlier tokens; bidirectional: all tokens see all."
+    "causal: a token sees itself and earlier tokens; bidirectional: a token sees all tokens."
     d_vocab_out: int | None = None
     "The number of logits at each position; None means d_vocab."
     eps: float = 1e-5
     "Added to the variance in every norm."
     init_range: float = 0.02
-    "Standard deviation of every weight matrix at initialisation; biases start at 0, gains at 1."
+    "The standard deviation of weight matrices at initialisation; biases are 0 then, gains 1."
     embed_init_range: float | None = None
-    "Standard deviation of W_E at initialisation; None means init_range."
+    "The standard deviation of W_E at initialisation; None means init_range."
     seed: int = 0
-    "Of the initialisation, drawn from a generator of its own."
+    "The seed of the initialisation, which has its own random generator."
 
     def __new__(cls, *_: Any, **given: Any) -> "GPTConfig":
         known = [field.name for field in fields(cls)]
@@ -129,8 +129,8 @@ class GPTConfig:
 
     @property
     def device(self) -> None:
-        """None. TransformerLens's tools ask a config for a device, a dtype and key-value heads;
-        here the model has a device and a dtype."""
+        """None: the model has the device and the dtype. TransformerLens's tools read these two
+        and n_key_value_heads from a config."""
 
     @property
     def dtype(self) -> None:
@@ -138,7 +138,7 @@ class GPTConfig:
 
     @property
     def n_key_value_heads(self) -> None:
-        """None: every head has keys and values of its own."""
+        """None: every head has its own keys and values."""
 
     @property
     def sinusoidal(self) -> bool:
@@ -176,8 +176,8 @@ def _is_positive(value: Any) -> bool:
 
 
 def check_causal(cfg: Any, what: str) -> None:
-    """ValueError if a config, ours or TransformerLens's, lets tokens see later tokens; `what` names
-    the function that cannot work then."""
+    """ValueError if tokens see later tokens by this config, a GPTConfig or TransformerLens's.
+    `what` names the function for the message."""
     direction = getattr(cfg, "attention_dir", "causal")
     if direction != "causal":
         raise ValueError(f"{what} needs causal attention, and attention_dir={direction!r}")
@@ -200,7 +200,7 @@ _ELSEWHERE = {
     "device": "move the model with model.to(device).",
     "dtype": "convert the model with model.to(dtype).",
     "use_attn_result": "hook_result fires whenever it is listened to.",
-    "use_split_qkv_input": "q_input, k_input and v_input fire whenever they are listened to.",
-    "use_attn_in": "listen to q_input, k_input and v_input.",
+    "use_split_qkv_input": "q_input, k_input and v_input always fire when a hook is attached.",
+    "use_attn_in": "attach hooks to q_input, k_input and v_input.",
     "init_weights": "weights are always initialised.",
 }

@@ -1,10 +1,9 @@
-"""A model -> one with the same log-probabilities and plainer weights.
+"""Simplified weights: a new model with the same log-probabilities.
 
-The effect of a gain, a bias or a mean is moved into the weights that read or write beside it, so
-that the weights alone show it. Each function returns a new model and leaves its argument alone. The
-names are TransformerLens's, which does this when it loads a model. (TransformerLens,
-`ProcessWeights`; Elhage et al. 2021 note that only such products matter,
-https://transformer-circuits.pub/2021/framework/index.html)
+The effect of a gain, a bias or a mean is folded into the weights next to it. Each function returns
+a new model and does not change its argument. The names of the flags are TransformerLens's, which
+folds by default. (TransformerLens, `ProcessWeights`; Elhage et al. 2021 note that only such
+products matter, https://transformer-circuits.pub/2021/framework/index.html)
 """
 
 from dataclasses import replace
@@ -25,8 +24,8 @@ def process_weights(
     center_unembed: bool = True,
     fold_value_biases: bool = True,
 ) -> GPT:
-    """The four functions below in turn, with the same log-probabilities; TransformerLens applies
-    all of them by default. ValueError where one cannot be done: leave it out."""
+    """A model with the same log-probabilities, after the four functions below in turn. ValueError
+    if a step is not possible for this model: set its flag to False."""
     steps = {
         fold_layer_norm: fold_ln,
         center_writing: center_writing_weights,
@@ -41,10 +40,10 @@ def process_weights(
 
 @torch.no_grad()
 def fold_layer_norm(model: GPT) -> GPT:
-    """The gain and bias of each norm in the weights that read through it: (x w + b) W + c =
-    x (w W) + (b W + c). LN becomes LNPre and RMS RMSPre; equal logits and patterns.
+    """Fold the gain and bias of each norm into the weights that read from it: (x w + b) W + c =
+    x (w W) + (b W + c). LN becomes LNPre and RMS becomes RMSPre. Logits and patterns stay equal.
 
-    ValueError for shortformer positions, which are added to queries and keys after the gain.
+    ValueError for shortformer positions, which are added after the gain.
     """
     kind = model.cfg.normalization_type
     if kind not in ("LN", "RMS"):
@@ -65,16 +64,16 @@ def fold_layer_norm(model: GPT) -> GPT:
 
 @torch.no_grad()
 def center_writing(model: GPT) -> GPT:
-    """Every weight that writes to the stream with its mean over d_model subtracted, as every norm
-    that centres does anyway: equal logits, and a stream of mean 0. Sinusoids become learned
+    """Subtract the mean over d_model from every weight that writes to the stream. The norms
+    subtract it anyway: logits stay equal, and the stream has mean 0. Sinusoids become learned
     positions.
 
-    ValueError for norms that do not centre.
+    ValueError for a norm that subtracts no mean.
     """
     cfg = model.cfg
     if cfg.normalization_type not in ("LN", "LNPre"):
-        raise ValueError(f"normalization_type={cfg.normalization_type!r} does not centre what it "
-                         f"reads: a mean of the stream would be missed")  # fmt: skip
+        raise ValueError(f"normalization_type={cfg.normalization_type!r} does not subtract the "
+                         f"mean of the stream: logits would change")  # fmt: skip
     learned: dict[str, Any] = {}
     if cfg.positional_embedding_type == "sinusoidal":
         learned = {"positional_embedding_type": "standard", "sinusoid_base": None,
@@ -90,8 +89,8 @@ def center_writing(model: GPT) -> GPT:
 
 @torch.no_grad()
 def center_unembedding(model: GPT) -> GPT:
-    """W_U and b_U with their mean over the vocabulary subtracted: every logit less the mean logit,
-    and equal log-probabilities."""
+    """Subtract the mean over the vocabulary from W_U and b_U. The mean logit becomes 0;
+    log-probabilities stay equal."""
     centred = _copy(model)
     for weight in centred.unembed.parameters():
         weight -= weight.mean(-1, keepdim=True)
@@ -100,8 +99,8 @@ def center_unembedding(model: GPT) -> GPT:
 
 @torch.no_grad()
 def fold_values(model: GPT) -> GPT:
-    """b_V in b_O: a pattern sums to 1, so a head writes b_V W_O wherever it looks. Equal logits;
-    b_V is 0."""
+    """Fold b_V into b_O: attention sums to 1, so a head always writes b_V W_O. Logits stay equal;
+    b_V becomes 0."""
     folded = _copy(model)
     for block in folded.blocks:
         attn = block.attn
@@ -121,7 +120,7 @@ def _fold(norm: nn.Module, reader: nn.Module, W: str, b: str) -> None:
 
 
 def _copy(model: GPT, **fields: Any) -> GPT:
-    """The model with some fields of its config changed, and all weights that it still has."""
+    """A copy of the model with other fields of its config, and the weights that this config has."""
     new = GPT(replace(model.cfg, **fields), model.tokenizer).to(model.W_E).train(model.training)
     new.bos, new.trained_ctx = model.bos, model.trained_ctx
     weights = dict(model.state_dict())

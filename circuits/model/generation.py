@@ -1,4 +1,4 @@
-"""Text in and out of a GPT: the tokens of a text, the text of tokens, and new text after it.
+"""Text and a GPT: the tokens of a text, the text of tokens, and generation of new text.
 
 The functions whose first argument is `model` are methods of GPT: model.generate(...).
 """
@@ -20,7 +20,7 @@ from circuits.model.vocabulary import Ids, Vocabulary, checked_mask, checked_tok
 Logits = Float[Tensor, "batch d_vocab"]
 Tokens = Int[Tensor, "batch pos"]
 Real = Bool[Tensor, "batch pos"]
-"Which positions hold tokens, the others being pads."
+"True where a position holds a token, False at pads."
 
 
 def vocabulary_of(model: Any) -> Vocabulary:
@@ -31,7 +31,7 @@ def vocabulary_of(model: Any) -> Vocabulary:
 
 
 def to_tokens(model: Any, text: str | Sequence[str], *, prepend_bos: bool = True) -> Tensor:
-    """Tokens [batch pos] of text, BOS first: see Vocabulary.to_tokens."""
+    """The tokens [batch pos] of text, BOS first: see Vocabulary.to_tokens."""
     return vocabulary_of(model).to_tokens(text, prepend_bos=prepend_bos).to(model.W_E.device)
 
 
@@ -42,7 +42,7 @@ def to_padded_tokens(
     padding_side: Literal["left", "right"] = "right",
     prepend_bos: bool = True,
 ) -> tuple[Tokens, Real]:
-    """Tokens of texts of any lengths, and their `attention_mask`: see Vocabulary."""
+    """The tokens of texts of any lengths, and their `attention_mask`: see Vocabulary."""
     tokens, mask = vocabulary_of(model).to_padded_tokens(
         text, padding_side=padding_side, prepend_bos=prepend_bos
     )
@@ -60,15 +60,15 @@ def to_str_tokens(model: Any, text: str | Tensor, *, prepend_bos: bool = True) -
 
 
 def to_single_token(model: Any, text: str) -> int:
-    """The one token that is this text; ValueError if the text is several tokens."""
+    """The one token of this text; ValueError unless the text is one token."""
     return vocabulary_of(model).to_single_token(text)
 
 
 def tokens_to_residual_directions(
     model: Any, tokens: str | int | Int[Tensor, "*batch_pos"]
 ) -> Float[Tensor, "*lead d_model"]:
-    """The column of W_U of a token, or one for each of several tokens: its product with the final
-    normed stream is the token's logit (without b_U)."""
+    """The column of W_U of a token, or of each of several tokens. Its product with the stream after
+    the final norm is the token's logit (without b_U)."""
     ids: Any = model.to_single_token(tokens) if isinstance(tokens, str) else tokens
     ids = ids.squeeze() if isinstance(ids, Tensor) and ids.numel() == 1 else ids
     return model.W_U.T[ids]
@@ -91,20 +91,20 @@ def generate(
     return_type: Literal["input", "str", "tokens"] = "input",
     seed: int = 0,
 ) -> Any:
-    """The input and the continuation that the model gives it: text for text (a list for several
-    texts, of any lengths), tokens [batch pos+new] for tokens, or as `return_type` says;
-    `attention_mask` as in `forward`. New tokens stand behind all pads.
+    """The input and its continuation by the model: text for text (a list for several texts, of any
+    lengths), tokens [batch pos+new] for tokens, or as `return_type` says. `attention_mask` is as in
+    `forward`. New tokens come after all pads.
 
-    Each token is drawn from softmax(logits / temperature), of the `top_k` likeliest tokens and of
-    the fewest of them that hold `top_p` of the probability; at temperature 0, or without
-    `do_sample`, the likeliest token is taken. A row ends with one of `eos_token_id` (by default the
-    tokenizer's <|endoftext|>; none without a tokenizer). That token fills the row up while others
-    go on, and text leaves it out; <|endoftext|> in a given text is that token too. The same seed
-    gives the same tokens.
+    A token is drawn from softmax(logits / temperature), among the `top_k` likeliest tokens, and
+    among the fewest of these whose probability reaches `top_p`. At temperature 0, or without
+    `do_sample`, it is the likeliest token. A row ends with a token of `eos_token_id` (by default
+    the tokenizer's <|endoftext|>; without a tokenizer no token ends it). The row is then filled
+    with this token while other rows continue; returned text leaves it out. The same seed gives the
+    same tokens.
 
-    With `use_past_kv_cache` attached hooks see the new tokens of each step alone, else all of
-    them; the final norm and the unembedding are run at the last position. Gradients are not
-    kept. ValueError for settings out of range, and for more than n_ctx tokens.
+    With `use_past_kv_cache` hooks see only the new tokens of each step, else all tokens. The final
+    norm and the unembedding run only at the last token. No gradients are kept. ValueError for
+    settings out of range, and for more than n_ctx tokens.
     """
     check_predicts(model.cfg, "generate")
     if max_new_tokens < 0:
@@ -136,15 +136,15 @@ def generate(
 def _read(
     model: Any, input: Any, attention_mask: Tensor | None, prepend_bos: bool
 ) -> tuple[Tokens, Real]:
-    """Tokens, and which of them are no pads. Texts of several lengths get pads."""
+    """Tokens and a mask that is False at pads. Texts of different lengths are padded."""
     tokens, mask = input, attention_mask
     if is_text(input):
         if attention_mask is not None:
-            raise ValueError("attention_mask is for tokens: texts are padded here where needed")
+            raise ValueError("attention_mask is for tokens: texts are padded and masked anyway")
         tokens, mask = to_padded_tokens(model, input, padding_side="left", prepend_bos=prepend_bos)
         if model.cfg.smeared_keys and not mask.all():
-            raise ValueError("with smeared_keys texts are padded on no side: generate from "
-                             "texts of one length, or one at a time")  # fmt: skip
+            raise ValueError("with smeared_keys texts cannot be padded: generate from texts "
+                             "of one length, or one text at a time")  # fmt: skip
     tokens = checked_tokens(tokens, model.cfg).to(model.W_E.device)
     real = checked_mask(mask, tokens)
     return tokens, torch.ones_like(tokens, dtype=torch.bool) if real is None else real
@@ -160,7 +160,7 @@ def _continuation(
     ends: list[int],
     past: KeyValueCache | None,
 ) -> Int[Tensor, "batch pos_"]:
-    """The tokens and up to `n` more in each row, fewer if all rows have ended."""
+    """The tokens and `n` new tokens in each row, or fewer if all rows have ended."""
     generator = torch.Generator().manual_seed(choice.seed)
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     for _ in range(n):
@@ -172,7 +172,7 @@ def _continuation(
             past_kv_cache=past,
         )
         new = choice.next_token(_last_logits(model, resid, real), generator)
-        new = torch.where(ended, tokens[:, -1], new)  # its end again, once a row has ended
+        new = torch.where(ended, tokens[:, -1], new)  # an ended row repeats its last token
         tokens = torch.cat([tokens, new[:, None]], 1)
         real = torch.cat([real, real.new_ones(len(real), 1)], 1)
         ended = ended | torch.isin(new, torch.tensor(ends, device=new.device))
@@ -192,7 +192,7 @@ def _last_logits(
 
 @dataclass(frozen=True)
 class _Choice:
-    """How the next token is chosen; ValueError for settings that mean nothing."""
+    """The settings by which the next token is chosen; ValueError for settings out of range."""
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -222,9 +222,10 @@ class _Choice:
 
 
 def likeliest(logits: Logits, top_k: int | None = None, top_p: float | None = None) -> Logits:
-    """The logits, but -inf outside of the `top_k` largest and, of the distribution that these make,
-    outside of the fewest tokens whose probability reaches `top_p` (Holtzman et al. 2020, "The
-    Curious Case of Neural Text Degeneration", section 3.1, https://arxiv.org/abs/1904.09751)."""
+    """The logits, with -inf outside of the `top_k` largest. In the distribution of these, the
+    fewest tokens whose probability reaches `top_p` stay, and the others become -inf (Holtzman et
+    al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1,
+    https://arxiv.org/abs/1904.09751)."""
     ordered, tokens = logits.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         ordered[:, top_k:] = -torch.inf
@@ -246,5 +247,5 @@ def _ends(model: Any, given: int | Sequence[int] | None) -> list[int]:
 
 
 def _before_end(said: Int[Tensor, " pos"], ends: list[int]) -> list[int]:
-    """The tokens before the first end."""
+    """The tokens before the first token that ends a row."""
     return list(takewhile(lambda token: token not in ends, said.tolist()))

@@ -1,4 +1,4 @@
-"""GPT: a hookable minimal transformer, from top to bottom in the order data meets it.
+"""GPT: a minimal transformer with hook points. The code follows the order of the computation.
 
     tokens ─ W_E ─┬───────────────┬──────────────┬─ norm ─ W_U ─ logits
                   │               │              │
@@ -7,8 +7,8 @@
 Row vectors, as in TransformerLens: W_QK = W_Q W_K^T and W_OV = W_V W_O. The paper (Elhage et al.
 2021, https://transformer-circuits.pub/2021/framework/index.html) writes columns.
 
-Every HookPoint is the identity until somebody listens. Scores, patterns, per-head results and
-per-head inputs exist only to be seen: they are computed when somebody listens, and fused away else.
+Every HookPoint is the identity unless a hook is attached. Scores, patterns, per-head results and
+per-head inputs are computed only if a hook is attached to them; else fused kernels skip them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,13 +45,13 @@ class Entry(NamedTuple):
     resid: Resid
     pos: Places
     seen: Seen | None
-    "Which positions see which."
+    "The attention mask; None for plain causal attention."
     pasts: Sequence[LayerPast | None]
-    "Earlier keys and values of each layer."
+    "The earlier keys and values of each layer."
     tokens: Int[Tensor, "batch pos"] | None
-    "None where the input is a residual stream."
+    "None if the input is a residual stream."
     real: Bool[Tensor, "batch src"] | None
-    "Which sources are tokens and no pads; None if all are."
+    "True where a source is a token, False at pads; None without pads."
 
 
 class GPT(Hooked):
@@ -91,16 +91,16 @@ class GPT(Hooked):
         stop_at_layer: int | None = None,
         past_kv_cache: KeyValueCache | None = None,
     ) -> Any:
-        """Logits [batch pos d_vocab], the next-token loss in nats (a mean, or [batch pos-1] per
-        token), or both as (logits, loss); with None nothing is unembedded or returned.
+        """Logits [batch pos d_vocab], the next-token loss in nats (the mean, or [batch pos-1] with
+        `loss_per_token`), or both as (logits, loss). With None nothing is returned.
 
-        `input` is tokens or text, or the residual stream before block `start_at_layer`. Where
-        `attention_mask` is 0 there are pads, on either side: no token sees them, they have no
-        place and no loss, and each row has the logits that it has alone (see `to_padded_tokens`).
-        With `stop_at_layer` the residual stream before that block is returned instead. With
-        `past_kv_cache` the input continues the tokens in the cache, and is added to them: text gets
-        no BOS then, positions go on, hooks and results are of the new tokens, and the sources are
-        old and new tokens.
+        `input` is tokens or text, or the residual stream before block `start_at_layer`.
+        `attention_mask` is 0 at pads, on either side. No token sees a pad, pads do not count as
+        positions and have no loss, so each row has the same logits as alone (see
+        `to_padded_tokens`). With `stop_at_layer` the residual stream before this block is returned.
+        With `past_kv_cache` the input continues the tokens in the cache and is added to it: text
+        gets no BOS, positions continue, hooks and results are of the new tokens only, and sources
+        are old and new tokens.
         """
         check_return(self.cfg, return_type, loss_per_token, stop_at_layer)
         first = self._layer(start_at_layer, 0)
@@ -127,8 +127,8 @@ class GPT(Hooked):
         past: KeyValueCache | None,
         layers: int,
     ) -> Entry:
-        """The stream of the input's tokens, or the one that is `given`; positions, mask and past of
-        a run through some `layers`."""
+        """The input of the blocks: the stream of the tokens, or the `given` stream; positions, mask
+        and past. `layers` is the number of blocks that the run passes through."""
         start = 0 if past is None else past.n
         tokens = self._tokens(input, bos=start == 0) if given is None else None
         read: Tensor = given if tokens is None else tokens  # type: ignore[assignment]
@@ -149,7 +149,7 @@ class GPT(Hooked):
         return Entry(resid, pos, seen, pasts, tokens, real)
 
     def _exit(self, resid: Resid, entry: Entry, return_type: str | None, per_token: bool) -> Any:
-        """Logits, loss or both, of the stream after the last block."""
+        """The logits, the loss or both, from the stream after the last block."""
         normed = self.ln_final(resid)
         if return_type is None:
             return None
@@ -166,8 +166,8 @@ class GPT(Hooked):
     def _positions(
         self, batch: int, n: int, start: int, real: Bool[Tensor, "batch src"] | None
     ) -> Places:
-        """Embeddings of the last `n` positions: the place of a token is the number of tokens before
-        it, pads not counted."""
+        """The embeddings of the last `n` positions. The position of a token is the number of tokens
+        before it, without pads."""
         if self.cfg.positional_embedding_type == "none":
             return None
         places = None if real is None else (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
@@ -187,15 +187,15 @@ class GPT(Hooked):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Take these weights, by name; RuntimeError for weights that are missing, unknown or of
-        another shape, with the likely reason."""
+        """Copy these weights by name. RuntimeError, with the likely reason, for weights that are
+        missing, unknown or of another shape."""
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
             why = weights.misfit(self.cfg, self.state_dict(), state_dict)
             raise RuntimeError(f"{error}\n{why}".rstrip()) from None
 
-    # Text in and out: the functions of circuits/model/generation.py take a model.
+    # Text: functions of circuits/model/generation.py as methods.
 
     to_tokens = generation.to_tokens
     to_padded_tokens = generation.to_padded_tokens
@@ -207,9 +207,9 @@ class GPT(Hooked):
 
     @property
     def bos(self) -> int:
-        """The token that begins a prompt: the token that was set, else the tokenizer's
-        <|endoftext|>, else 0. Set it for a model without a tokenizer; ValueError outside of the
-        vocabulary."""
+        """The token at the start of a prompt: the token that was set, else the tokenizer's
+        <|endoftext|>, else 0. Set it for a model without a tokenizer. ValueError for a token
+        outside of the vocabulary."""
         if self._bos is not None:
             return self._bos
         return 0 if self.tokenizer is None else self.tokenizer.bos
@@ -222,9 +222,9 @@ class GPT(Hooked):
 
     @property
     def trained_ctx(self) -> int:
-        """The number of positions that the model was trained on: the number that was set, else
-        n_ctx. Set it where training saw shorter rows, or sinusoidal positions were made longer;
-        ValueError unless it is 1 to n_ctx."""
+        """The number of positions on which the model was trained: the number that was set, else
+        n_ctx. Set it if training rows were shorter than n_ctx. ValueError unless it is 1 to
+        n_ctx."""
         return self._trained_ctx or self.cfg.n_ctx
 
     @trained_ctx.setter
@@ -233,24 +233,24 @@ class GPT(Hooked):
             raise ValueError(f"trained_ctx={positions} must be 1 to n_ctx={self.cfg.n_ctx}")
         self._trained_ctx = positions
 
-    # The matrices by their names. They are computed from the parameters at each use and never
-    # stale; to edit or differentiate one, take the parameter: `blocks[1].attn.W_Q`.
+    # The weight matrices by name, read from the parameters at each use. To edit or differentiate
+    # one, use the parameter: `blocks[1].attn.W_Q`.
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
-        """Embedding of each token."""
+        """The embedding of each token."""
         return self.embed.W_E
 
     @property
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
-        """Embedding of each position; ValueError where the model has none."""
+        """The embedding of each position; ValueError for a model without positions."""
         if self.cfg.positional_embedding_type == "none":
             raise ValueError("the model has no positions: positional_embedding_type is 'none'")
         return self.pos_embed.W_pos
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        """Unembedding to logits."""
+        """The unembedding."""
         return self.unembed.W_U
 
     @property

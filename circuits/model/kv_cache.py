@@ -1,9 +1,8 @@
-"""KeyValueCache: the keys and values of the tokens that a model has read, so that it can read on.
+"""KeyValueCache: the keys and values of the tokens that a model has read so far.
 
-A token never changes earlier positions, so their keys and values stay the same. Each layer holds
-them as its heads used them: after hooks, and smeared where keys are. Where they are smeared it
-holds the keys from before as well, for the next key is mixed with the last one as it was *before*
-that was mixed with its own.
+A new token never changes earlier positions, so their keys and values stay the same. Each layer
+holds its keys and values after hooks and after smearing. With smeared keys it also holds the
+unsmeared keys, because the next key is mixed with the last *unsmeared* key.
 """
 
 import torch
@@ -17,19 +16,19 @@ Sources = Float[Tensor, "batch src head d_head"]
 
 
 class LayerPast:
-    """Keys and values of one layer, of the positions that the whole cache counts. A longer run
-    writes its keys and values behind them; they count once all layers of the model have run."""
+    """The keys and values of one layer, for the first `cache.n` positions. A run appends its keys
+    and values; `cache.n` grows when all layers have run."""
 
     def __init__(self, cache: "KeyValueCache", held: dict[str, Sources] | None = None) -> None:
         self.cache = cache
         self.held: dict[str, Sources] = held or {}
 
     def extended(self, k: Heads, v: Heads) -> tuple[Sources, Sources]:
-        """Past and new keys, past and new values."""
+        """The keys and the values, past and new."""
         return self._appended("k", k), self._appended("v", v)
 
     def preceded(self, k: Heads) -> Sources:
-        """New keys before they are smeared, and in front of them the last of the past, if any."""
+        """The new unsmeared keys, after the last past unsmeared key, if there is one."""
         return self._appended("unsmeared", k)[:, max(self.cache.n - 1, 0) :]
 
     def _appended(self, name: str, new: Heads) -> Sources:
@@ -38,7 +37,7 @@ class LayerPast:
         if self.cache.frozen:
             past = held[:, :n].repeat(len(new) // max(1, len(held)), 1, 1, 1)
             return torch.cat([past, new], 1)
-        # Room is doubled when it is used up. A tensor that gradients flow through is never written.
+        # The tensor grows by a factor of 2. A tensor with gradients is never written to.
         if held.shape[1] < size or held.requires_grad or new.requires_grad:
             room = new.new_empty(len(new), size, *new.shape[2:])
             self.held[name] = torch.cat([held[:, :n], new, room], 1)
@@ -48,17 +47,17 @@ class LayerPast:
 
 
 class KeyValueCache:
-    """The past of a run: give it to `model(tokens, past_kv_cache=...)` again and again, each time
-    with the tokens that come next.
+    """The keys and values of past tokens: give it to each `model(tokens, past_kv_cache=...)` with
+    the next tokens.
 
-    A frozen cache is read and not added to. It then goes before any number of rows that is a
-    multiple of its own, row r after row r % batch, and before runs of some layers only.
+    A run does not change a frozen cache. A frozen cache with b rows serves any multiple of b rows:
+    row r continues its row r % b. It also serves runs through some layers only.
     """
 
     def __init__(self, n_layers: int, batch_size: int = 1) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}; "
-                             f"keys and values lie where the model is")  # fmt: skip
+                             f"keys and values lie on the model's device")  # fmt: skip
         self.n, self.batch_size, self.frozen = 0, batch_size, False
         self.real: Bool[Tensor, "batch src"] | None = None  # tokens and no pads; None: all are
         self.layers = [LayerPast(self) for _ in range(n_layers)]
@@ -72,7 +71,7 @@ class KeyValueCache:
         return self.layers[layer]
 
     def freeze(self) -> None:
-        """From now on runs read the cache and leave it as it is."""
+        """From now on runs read the cache and do not change it."""
         self.frozen = True
 
     def unfreeze(self) -> None:
@@ -80,7 +79,7 @@ class KeyValueCache:
         self.frozen = False
 
     def upto(self, n: int) -> "KeyValueCache":
-        """The first `n` positions as a frozen cache; nothing is copied."""
+        """The first `n` positions as a frozen cache, without a copy of the tensors."""
         if not 0 <= n <= self.n:
             raise ValueError(f"the past has {self.n} positions, not {n}")
         part = KeyValueCache(0, self.batch_size)
@@ -95,7 +94,7 @@ class KeyValueCache:
     def joined(
         self, real: Bool[Tensor, "batch pos"] | None, batch: int, n: int
     ) -> Bool[Tensor, "batch src"] | None:
-        """Which of the past and of `n` new positions hold tokens; None where all do."""
+        """True where a past or new position holds a token, False at pads; None without pads."""
         if real is None and self.real is None:
             return None
         some = self.real if real is None else real
@@ -105,17 +104,17 @@ class KeyValueCache:
         return torch.cat([past.repeat(batch // self.batch_size, 1), new], 1)
 
     def advance(self, n: int, real: Bool[Tensor, "batch src"] | None = None) -> None:
-        """Count `n` positions more, which every layer has appended; `real` says which of all
-        positions hold tokens. A frozen cache stays as it is."""
+        """Count the `n` positions that every layer has appended. `real` is True at tokens of all
+        positions, and None without pads. A frozen cache stays unchanged."""
         if not self.frozen:
             self.n, self.real = self.n + n, real
 
     def check(self, cfg: GPTConfig, batch: int, n: int, layers: int) -> None:
-        """ValueError unless `n` new positions of `batch` rows can go on from here, through this
-        number of layers of a model of this config."""
+        """ValueError unless a model of this config can run `n` new positions of `batch` rows after
+        the cache, through `layers` layers."""
         check_causal(cfg, "past_kv_cache")
         if len(self.layers) != cfg.n_layers:
-            raise ValueError(f"past_kv_cache is of {len(self.layers)} layers, and the model has "
+            raise ValueError(f"past_kv_cache has {len(self.layers)} layers, and the model has "
                              f"{cfg.n_layers}")  # fmt: skip
         fits = batch % self.batch_size == 0 if self.frozen else batch == self.batch_size
         if not fits:

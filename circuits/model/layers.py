@@ -13,7 +13,7 @@ from circuits.model.config import GPTConfig
 
 Resid = Float[Tensor, "batch pos d_model"]
 HeadsOrResid = Float[Tensor, "batch pos ... d_model"]
-"An input of W_Q, W_K or W_V: shared by the heads, or one for each when somebody listens there."
+"An input of W_Q, W_K or W_V: shared by the heads, or one per head if a hook is attached there."
 
 
 def solu(x: Float[Tensor, "*lead d_mlp"]) -> Float[Tensor, "*lead d_mlp"]:
@@ -43,7 +43,7 @@ class Embed(nn.Module):
 
 
 class PosEmbed(nn.Module):
-    """Rows of W_pos, learned or sinusoidal: `n` from `start` on, or the rows of given places."""
+    """Rows of W_pos, learned or sinusoidal: `n` rows from `start` on, or the rows `places`."""
 
     def __init__(self, cfg: GPTConfig) -> None:
         super().__init__()
@@ -59,7 +59,8 @@ class PosEmbed(nn.Module):
 
 
 def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:
-    """scale * sin(w i), cos(w i) in turn along d_model, w from 1 to 1/base (Vaswani et al.)."""
+    """scale * sin(w i) and scale * cos(w i) in turn along d_model, for frequencies w from 1 down to
+    1/base (Vaswani et al.)."""
     pair = torch.arange(0, cfg.d_model, 2, dtype=torch.float64) / cfg.d_model
     angle = torch.outer(
         torch.arange(cfg.n_ctx, dtype=torch.float64), (cfg.sinusoid_base or 1e4) ** -pair
@@ -69,7 +70,8 @@ def sinusoids(cfg: GPTConfig) -> Float[Tensor, "n_ctx d_model"]:
 
 
 class Norm(nn.Module):
-    """(x - mean) / sqrt(var + eps) * w + b; RMS leaves the mean in, the Pre types have no w and b.
+    """(x - mean) / sqrt(var + eps) * w + b. RMS types subtract no mean and have no b; Pre types
+    have no w and no b.
 
     hook_normalized sees the quotient, before w and b.
     """
@@ -97,13 +99,13 @@ class Norm(nn.Module):
 
 
 def norm(cfg: GPTConfig) -> nn.Module:
-    """The config's norm, or the identity where it has none."""
+    """The config's norm, or the identity if the config has none."""
     kind = cfg.normalization_type
     return nn.Identity() if kind is None else Norm(cfg, kind, cfg.d_model)
 
 
 class MLP(nn.Module):
-    """act(x W_in + b_in) W_out + b_out; solu_ln has a norm in front of W_out."""
+    """act(x W_in + b_in) W_out + b_out; with solu_ln a norm comes before W_out."""
 
     def __init__(self, cfg: GPTConfig, d_mlp: int) -> None:
         super().__init__()
@@ -138,5 +140,5 @@ class Unembed(nn.Module):
 
 
 def bias(cfg: GPTConfig, *shape: int) -> nn.Parameter | None:
-    """A bias of zeros, or None where the config has no biases."""
+    """A bias of zeros, or None if the config has no biases."""
     return nn.Parameter(torch.zeros(shape)) if cfg.bias else None

@@ -1,4 +1,4 @@
-"""The next-token loss of logits: of each token, and its mean without pads."""
+"""The next-token loss: at each position, and its mean without pads."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,7 +10,7 @@ from circuits.model.config import GPTConfig, check_predicts
 def token_loss(
     logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"] | None
 ) -> Float[Tensor, "batch pos-1"]:
-    """Next-token loss in nats at each position but the last: -log softmax(logits)[next token]."""
+    """The next-token loss in nats at each position but the last: -log softmax(logits)[next]."""
     if tokens is None or tokens.shape[1] < 2:
         raise ValueError("the loss needs at least two tokens, and no residual stream as input")
     log_probs = at_least_single(logits[:, :-1]).log_softmax(-1)
@@ -20,7 +20,7 @@ def token_loss(
 def mean_loss(
     loss: Float[Tensor, "batch next"], real: Bool[Tensor, "batch src"] | None, per_token: bool
 ) -> Float[Tensor, "*batch_pos"]:
-    """The loss of tokens after tokens: its mean, or of each, where it is 0 at pads."""
+    """The mean loss over tokens that follow a token; with `per_token` each loss, and 0 at pads."""
     if real is None:
         return loss if per_token else loss.mean()
     real = real[:, -loss.shape[1] - 1 :]
@@ -39,6 +39,6 @@ def check_return(
         raise ValueError(f"return_type={return_type!r}; choose logits, loss, both or None")
     wants_loss = return_type in ("loss", "both")
     if (wants_loss and stop_at_layer is not None) or (per_token and not wants_loss):
-        raise ValueError("a loss wants return_type='loss' or 'both', and no stop_at_layer")
+        raise ValueError("a loss needs return_type='loss' or 'both', and no stop_at_layer")
     if wants_loss:
         check_predicts(cfg, "the next-token loss")

@@ -1,4 +1,4 @@
-"""Text <-> tokens <-> labels, and the door that token tensors come through."""
+"""Text to tokens and back, and the checks of tokens, masks and streams as inputs of a model."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,13 +12,13 @@ from torch import Tensor
 from circuits.model.config import GPTConfig
 
 BOS = "<|endoftext|>"
-"The one special token: begins every text, and stands between documents in training."
+"The only special token: it begins every text, and separates documents in training."
 Ids = Integer[Tensor, "*batch pos"] | Integer[np.ndarray, "*batch pos"] | Sequence[Any]
-"Tokens as they come: a tensor or array of any integer type, or lists of ids."
+"Tokens as input: a tensor or array of any integer type, or lists of ids."
 
 
 class Vocabulary:
-    """A `tokenizers.Tokenizer` whose special token <|endoftext|> is BOS, spoken to in tensors."""
+    """A `tokenizers.Tokenizer` that returns tensors; its token <|endoftext|> is BOS."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -31,10 +31,10 @@ class Vocabulary:
     def to_tokens(
         self, text: str | Sequence[str], *, prepend_bos: bool = True
     ) -> Int[Tensor, "batch pos"]:
-        """Tokens of one text, or of several of the same length, with BOS at position 0.
+        """The tokens of one text, or of several texts with equal numbers of tokens, BOS first.
 
-        Where a text says <|endoftext|> that is the token BOS itself, as in Hugging Face's.
-        ValueError if texts differ in length (see `to_padded_tokens`) or come out empty.
+        <|endoftext|> in a text becomes the token BOS, as in Hugging Face's tokenizers. ValueError
+        if the numbers of tokens differ (see `to_padded_tokens`), or for a text without tokens.
         """
         rows = self.rows(text, prepend_bos)
         if len({len(row) for row in rows}) != 1:
@@ -51,15 +51,15 @@ class Vocabulary:
         padding_side: Literal["left", "right"] = "right",
         prepend_bos: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """Tokens of texts of any lengths, filled up with <|endoftext|>, and their `attention_mask`,
-        False at the filling: give both to the model. ValueError if a text comes out empty.
-        """
+        """The tokens of texts of any lengths, padded with <|endoftext|>, and their
+        `attention_mask`, False at pads: give both to the model. ValueError for a text without
+        tokens."""
         return self.pad(self.rows(text, prepend_bos), padding_side)
 
     def pad(
         self, rows: Sequence[Sequence[int]], padding_side: Literal["left", "right"]
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """Rows of tokens as a batch, filled up with <|endoftext|>, and its attention_mask."""
+        """Rows of tokens as a batch, padded with <|endoftext|>, and its attention_mask."""
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side={padding_side!r}; choose left or right")
         tokens = torch.full((len(rows), max(map(len, rows))), self.bos)
@@ -71,11 +71,11 @@ class Vocabulary:
         return tokens, mask
 
     def rows(self, text: str | Sequence[str], prepend_bos: bool = True) -> list[list[int]]:
-        """The tokens of each text; ValueError if one comes out empty, or is no text."""
+        """The tokens of each text; ValueError for a text without tokens, and for another type."""
         texts = [text] if isinstance(text, str) else list(text)
         for one in texts:
             if not isinstance(one, str):
-                raise ValueError(f"wanted text, or a tensor of tokens, got {one!r}")
+                raise ValueError(f"expected text, or a tensor of tokens, got {one!r}")
         bos = [self.bos] if prepend_bos else []
         rows = [bos + self.ids(one) for one in texts]
         if not rows or not all(rows):
@@ -84,24 +84,24 @@ class Vocabulary:
         return rows
 
     def ids(self, text: str) -> list[int]:
-        """The tokens of one text, no BOS before them: see `checked_text`."""
+        """The tokens of one text, without BOS; ValueError as in `checked_text`."""
         return self.tokenizer.encode(checked_text(text), add_special_tokens=False).ids
 
     def to_string(self, tokens: Int[Tensor, " pos"] | Sequence[int] | int) -> str:
-        """The text of a row of tokens; bytes that are no UTF-8 show as U+FFFD."""
+        """The text of a row of tokens; bytes that are not UTF-8 become U+FFFD."""
         return self.tokenizer.decode(_ids(tokens), skip_special_tokens=False)
 
     def to_str_tokens(
         self, text: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"], *, prepend_bos: bool = True
     ) -> list[str]:
-        """Each token of a text or of a row of tokens as a string of its own."""
+        """Each token of a text or of a row of tokens as a string."""
         tokens = self.to_tokens(text, prepend_bos=prepend_bos) if isinstance(text, str) else text
         if tokens.ndim == 2 and len(tokens) != 1:
-            raise ValueError(f"wanted one row of tokens, got {len(tokens)}")
+            raise ValueError(f"expected one row of tokens, got {len(tokens)}")
         return [self.to_string(token) for token in _ids(tokens.flatten())]
 
     def to_single_token(self, text: str) -> int:
-        """The one token that is this text; ValueError if it is none or several."""
+        """The one token of this text; ValueError unless the text is one token."""
         ids = self.ids(text)
         if len(ids) != 1:
             parts = [self.to_string(token) for token in ids]
@@ -116,29 +116,27 @@ def _ids(tokens: Tensor | Sequence[int] | int) -> list[int]:
 
 
 def checked_text(text: str) -> str:
-    """The text, if it can be written in UTF-8; ValueError in words for lone surrogates, which are
-    how Python keeps bytes of the command line and of files that were no UTF-8."""
+    """The text unchanged; ValueError if UTF-8 cannot encode it because of a lone surrogate. Python
+    makes these from bytes of the command line, or of files, that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"character {error.start} of the text, {text[error.start]!r}, is none: "
-            "the bytes that the text was read from are not UTF-8"
+            f"character {error.start} of the text, {text[error.start]!r}, is not a character: "
+            "the text was read from bytes that are not UTF-8"
         ) from None
     return text
 
 
 def is_text(given: Any) -> bool:
-    """Whether this is a text, or a list with texts in it; else it is taken for tokens."""
+    """True for a text, and for a list that contains a text; any other input is read as tokens."""
     listed = isinstance(given, Sequence) and any(isinstance(one, str) for one in given)
     return isinstance(given, str) or listed
 
 
 def checked_tokens(given: Any, cfg: Any) -> Int[Tensor, "batch pos"]:
-    """The tokens as a batch of int64, whatever integers they came as; ValueError in words if this
+    """The tokens as a batch of int64; a single row becomes a batch of one row. ValueError if this
     model cannot read them.
-
-    A single row becomes a batch of one.
     """
     tokens = given if isinstance(given, Tensor) else _tensor(given)
     tokens = tokens[None] if tokens.ndim == 1 else tokens
@@ -149,7 +147,7 @@ def checked_tokens(given: Any, cfg: Any) -> Int[Tensor, "batch pos"]:
             f"tokens must be integers, got {tokens.dtype}; a residual stream needs start_at_layer"
         )
     check_length(tokens.shape[1], cfg)
-    tokens = tokens.long()  # before anything is compared: d_vocab may not fit into a smaller type
+    tokens = tokens.long()  # before the comparison: d_vocab may not fit into a smaller type
     if _outside(tokens, cfg.d_vocab):
         row, pos = ((tokens < 0) | (tokens >= cfg.d_vocab)).nonzero()[0].tolist()
         raise ValueError(
@@ -160,8 +158,8 @@ def checked_tokens(given: Any, cfg: Any) -> Int[Tensor, "batch pos"]:
 
 
 def _outside(tokens: Tensor, d_vocab: int) -> bool:
-    """True if one of them is no token. Under torch.func.vmap nobody can look, and torch's own
-    embedding refuses it."""
+    """True if a value is outside of the vocabulary. Under torch.func.vmap values cannot be read:
+    False, and torch's embedding raises the error."""
     low, high = tokens.aminmax()
     try:
         return bool(low < 0 or high >= d_vocab)
@@ -173,13 +171,13 @@ def _outside(tokens: Tensor, d_vocab: int) -> bool:
 
 def _tensor(given: Any) -> Tensor:
     """An array, or lists of ids, as a tensor."""
-    wanted = "wanted tokens: a tensor, an array or lists of one length of integers"
+    wanted = "expected tokens: a tensor, an array or lists of one length of integers"
     if is_text(given):
-        raise ValueError(f"{wanted}; got text, which model.to_tokens makes tokens of")
+        raise ValueError(f"{wanted}; got text: write model.to_tokens(text)")
     try:
         array = np.asarray(given)
     except (ValueError, TypeError):
-        raise ValueError(f"{wanted}; got lists of several lengths, or what is no number") from None
+        raise ValueError(f"{wanted}; got lists of several lengths, or no numbers") from None
     if array.dtype.kind not in "iu":
         raise ValueError(f"{wanted}; got {type(given).__name__} of {array.dtype}")
     return torch.from_numpy(array.astype(np.int64))
@@ -191,9 +189,9 @@ def checked_mask(
     *,
     piece: bool = False,
 ) -> Bool[Tensor, "batch pos"] | None:
-    """An attention mask `of` tokens or a stream as True and False, None where it hides nothing;
-    ValueError in words if it does not fit, or has a row of pads alone that is no `piece` of more.
-    """
+    """The attention mask `of` tokens or a stream as booleans; None if it masks nothing. ValueError
+    if it does not fit, and for a row that has only pads, unless the row is a `piece` of a longer
+    row."""
     if mask is None:
         return None
     mask = mask[None] if mask.ndim == 1 else mask
@@ -209,7 +207,7 @@ def checked_mask(
 
 
 def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
-    """ValueError if a vocabulary has tokens that the model does not know."""
+    """ValueError if a vocabulary has more tokens than the model."""
     if vocabulary is not None and vocabulary.size > cfg.d_vocab:
         raise ValueError(
             f"the tokenizer has {vocabulary.size} tokens, and the model reads d_vocab={cfg.d_vocab}"
@@ -217,10 +215,10 @@ def check_words(vocabulary: Vocabulary | None, cfg: GPTConfig) -> None:
 
 
 def checked_stream(stream: Any, cfg: Any) -> Float[Tensor, "batch pos d_model"]:
-    """A copy of a residual stream, into which hooks may write; ValueError if it is none."""
+    """A copy of a residual stream, so that hooks may write to it; ValueError for another input."""
     if not isinstance(stream, Tensor) or stream.ndim != 3 or stream.shape[2] != cfg.d_model:
         got = list(stream.shape) if isinstance(stream, Tensor) else type(stream).__name__
-        raise ValueError(f"start_at_layer wants a stream [batch pos {cfg.d_model}], got {got}")
+        raise ValueError(f"start_at_layer needs a stream [batch pos {cfg.d_model}], got {got}")
     check_length(stream.shape[1], cfg)
     return stream.clone()
 

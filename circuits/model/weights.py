@@ -1,5 +1,4 @@
-"""The weights of all blocks stacked by layer, their first values, and the reasons why the names in
-a checkpoint differ from the names of a model."""
+"""Weights: stacked by layer, initialised, and compared by name with a checkpoint."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -40,8 +39,8 @@ def d_mlp(cfg: GPTConfig) -> int:
 def accumulated_bias(
     model: Any, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
 ) -> Float[Tensor, " d_model"]:
-    """The sum of the biases that a GPT wrote to the stream before block `layer`: every b_O, with
-    `mlp_input` also the b_O of this block, and with `include_mlp_biases` every b_out."""
+    """The sum of the biases that earlier blocks add to the stream before block `layer`: every b_O
+    and, with `include_mlp_biases`, every b_out. `mlp_input` adds the b_O of block `layer`."""
     if not 0 <= layer <= model.cfg.n_layers - mlp_input:
         raise ValueError(f"layer {layer} does not exist: the model has {model.cfg.n_layers}")
     written = [block.attn.b_O for block in model.blocks[: layer + int(mlp_input)]]
@@ -53,7 +52,7 @@ def accumulated_bias(
 
 @torch.no_grad()
 def initialise(model: nn.Module, cfg: GPTConfig) -> None:
-    """Draw every weight matrix from a normal distribution, by the config's seed and deviations."""
+    """Draw every weight matrix from a normal distribution with the config's seed and ranges."""
     generator = torch.Generator().manual_seed(cfg.seed)
     for name, weight in model.named_parameters():
         if name.rpartition(".")[2].startswith("W_"):
@@ -63,8 +62,8 @@ def initialise(model: nn.Module, cfg: GPTConfig) -> None:
 
 
 def unwrap_names(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Weights by the names that they had before torch.compile and DistributedDataParallel put
-    `_orig_mod.` and `module.` in front; as they are where two would then have one name."""
+    """Weights by name, without the prefixes `_orig_mod.` of torch.compile and `module.` of
+    DistributedDataParallel; unchanged if two weights would get the same name."""
     names = {name: _bare(name) for name in weights}
     if len(set(names.values())) < len(names):
         return weights
@@ -78,8 +77,8 @@ def is_bias(name: str) -> bool:
 
 
 def misfit(cfg: GPTConfig, own: Iterable[str], given: Iterable[str]) -> str:
-    """A sentence for a checkpoint with the names `given`: the names of the model's `own` that it
-    lacks, the names that the model lacks, the likely reason, and a remedy; "" if all are equal."""
+    """A sentence that compares the names `given` in a checkpoint with the model's `own` names: the
+    missing names, the unknown names, the likely reason and a remedy; "" if all are equal."""
     own, given = set(own), set(given)
     lacking, beside = own - given, given - own
     parts = [f"it lacks {sorted(lacking)}"] if lacking else []
@@ -91,23 +90,23 @@ def _reasons(cfg: GPTConfig, own: set[str], given: set[str]) -> list[str]:
     lacking, beside = own - given, given - own
     if lacking and {_bare(name) for name in given} >= own:
         return ["their names begin with _orig_mod. or module., of torch.compile or "
-                "DistributedDataParallel: take these off"]  # fmt: skip
+                "DistributedDataParallel: remove these prefixes"]  # fmt: skip
     reasons, kind = [], str(cfg.normalization_type)
     gains = {name for name in own if name.split(".")[-2] in ("ln1", "ln2", "ln_final")}
     if gains and gains <= lacking and not kind.endswith("Pre"):
-        reasons.append(f"it has no gains of norms: where they are folded into the weights, the "
-                       f"config wants normalization_type={kind + 'Pre'!r}")  # fmt: skip
+        reasons.append(f"it has no gains of norms: if they are folded into the weights, the "
+                       f"config needs normalization_type={kind + 'Pre'!r}")  # fmt: skip
     if any(map(is_bias, lacking - gains)):
         reasons.append(
-            "from_state_dict(..., zero_biases=True) takes the biases that are not there for 0"
+            "from_state_dict(..., zero_biases=True) sets the missing biases to 0"
             if any(map(is_bias, given - gains))
-            else "it has no biases: the config wants bias=False"
+            else "it has no biases: the config needs bias=False"
         )
     if not cfg.bias and any(map(is_bias, beside)):
-        reasons.append("it has biases: the config wants bias=True, and where some are not there, "
+        reasons.append("it has biases: the config needs bias=True, and if some are missing, "
                        "from_state_dict(..., zero_biases=True)")  # fmt: skip
     elif beside and not lacking:
-        reasons.append("take out what is no part of the model")
+        reasons.append("remove the names that the model lacks")
     return reasons
 
 

@@ -1,18 +1,18 @@
 """One training loop: recipe, optimizers, loss, snapshots.
 
-- gather_model: a model whose weights are shared among processes, gathered in the first one.
-- identity: the recipe, config and data that distinguish a run from others.
-- Muon: an optimizer that makes each step of a matrix orthogonal.
+- gather_model: in rank 0, the whole of a model whose weights are shared among processes.
+- identity: the recipe, config and data that distinguish a run from other runs.
+- Muon: an optimizer whose step for each matrix is orthogonal.
 - next_token_loss: the mean next-token loss of a batch, in little memory.
 - optimizers: Muon for the matrices of the blocks, AdamW for the rest.
 - orthogonalise: a matrix with all its singular values near 1.
-- Progress: how far a run has come.
-- Recipe: how a model is trained.
-- Record: the type of the measurements of one step.
-- Snapshots: where and how often a run is saved, so that it can go on.
-- state: all that a run needs to go on: weights, optimizers, generators.
+- Progress: the steps, tokens, losses and records of a run so far.
+- Recipe: the settings of a training run.
+- Record: the type of the measurements at one step.
+- Snapshots: the folder and frequency of snapshots, from which a run can resume.
+- state: the tensors that a run needs to resume: weights, optimizers, generators.
 - train: trains a model.
-- Watch: the type of a function that sees a run after every step and may end it.
+- Watch: the type of a function that is called after every step and may end the run.
 - write_log: writes the recipe and the log of a run.
 """
 

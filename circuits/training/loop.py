@@ -1,12 +1,12 @@
-"""One training loop, from a laptop's core to many processes under torchrun.
+"""The training loop, on one core or in many processes under torchrun.
 
-A step reads a batch, takes the next-token loss at every position, clips the gradient, and moves
-along a warm-up and a cosine. Batches are a function of the step and the seed, so a recipe
-and its data give the same model on the same machine again, in one piece or in many.
+A step reads a batch, computes the next-token loss at every position, clips the gradient and updates
+the weights; the learning rate has a warm-up and a cosine. Step and seed determine a batch, so a
+recipe and its data give the same model again on the same machine, also if the run was resumed.
 
-Inside of a process group (circuits.distributed.group) each process takes its share of the rows,
-gradients are averaged by torch's DistributedDataParallel (or FSDP2), and rank 0 alone evaluates and
-writes. The batch is the batch of the recipe, whatever the number of processes that share it.
+In a process group (circuits.distributed.group) each process takes its share of the rows. torch's
+DistributedDataParallel (or FSDP2) averages gradients. Only rank 0 evaluates and writes. The batch
+size of the recipe is the sum over all processes.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ from circuits.training.sharded import full_tensor, gather, gather_model
 from circuits.training.snapshots import Progress, Record, Snapshots, restore, state
 
 Watch = Callable[[GPT, Progress], bool | None]
-"""Is called before the first step and after every step, in every process; True in rank 0 ends the
-run."""
+"""A function that is called before the first step and after every step, in every process. If it
+returns True in rank 0, the run ends."""
 
 
 def train(
@@ -49,12 +49,12 @@ def train(
 ) -> Iterator[Record]:
     """Train the model in place, yielding a record every `evaluate_every` steps and at the end.
 
-    `loss` is the mean since the record before. If the folder of `snapshots` holds some, the run
-    goes on from the newest: the earlier records come first, and the result is the same as if the
-    run had never stopped. The folder is locked while the run goes on. ValueError with the step and
-    the last snapshot if the loss is not finite, for a folder whose run has another recipe, config
-    or data, and for a folder that another run has locked. With `shard` the processes share out the
-    weights, see circuits.training.sharded: for a model that does not fit into one process.
+    A record's `loss` is the mean loss since the last record. If the folder of `snapshots` holds
+    snapshots, the run resumes from the newest: it yields the earlier records first, and the result
+    is the same as without the interruption. The folder is locked during the run. ValueError if the
+    loss is not finite (it names the step and the last snapshot), for a folder whose run has another
+    recipe, config or data, and for a folder that another run has locked. With `shard` each process
+    holds a part of the weights, for a model that does not fit into one process.
     """
     _check_shares(recipe)
     with snapshots.lock() if snapshots and distributed.rank() == 0 else nullcontext():
@@ -84,14 +84,13 @@ def train(
 
 
 def _is_stopped(watch: Watch | None, model: GPT, progress: Progress) -> bool:
-    """Whether rank 0 ends the run here."""
+    """Whether `watch` ends the run in rank 0."""
     stop = watch is not None and bool(watch(model, progress))
     return watch is not None and bool(distributed.of_rank_0(stop, model.W_E.device))
 
 
 class _Run:
-    """A run: the model, its optimizers, and how far it has come; its snapshots, if any are
-    wanted."""
+    """A run: the model, its optimizers, its progress and, if wanted, its snapshots."""
 
     def __init__(
         self,
@@ -110,7 +109,7 @@ class _Run:
             self._resume(snapshots)
 
     def _resume(self, snapshots: Snapshots) -> None:
-        """Go on from the newest snapshot, or write a first one of step 0."""
+        """Resume from the newest snapshot, or write a first snapshot at step 0."""
         self.identity = identity(self.model, self.data, self.recipe)
         found = snapshots.newest(self.identity)
         step = found[1].step if found else -1
@@ -126,7 +125,7 @@ class _Run:
             self.save(now=True)
 
     def save(self, *, now: bool) -> None:
-        """Write weights and a snapshot, if they are due; rank 0 gathers them from all."""
+        """Write weights and a snapshot if they are due; rank 0 gathers the parts of all ranks."""
         if self.snapshots is None:
             return
         first, step = distributed.rank() == 0, self.progress.step
@@ -148,16 +147,16 @@ class _Run:
             raise OSError(error.errno, words) from error
 
     def losses(self) -> Iterator[tuple[float, int]]:
-        """Make one step after another: the loss of each (nats), and the number of its targets."""
+        """Make the steps of the run, and yield each step's loss (nats) and number of targets."""
         rates = [[group["lr"] for group in opt.param_groups] for opt in self.opts]
         device, parameters = self.model.W_E.device, list(self.model.parameters())
         rows = self.data.batch(self.progress.step, self.recipe.batch_size)
         for step in range(self.progress.step, self.recipe.steps):
-            with torch.enable_grad():  # also where the caller has turned gradients off
+            with torch.enable_grad():  # also if the caller has turned gradients off
                 loss = backward(self.loss_of, distributed.share(rows).to(device), self.recipe)
             norm = full_tensor(nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
             tokens = rows[:, 1:].numel()
-            if step + 1 < self.recipe.steps:  # read on while a GPU still works
+            if step + 1 < self.recipe.steps:  # read the next batch while a GPU computes
                 rows = self.data.batch(step + 1, self.recipe.batch_size)
             value, size = torch.stack([loss, norm]).tolist()
             if not (math.isfinite(value) and math.isfinite(size)):
@@ -173,7 +172,8 @@ class _Run:
 
 
 def identity(model: GPT, data: Batches, recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The recipe, the config and a hash of the first batches: a run goes on if all are the same."""
+    """The recipe, the config and a hash of the first batches. A run resumes only if all are the
+    same."""
     read = hashlib.sha256()
     for step in (0, 1):
         rows = data.batch(step, recipe.batch_size)

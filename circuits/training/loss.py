@@ -1,4 +1,4 @@
-"""The next-token loss of a batch and its gradient: in parts, in bfloat16, over processes."""
+"""The next-token loss of a batch and its gradient: by micro-batch, in bfloat16, over processes."""
 
 from contextlib import nullcontext
 from inspect import signature
@@ -18,15 +18,16 @@ from circuits.training import sharded
 from circuits.training.recipe import Recipe
 
 LOGITS = 2**28
-"The number of logits in memory at a time, 1 GiB in float32, where there is no fused loss."
+"The largest number of logits in memory without the fused loss: 1 GiB in float32."
 FUSED = hasattr(F, "linear_cross_entropy")
-"torch has the fused loss since 2.13."
+"Whether torch has the fused loss, as it does from 2.13 on."
 
 
 def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Tensor, ""]:
-    """Mean loss in nats of predicting rows[:, 1:] from rows[:, :-1], without holding all logits."""
+    """The mean loss in nats of rows[:, 1:] predicted from rows[:, :-1], without holding all
+    logits."""
     check_predicts(model.cfg, "the next-token loss")
-    rows = rows.long()  # torch's losses want targets of this type
+    rows = rows.long()  # torch's losses need targets of this type
     resid = model.ln_final(model(rows[:, :-1], stop_at_layer=model.cfg.n_layers))
     # Under autocast linear_cross_entropy would stay in float32.
     if not FUSED or torch.is_autocast_enabled(rows.device.type):
@@ -43,8 +44,8 @@ def next_token_loss(model: GPT, rows: Integer[Tensor, "batch pos"]) -> Float[Ten
 def _loss_of_logits(
     model: GPT, resid: Float[Tensor, "pos d_model"], targets: Integer[Tensor, " pos"]
 ) -> Float[Tensor, ""]:
-    """The mean loss by logits. More than LOGITS of them are made piece by piece, and once more by
-    backward, so that few are in memory."""
+    """The mean loss from logits. If there are more than LOGITS logits, they are computed in pieces,
+    and again in the backward pass, to save memory."""
 
     def summed(part: Tensor, wanted: Tensor) -> Tensor:
         logits = at_least_single(model.unembed(part[None])[0])
@@ -59,7 +60,7 @@ def _loss_of_logits(
 
 
 class _Loss(nn.Module):
-    """The loss as a module, for DistributedDataParallel wraps modules."""
+    """The loss as a module, because DistributedDataParallel wraps modules."""
 
     def __init__(self, model: GPT) -> None:
         super().__init__()
@@ -70,29 +71,29 @@ class _Loss(nn.Module):
 
 
 def loss_module(model: GPT, recipe: Recipe, *, shard: bool = False) -> nn.Module:
-    """A module that gives the loss of rows, compiled and shared between processes as the recipe and
-    the group say; with `shard` each process keeps only its part of the weights."""
+    """A module that maps rows to their loss, compiled if the recipe says so, and wrapped for the
+    process group; with `shard` each process keeps only its part of the weights."""
     loss = _Loss(model)
     if shard:
         sharded.shard(loss, model)
     module: Any = torch.compile(loss) if recipe.compile else loss
     if shard or distributed.world() == 1:
         return module
-    # With 0 layers shortformer positions take no part in the loss, and have no gradient.
+    # With 0 layers no weight reads shortformer positions: they have no gradient.
     unused = model.cfg.n_layers == 0
     return DistributedDataParallel(module, find_unused_parameters=unused, **_BUFFERS_STAY)
 
 
 _NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
 _BUFFERS_STAY: Any = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
-"""Every process has the buffers, which are constant: they are not sent. The option got this name in
-torch 2.13."""
+"""The option that keeps DistributedDataParallel from sending the buffers, which are constant.
+torch 2.13 renamed it."""
 
 
 def backward(
     loss_of: nn.Module, rows: Integer[Tensor, "batch pos"], recipe: Recipe
 ) -> Float[Tensor, ""]:
-    """The mean loss of all rows of all processes; its gradient is left in the parameters."""
+    """The mean loss of all rows of all processes; its gradient is added to the parameters'."""
     losses, parts = [], rows.chunk(recipe.accumulate)
     for part in parts:
         alone = part is not parts[-1] and isinstance(loss_of, DistributedDataParallel)

@@ -1,4 +1,4 @@
-"""The optimizers: Muon moves the matrices inside the blocks, AdamW all other parameters."""
+"""The optimizers: Muon for the matrices in the blocks, AdamW for all other parameters."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from circuits.model import GPT
 from circuits.training.recipe import Recipe
 
 WRITING = {"W_V", "W_O", "W_out"}
-"The matrices whose product is written to the residual stream. They decay."
+"The matrices whose product is written to the residual stream. They have weight decay."
 READING = {"W_Q", "W_K", "W_in"}
 "The matrices that only read the residual stream."
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose step is made orthogonal, one matrix at a time along the last two dims.
+    """Momentum with an orthogonal step for each matrix, which is the last two dims.
 
-    Before each step a matrix shrinks by lr * decay, its own share, so that its spectral norm stays
-    below 1.2 / decay.
+    Before each step a matrix is multiplied by 1 - lr * decay. Its spectral norm then tends to at
+    most 1.2 / decay.
 
     Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). torch.optim.Muon takes only 2-D
-    parameters and works in bfloat16, which a processor without it does 200 times slower (2.1 s a
-    step at d_model 256 against 10 ms); here each head's [d_model d_head] matrix is a matrix of its
-    own, and the arithmetic has the precision of the parameters.
+    parameters and computes in bfloat16. That is 200 times slower on a processor without bfloat16
+    (2.1 s per step at d_model 256 against 10 ms). Here each head's [d_model d_head] is one matrix,
+    and the computation has the dtype of the parameters.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.95, decay: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(
     matrix: Float[Tensor, "*lead rows columns"],
 ) -> Float[Tensor, "*lead rows columns"]:
-    """U V^T of the SVD U S V^T, roughly (singular values within 0.7 to 1.2), by five steps of
+    """About U V^T of the SVD U S V^T, with singular values from 0.7 to 1.2, by five steps of
     Jordan's quintic Newton-Schulz iteration."""
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
@@ -58,11 +58,11 @@ def orthogonalise(
 
 def optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the weight matrices of the blocks (unless muon_lr is 0), AdamW for all other
-    parameters. Only matrices that write to the residual stream decay: without decay their outputs
-    drown the embedding, while W_Q, W_K and W_in must be free to grow for sharp attention.
+    parameters. Only W_V, W_O and W_out have weight decay: without it their outputs become much
+    larger than the embedding. W_Q and W_K must grow freely for sharp attention.
 
     The first optimizer of a process makes torch import torch._dynamo, which sets
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] to the folder that torch would take without it.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] to torch's default folder.
     """
     writing = _named(model, WRITING) if recipe.muon_lr else []
     reading = _named(model, READING) if recipe.muon_lr else []

@@ -1,4 +1,4 @@
-"""Recipe: how to train, checked when it is made; JSON round trip."""
+"""Recipe: the settings of a training run, checked when it is made, and its JSON form."""
 
 import json
 import math
@@ -9,31 +9,33 @@ _MAY_BE_ZERO = {"muon_lr", "muon_decay", "warmup", "final"}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train. ValueError for numbers that make no sense."""
+    """The settings of a training run. ValueError for values out of range."""
 
     steps: int
     batch_size: int
-    "Rows per step, of all micro-batches and processes together."
+    "The number of rows per step, over all micro-batches and processes."
     lr: float = 2e-3
-    "Of AdamW, for embeddings, unembedding, norms and biases."
+    "The learning rate of AdamW, for embeddings, unembedding, norms and biases."
     muon_lr: float = 0.01
-    "Of Muon, for W_Q, W_K, W_V, W_O, W_in, W_out; it is the spectral size of a step. 0: AdamW."
+    """The learning rate of Muon, for W_Q, W_K, W_V, W_O, W_in and W_out: about the spectral norm of
+    a step. With 0 AdamW trains these too."""
     muon_decay: float = 0.0
-    """The share of muon_lr by which each step first shrinks W_V, W_O and W_out. With 0 they grow as
-    long as the model is trained, and layer 0 of a deep model drowns the embedding."""
+    """Each step multiplies W_V, W_O and W_out by 1 - muon_lr * muon_decay. With 0 they grow through
+    the whole run, and layer 0 of a deep model writes much more than the embedding."""
     warmup: int = 100
+    "The number of steps in which the learning rate rises linearly."
     final: float = 0.05
-    "Share of the learning rate that the cosine ends on."
+    "The share of the learning rate at the end of the cosine."
     clip: float = 1.0
-    "Largest norm of the gradient of all parameters together."
+    "The largest norm of the gradient of all parameters together."
     evaluate_every: int = 500
-    "Steps between two records."
+    "The number of steps between two records."
     accumulate: int = 1
-    "Micro-batches that a step's rows are cut into, where they do not fit into memory at once."
+    "The number of micro-batches of a step, for rows that do not fit into memory at once."
     bf16: bool = False
-    "Matrix products in bfloat16 (torch.autocast). Pays on a GPU; not on a CPU without AMX."
+    "Matrix products in bfloat16 (torch.autocast): faster on a GPU, not on a CPU without AMX."
     compile: bool = False
-    "torch.compile of the loss. Pays in long runs; hooks attached later compile it anew."
+    "torch.compile of the loss: faster in long runs. Hooks attached later compile it again."
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -55,7 +57,8 @@ class Recipe:
             )
 
     def schedule(self, step: int) -> float:
-        """Share of the learning rate at a step: linear warm-up, then a cosine to `final`."""
+        """The factor of the learning rate at a step: a linear warm-up times a cosine that ends near
+        `final`."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return min(1.0, (step + 1) / max(1, self.warmup)) * (self.final + (1 - self.final) * cosine)
 
@@ -65,13 +68,13 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
-        """The recipe written by `to_json`, or by an earlier version that knew fewer fields.
+        """The recipe in the JSON text of `to_json`. Missing fields have their default.
 
-        ValueError names a field that does not exist.
+        ValueError names a field that does not exist, and a missing field without default.
         """
         given, known = json.loads(text), [field.name for field in fields(cls)]
         if not isinstance(given, dict):
-            raise ValueError(f"a recipe is fields by name, got {type(given).__name__}")
+            raise ValueError(f"a recipe must be fields by name, got {type(given).__name__}")
         if unknown := sorted(given.keys() - set(known)):
             raise ValueError(f"a recipe has no {unknown}; its fields are {known}")
         if missing := sorted({"steps", "batch_size"} - given.keys()):

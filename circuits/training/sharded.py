@@ -1,7 +1,7 @@
-"""Weights shared out among processes, for a model that does not fit into one: torch's FSDP2.
+"""Weights shared among processes, for a model that does not fit into one process: torch's FSDP2.
 
-Each process holds its part of every parameter, of its gradient and of the optimizer's state, and
-gathers a block's weights while it needs them. Whoever measures a model asks for `gather_model`.
+Each process holds a part of every parameter, gradient and optimizer state, and gathers a block's
+weights while it needs them. To measure the model, call `gather_model`.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,14 @@ from circuits import distributed
 from circuits.model import GPT
 
 SINCE = "2.13"
-"The first release of torch that this was tested with."
+"The first release of torch with which this was tested."
 
 
 def shard(module: nn.Module, model: GPT) -> None:
-    """Share out the parameters of `model`, block by block, and of `module` around it, in place.
+    """Share the parameters of `model` among the processes in place, block by block, then the rest
+    of `module`, which contains the model.
 
-    Their memory is laid out in the order of their dimensions, as FSDP2 wants it.
+    Parameters become contiguous in memory, as FSDP2 needs them.
     ValueError outside of a process group, and for a torch before 2.13 (FSDP2 of 2.6 fails on CPUs).
     """
     if torch.__version__ < SINCE:
@@ -43,8 +44,8 @@ def shard(module: nn.Module, model: GPT) -> None:
 
 
 def gather_model(model: GPT) -> GPT | None:
-    """The model, in rank 0; None in the others. If the weights are shared out, it is a copy on the
-    CPU, for which all processes must ask together."""
+    """The model in rank 0, None in the other ranks. If the weights are shared, it is a copy on the
+    CPU, and all processes must call this together."""
     weights, first = model.state_dict(), distributed.rank() == 0
     if not any(map(_is_shared, weights.values())):
         return model if first else None
@@ -60,13 +61,13 @@ def gather_model(model: GPT) -> GPT | None:
 
 
 def full_tensor(value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """The whole of a tensor of which each process holds a part; any other tensor as it is."""
+    """The whole of a tensor that is shared among processes; any other tensor unchanged."""
     shared: Any = value
     return shared.full_tensor().detach() if _is_shared(value) else value
 
 
 def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The whole of every tensor, on the CPU, in rank 0; the other ranks get none."""
+    """The whole of every tensor, on the CPU, in rank 0; an empty dict in the other ranks."""
     first, kept = distributed.rank() == 0, {}
     for name, tensor in tensors.items():
         one = full_tensor(tensor)
@@ -78,7 +79,8 @@ def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def distribute_like(
     value: Shaped[Tensor, "*shape"], like: Shaped[Tensor, "*shape"]
 ) -> Shaped[Tensor, "*shape"]:
-    """A whole tensor shared out like `like`; as it is if `like` is not shared out."""
+    """A whole tensor shared among processes in the same way as `like`; unchanged if `like` is not
+    shared."""
     shared: Any = like
     if not _is_shared(like):
         return value

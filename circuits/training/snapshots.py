@@ -1,9 +1,8 @@
-"""Snapshots of a run, from which it goes on bit for bit, in files that are whole or absent.
+"""Snapshots of a run, from which it resumes bit for bit. A snapshot file is never incomplete.
 
-One safetensors file holds the weights, the state of the optimizers, the random number generators,
-the losses so far, and as JSON the step, the records and the identity of the run (recipe, config,
-data).
-Batches are a function of the step, so the step is the position of the sampler.
+One safetensors file holds the weights, the states of the optimizers and of the random generators,
+and the losses so far. Its metadata hold, as JSON, the step, the records and the identity of the run
+(recipe, config, data). The step determines the batch, so the position in the data needs no file.
 """
 
 import json
@@ -25,36 +24,37 @@ from circuits.files import alone, sweep, write
 from circuits.training.sharded import distribute_like
 
 Record = dict[str, int | float]
-"The numbers of one step: step, tokens, loss (nats), and those that `evaluate` measured."
+"The numbers of one step: step, tokens, seconds, loss (nats), and the results of `evaluate`."
 Tensors = dict[str, Tensor]
 _NAME = re.compile(r"step-\d{8,}\.safetensors")
 
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """The progress of a run so far."""
 
     step: int = 0
-    "Steps done."
+    "The number of finished steps."
     tokens: int = 0
-    "Targets read."
+    "The number of targets so far."
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    "Of every step, in nats."
+    "The loss of every step, in nats."
     records: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshots:
-    """Where and how often a run is saved. A run goes on from the snapshots in the folder."""
+    """The folder of a run's snapshots, and how often to write one. A run resumes from the newest
+    snapshot in the folder."""
 
     folder: Path | str
     every: int | None = None
-    "Steps between two snapshots; None: one at each record, see Recipe.evaluate_every."
+    "The number of steps between two snapshots; None: Recipe.evaluate_every."
     keep: int = 2
-    "The number of the newest snapshots that stay."
+    "The number of newest snapshots to keep."
     weights_at: Collection[int] = ()
-    "Steps whose weights stay for good, in half precision, as weights-STEP.safetensors."
+    "Steps at which weights are also kept for good, in half precision: weights-STEP.safetensors."
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
@@ -64,19 +64,20 @@ class Snapshots:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Keep the folder to this process while a `with` lasts; ValueError if another has it."""
+        """A context that locks the folder for this process; ValueError if another process has it
+        locked."""
         return alone(Path(self.folder))
 
     def files(self) -> list[Path]:
-        """The snapshots that are there, oldest first."""
+        """The snapshot files in the folder, oldest first."""
         every = Path(self.folder).glob("step-*.safetensors")
         return sorted(file for file in every if _NAME.fullmatch(file.name))
 
     def write(self, tensors: Tensors, progress: Progress, identity: dict[str, Any]) -> None:
-        """Write one more snapshot, and remove all but the last `keep`.
+        """Write a snapshot, then remove all but the newest `keep`.
 
-        ValueError if a number in it is not finite, OSError if it cannot be written; either way the
-        snapshots before it are untouched.
+        ValueError if a number is not finite, OSError if the file cannot be written. In both cases
+        earlier snapshots stay.
         """
         losses = torch.tensor(progress.losses, dtype=torch.float64)
         tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -102,10 +103,10 @@ class Snapshots:
         _write(Path(self.folder) / f"weights-{step:08d}.safetensors", half, {"step": step})
 
     def newest(self, identity: dict[str, Any]) -> tuple[Tensors, Progress] | None:
-        """The tensors and the progress of the newest snapshot that is whole; None if there is none.
+        """The tensors and the progress of the newest undamaged snapshot; None without snapshots.
 
-        A damaged one is passed over with a warning that names it. ValueError if all are damaged, or
-        if recipe, config or data are not those that the run began with.
+        A damaged snapshot is skipped, and a warning names it. ValueError if all are damaged, or if
+        recipe, config or data differ from the snapshot's.
         """
         unreadable = []
         for file in reversed(self.files()):
@@ -116,7 +117,7 @@ class Snapshots:
                 continue
             _check_same(about["identity"], identity, Path(self.folder))
             if unreadable:
-                words = f"{', '.join(unreadable)} in {self.folder} cannot be read: going on from"
+                words = f"{', '.join(unreadable)} in {self.folder} cannot be read: resuming from"
                 warnings.warn(f"{words} step {about['step']}", stacklevel=2)
             losses = tensors.pop("losses").tolist()
             counts = (about["step"], about["tokens"], about["seconds"])
@@ -124,7 +125,7 @@ class Snapshots:
         if unreadable:
             raise ValueError(
                 f"no snapshot in {self.folder} can be read: {', '.join(unreadable)}; "
-                f"bring one back from a copy, or move the folder away to begin anew"
+                f"restore one from a copy, or move the folder away to start a new run"
             )
         return None
 
@@ -140,7 +141,7 @@ class Snapshots:
 
 
 def state(model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> Tensors:
-    """Weights, optimizer states by the name of their parameter, and generator states, by name."""
+    """The tensors of a run by name: weights, optimizer states, states of the random generators."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors = {f"model/{name}": weight for name, weight in model.state_dict().items()}
     for opt in opts:
@@ -155,7 +156,8 @@ def state(model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> Tensors:
 
 @torch.no_grad()
 def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optimizer]) -> None:
-    """Put back the tensors of `state`, with their memory layout, and torch's generators."""
+    """Load the tensors of `state` into model, optimizers and torch's random generators. Optimizer
+    states get the memory layout of their parameter."""
     own = model.state_dict()
     model.load_state_dict(
         {name: distribute_like(tensors[f"model/{name}"], own[name]) for name in own}
@@ -166,7 +168,7 @@ def restore(tensors: Tensors, model: nn.Module, opts: Sequence[torch.optim.Optim
         if full_name.startswith("optimizer/"):
             _, name, key = full_name.split("/")
             parameter = parameters[name]
-            if value.shape == parameter.shape:  # strides decide the order of sums
+            if value.shape == parameter.shape:  # strides change the order of sums
                 empty = torch.empty_like(parameter, dtype=value.dtype)
                 value = empty.copy_(distribute_like(value, empty))
             owners[id(parameter)].state[parameter][key] = value
@@ -208,6 +210,6 @@ def _check_same(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
                 changed.append(f"{part}: {name} was {before!r} and is {after!r} now")
     if changed:
         raise ValueError(
-            f"the run in {folder} is another one: {'; '.join(changed)}. Give it what it began "
-            f"with, or choose another folder"
+            f"the run in {folder} is another one: {'; '.join(changed)}. Give the same recipe, "
+            f"config and data, or choose another folder"
         )

@@ -72,12 +72,12 @@ def test_a_tokenizer_that_was_not_asked_for_is_not_taken(tmp_path):
     save(GPT(GPTConfig(**{**TINY, "d_vocab": 262}), train_tokenizer(["a b"], 257)), tmp_path)
     assert corpus.vocabulary(file, 260).size == 260  # one that lies there
     assert corpus.vocabulary(file, 300, resumed=True).size == 260
-    with pytest.raises(ValueError, match="has 260 tokens, and 258 are asked for"):
+    with pytest.raises(ValueError, match="has 260 tokens, but d_vocab is 258"):
         corpus.vocabulary(file, 258, resumed=True)
     other = tmp_path / "other.json"
     other.write_text(train_tokenizer(["a b"], 257).tokenizer.to_str())
     with pytest.raises(ValueError, match="began with the tokenizer in"):
         corpus.vocabulary(file, 260, other, resumed=True)
     assert corpus.vocabulary(file, 260, other).size == 257
-    with pytest.raises(ValueError, match=r"257 tokens or more, .* got 256"):
+    with pytest.raises(ValueError, match=r"d_vocab must be 257 or more, .* got 256"):
         corpus.vocabulary(file, 256)

@@ -103,8 +103,8 @@ def test_damaged_files_of_a_recorded_run_and_devices_are_named(tmp_path, monkeyp
     options = ["train", "--repeated-tokens", "--out", tmp_path / "out", "--recipe", tmp_path]
     for file, content, said in [
         ("recipe.json", b"\xff", "recipe.json is no text in UTF-8"),
-        ("recipe.json", b"[1]", "recipe.json: a recipe is fields by name, got list"),
-        ("run.json", b"[1]", "run.json holds list, wanted fields by name"),
+        ("recipe.json", b"[1]", "recipe.json: a recipe must be fields by name, got list"),
+        ("run.json", b"[1]", "run.json holds list, expected fields by name"),
         ("run.json", b"", "run.json cannot be read"),
     ]:
         (tmp_path / file).write_bytes(content)

@@ -143,6 +143,6 @@ def test_a_run_is_given_again_by_the_file_in_its_folder(tmp_path, whole):
         done = circuits(file, "--out", out, *more)
         assert done.exit_code == 0, done.exception or done.output
         file = out / "run.toml"
-    assert "going on from step 3" in done.output and "nan" not in done.output
+    assert "resuming from step 3" in done.output and "nan" not in done.output
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert log(out) == log(whole)

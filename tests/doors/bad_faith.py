@@ -273,13 +273,13 @@ PTH = "model.pth is no checkpoint of plain tensors, and nothing in it was run"
 SAFE = "model.safetensors is not a whole safetensors file"
 
 LOADED = [
-    (with_config(n_layers=10**9), "2 layers are in the checkpoint, and n_layers=1000000000"),
-    (with_config(d_model=10**9), "[262, 6] in the checkpoint, and [262, 1000000000] by the config"),
-    (with_config(d_vocab=10**12), "embed.W_E is [262, 6] in the checkpoint, and [1000000000000"),
-    (with_config(n_ctx=10**12), "pos_embed.W_pos is [8, 6] in the checkpoint, and [1000000000000"),
-    (with_config(n_heads=10**9), "blocks.0.attn.W_Q is [2, 6, 3] in the checkpoint, and [10000000"),
-    (with_config(d_head=10**9), "blocks.0.attn.W_Q is [2, 6, 3] in the checkpoint, and [2, 6, 100"),
-    (with_config(d_mlp=10**9), "blocks.0.mlp.W_in is [6, 4] in the checkpoint, and [6, 100000000"),
+    (with_config(n_layers=10**9), "2 layers are in the checkpoint, but n_layers=1000000000"),
+    (with_config(d_model=10**9), "[262, 6] in the checkpoint, but [262, 1000000000] by the config"),
+    (with_config(d_vocab=10**12), "embed.W_E is [262, 6] in the checkpoint, but [1000000000000"),
+    (with_config(n_ctx=10**12), "pos_embed.W_pos is [8, 6] in the checkpoint, but [1000000000000"),
+    (with_config(n_heads=10**9), "blocks.0.attn.W_Q is [2, 6, 3] in the checkpoint, but [10000000"),
+    (with_config(d_head=10**9), "blocks.0.attn.W_Q is [2, 6, 3] in the checkpoint, but [2, 6, 100"),
+    (with_config(d_mlp=10**9), "blocks.0.mlp.W_in is [6, 4] in the checkpoint, but [6, 100000000"),
     (with_config(n_ctx=10**9, positional_embedding_type="sinusoidal"),
      "n_ctx=1000000000 sinusoidal positions of d_model=6 are more numbers than all the"),
     (with_config(eps=math.nan), "config.json: eps must be a number > 0, got nan"),

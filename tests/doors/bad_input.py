@@ -196,7 +196,7 @@ def test_a_run_refuses_arguments_that_it_does_not_know():
 def test_a_run_starts_and_stops_at_layers_that_exist():
     with refused(ValueError, "layer 3 does not exist: the model has 2"):
         model(tokens, stop_at_layer=3)
-    with refused(ValueError, "wants a stream [batch pos 12], got [1, 4]"):
+    with refused(ValueError, "needs a stream [batch pos 12], got [1, 4]"):
         model(tokens, start_at_layer=1)
     with refused(ValueError, "are 2 more than"):
         model(torch.zeros(1, 18, 12), start_at_layer=1)
@@ -205,9 +205,9 @@ def test_a_run_starts_and_stops_at_layers_that_exist():
 
 
 def test_a_loss_needs_logits_and_two_tokens():
-    with refused(ValueError, "a loss wants return_type='loss'"):
+    with refused(ValueError, "a loss needs return_type='loss'"):
         model(tokens, "loss", stop_at_layer=1)
-    with refused(ValueError, "a loss wants return_type='loss'"):
+    with refused(ValueError, "a loss needs return_type='loss'"):
         model(tokens, loss_per_token=True)
     with refused(ValueError, "the loss needs at least two tokens"):
         model(tokens[:, :1], "loss")
@@ -261,7 +261,7 @@ def test_models_are_loaded_by_their_name_and_not_written_over(folder):
 
 
 def test_weights_that_do_not_fit_are_named():
-    with refused(ValueError, "embed.W_E is [3, 12] in the checkpoint, and [29, 12] by the config"):
+    with refused(ValueError, "embed.W_E is [3, 12] in the checkpoint, but [29, 12] by the config"):
         damaged(embed__W_E=torch.zeros(3, 12))
     with refused(ValueError, "lacks ['embed.W_E']"):
         damaged(embed__W_E=None)
@@ -290,7 +290,7 @@ def test_factored_matrices_refuse_shapes_and_numbers_that_cannot_be():
         FactoredMatrix(torch.zeros(2, 3), torch.zeros(2, 3))
     with refused(IndexError, "5 indices for the 4 dims [2, 3, 12, 12]"):
         model.OV[0, 0, 0, 0, 0]
-    with refused(ValueError, "trace wants a square product, got [2, 4]"):
+    with refused(ValueError, "trace needs a square product, got [2, 4]"):
         FactoredMatrix(torch.zeros(2, 3), torch.zeros(3, 4)).trace()
     with refused(ValueError, "no eigenvalues: the product holds numbers that are not finite"):
         _ = FactoredMatrix(torch.full((2, 3), torch.nan), torch.zeros(3, 2)).eigenvalues
@@ -328,7 +328,7 @@ def test_text_files_are_named_in_errors(folder):
 def test_windows_need_documents_and_a_share():
     with refused(ValueError, "there are no documents"):
         Windows([], 8, 0)
-    with refused(ValueError, "repeats is a share of the windows, from 0 to 1; got 2.0"):
+    with refused(ValueError, "repeats must be a share of the rows, from 0 to 1; got 2.0"):
         Windows([np.zeros(3, dtype=np.uint16)], 8, 0, repeats=2.0)
 
 
@@ -337,7 +337,7 @@ def test_synthetic_data_refuses_what_cannot_be_drawn():
         synthetic.BigramTriggers(torch.zeros(9).long(), 3, triggers=2)
     with refused(ValueError, "order must be from 1 to length - 1, got 3 for 3"):
         synthetic.MarkovChains(2, length=3, order=3)
-    with refused(ValueError, "doubly_stochastic wants order 1, got 2"):
+    with refused(ValueError, "doubly_stochastic needs order 1, got 2"):
         synthetic.MarkovChains(2, order=2, doubly_stochastic=True)
     with refused(ValueError, "the parent of position 1 must be before it: 1"):
         synthetic.CausalGraph([None, 1])
@@ -348,7 +348,7 @@ def test_synthetic_data_refuses_what_cannot_be_drawn():
 def test_shards_need_text(folder):
     with refused(ValueError, "holds no shards: index.json is missing"):
         Shards(folder)
-    with refused(ValueError, "there is no text: not one document came"):
+    with refused(ValueError, "there is no text: `texts` gave no"):
         shards([], vocabulary, folder, sources=["no text"])
 
 
@@ -411,7 +411,7 @@ def test_pictures_refuse_data_of_another_kind():
 
 
 def test_composition_wants_two_layers_and_random_models():
-    with refused(ValueError, "two layers or more are wanted, the model has 1"):
+    with refused(ValueError, "two layers or more are needed, the model has 1"):
         head_composition.over_chance(GPT(cfg(n_layers=1)))
     with refused(ValueError, "the model has 0"):
         head_composition.erratum(GPT(cfg(n_layers=0)))
@@ -457,7 +457,7 @@ def test_tables_of_skip_trigrams_have_rows_and_columns():
         skip_trigrams.top_entries(talker, "L0H0", k=0)
     with refused(ValueError, "1 or more, got 0"):
         skip_trigrams.triples(talker, "L0H0", n=0)
-    with refused(ValueError, "wanted one token or more, got none"):
+    with refused(ValueError, "expected one token or more, got none"):
         skip_trigrams.bug_grid(talker, "L0H0", "o", destinations=[], outs=["n"])
     with refused(ValueError, "two right pairs (destination, out) or more, got [('n', 'e')]"):
         skip_trigrams.bugs(talker, "L0H0", "o", [("n", "e")])

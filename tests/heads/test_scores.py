@@ -275,7 +275,7 @@ def test_capture_holds_the_patterns_and_what_they_move():
 
 
 def test_what_makes_no_sense_is_refused_in_words():
-    with pytest.raises(ValueError, match="2 or more distinct tokens that are said twice, got 1"):
+    with pytest.raises(ValueError, match="2 or more distinct tokens that are repeated, got 1"):
         induction.stripe(tiny(), prompts.repeated(tiny(), 1))
     with pytest.raises(ValueError, match="got 29 of the 28 beside BOS"):
         induction.stripe(tiny(n_ctx=99), prompts.repeated(tiny(n_ctx=99), 29))

@@ -148,9 +148,9 @@ def test_what_ablation_adds_is_recorded_and_attributed_to_a_change(whole):
     kept = added.reshape(*rise.shape, 8, n)[..., kept_example, kept_index].double().numpy()
     attributed = dynamics.attribution(seen, 0, 12)  # few steps: the directions hold all of it
     assert np.allclose(attributed[-1], kept @ unit / math.sqrt(8 * n), atol=2e-4)
-    with pytest.raises(KeyError, match="step 99 was not recorded; the nearest that was is 12"):
+    with pytest.raises(KeyError, match="step 99 was not recorded; the nearest recorded step is 12"):
         dynamics.attribution(seen, 0, 99)
-    with pytest.raises(ValueError, match="a change wants two steps"):
+    with pytest.raises(ValueError, match="a change needs two different steps"):
         dynamics.attribution(seen, 3, 3)
 
 

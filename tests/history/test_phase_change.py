@@ -86,7 +86,7 @@ def test_paths_keep_all_distances_of_what_lies_in_a_plane():
     apart = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (before, after)]
     np.testing.assert_allclose(apart[0] / np.sqrt(30), apart[1], atol=1e-6)
     assert sum(ways[0].attrs["explained"]) == pytest.approx(1)
-    with pytest.raises(ValueError, match=r"same tokens in every run, got \[30, 29\]"):
+    with pytest.raises(ValueError, match=r"losses of the same tokens, got \[30, 29\]"):
         dynamics.trajectories([losses[0], losses[1][:, 1:]])
 
 

@@ -79,7 +79,7 @@ def test_a_step_that_cannot_be_read_is_left_out_and_moves_no_other(history, harm
 
 @pytest.mark.parametrize(("harm", "named"), [
     ("empty", "step-00000020.npz is left out.*EOFError"), ("stray", "step-foo.npz is left out"),
-    ("other rows", "step 20 is left out of the history: it was measured otherwise")])  # fmt: skip
+    ("other rows", "step 20 is left out of the history: its arrays differ")])  # fmt: skip
 def test_what_is_left_out_is_named(history, harm, named):
     harmed(history, harm)
     with pytest.warns(UserWarning, match=named):

@@ -224,9 +224,9 @@ def test_a_hooked_transformer_of_earlier_releases_comes_in():
 def test_other_things_than_models_are_refused():
     from transformers import GPT2Config, GPT2Model
 
-    with pytest.raises(ValueError, match="wanted a TransformerBridge, got GPT"):
+    with pytest.raises(ValueError, match="expected a TransformerBridge, got GPT"):
         bridge.from_transformer_lens(tiny())
-    with pytest.raises(ValueError, match="wanted a TransformerBridge, got str"):
+    with pytest.raises(ValueError, match="expected a TransformerBridge, got str"):
         bridge.from_transformer_lens("gpt2")
     with pytest.raises(ValueError, match="with lm_head, got GPT2Model"):
         bridge.from_hugging_face(GPT2Model(GPT2Config(**GPT2)))
@@ -252,7 +252,7 @@ def test_prompts_of_a_gpt2_without_a_tokenizer_begin_with_its_own_bos():
 
 def test_a_tokenizer_that_does_not_fit_is_left_out_aloud():
     tokenizer = bridge._fast_tokenizer(train_tokenizer(["the cat sat on the mat"], 270))
-    with pytest.warns(UserWarning, match="goes without its tokenizer: wanted .* at most 40"):
+    with pytest.warns(UserWarning, match="the GPT has no tokenizer: expected .* at most 40"):
         gpt = bridge.from_hugging_face(hugging_face("gpt2", vocab_size=40), tokenizer)
     assert gpt.tokenizer is None
 

@@ -82,12 +82,12 @@ def test_what_a_gpt_cannot_express_is_refused_by_field(fields, message):
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")  # torch 2.15 says how long it takes
 @pytest.mark.parametrize(("weight", "message"), [
-    (torch.ones(29, 11), r"embed.W_E is \[29, 11\] in the checkpoint, and \[29, 12\]"),
+    (torch.ones(29, 11), r"embed.W_E is \[29, 11\] in the checkpoint, but \[29, 12\]"),
     (torch.ones(1, 1).expand(10**8, 10**8), r"embed.W_E is \[100000000, 100000000\]"),
     (torch.full((29, 12), torch.nan), "embed.W_E in the checkpoint holds a number that is not fin"),
     (torch.ones(29, 12, dtype=torch.long), "embed.W_E in the checkpoint is torch.int64"),
     (torch.ones(29, 12).to_sparse(), "embed.W_E in the checkpoint is torch.float32, torch.sparse"),
-    (torch.ones(29, 12, device="meta"), "on meta: wanted plain floating-point numbers"),
+    (torch.ones(29, 12, device="meta"), "on meta: expected plain floating-point numbers"),
     (None, r"lacks \['embed.W_E'\]")])  # fmt: skip
 def test_a_tensor_that_does_not_fit_is_refused_by_name(weight, message, tmp_path):
     weights = {**tiny().state_dict(), "embed.W_E": weight}
@@ -108,7 +108,7 @@ def test_prefixes_of_wrappers_are_taken_off_or_named(prefixes):
     model = tiny()
     again = from_state_dict(model.cfg, named(model.state_dict(), *prefixes), dtype=torch.float64)
     assert again(tiny_tokens()).equal(model(tiny_tokens()))
-    with pytest.raises(RuntimeError, match=r"of torch\.compile or DistributedDataParallel: take"):
+    with pytest.raises(RuntimeError, match=r"of torch\.compile or DistributedDataParallel: remove"):
         again.load_state_dict(named(model.state_dict(), *prefixes))
 
 
@@ -140,10 +140,10 @@ def test_biases_of_mlps_alone_load_where_the_others_are_said_to_be_zero():
 
 FOLDED = {"normalization_type": "LNPre"}
 REASONS = [
-    (FOLDED, {"normalization_type": "LN"}, "the config wants normalization_type='LNPre'"),
+    (FOLDED, {"normalization_type": "LN"}, "the config needs normalization_type='LNPre'"),
     ({"normalization_type": "RMSPre"}, {"normalization_type": "RMS"}, "type='RMSPre'"),
-    ({"bias": False}, {"bias": True}, "it has no biases: the config wants bias=False"),
-    ({"bias": True}, {"bias": False}, "it has biases: the config wants bias=True"),
+    ({"bias": False}, {"bias": True}, "it has no biases: the config needs bias=False"),
+    ({"bias": True}, {"bias": False}, "it has biases: the config needs bias=True"),
 ]
 
 
@@ -159,5 +159,5 @@ def test_names_that_do_not_fit_are_refused_with_the_reason_and_what_to_do(held, 
 
 def test_surplus_tensors_are_named_and_nothing_else():
     weights = {**tiny().state_dict(), "x_embed": torch.ones(2)}
-    with pytest.raises(ValueError, match=r"config: the model has no \['x_embed'\]; take out what"):
+    with pytest.raises(ValueError, match=r"config: the model has no \['x_embed'\]; remove the"):
         from_state_dict(tiny().cfg, weights)

@@ -72,7 +72,7 @@ def test_save_writes_nothing_that_load_would_refuse_and_keeps_the_good_model(tmp
     loose = tiny()
     loose.tokenizer = words
     for model, dtype, message in [(loud, torch.float16, "W_E .* holds a number that is not finite"),
-                                  (good, torch.int32, "wanted plain floating-point numbers"),
+                                  (good, torch.int32, "expected plain floating-point numbers"),
                                   (loose, torch.float32, "265 tokens, .* d_vocab=29")]:  # fmt: skip
         with pytest.raises(ValueError, match=f"nothing was saved .*{message}"):
             save(model, tmp_path, overwrite=True, dtype=dtype)

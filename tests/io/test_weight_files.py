@@ -52,8 +52,8 @@ def noise(file):
     (armed, "and nothing in it was run"), (armed_inside_a_zip, "and nothing in it was run"),
     (cut, "is no checkpoint of plain tensors"), (noise, "is no checkpoint of plain tensors"),
     (lambda file: file.write_bytes(b""), "is no checkpoint of plain tensors"),
-    (lambda file: torch.save([torch.ones(2)], file), "holds list, wanted tensors by name"),
-    (lambda file: torch.save({"embed.W_E": 1.0}, file), "wanted tensors by name"),
+    (lambda file: torch.save([torch.ones(2)], file), "holds list, expected tensors by name"),
+    (lambda file: torch.save({"embed.W_E": 1.0}, file), "expected tensors by name"),
     (lambda file: None, "is missing")])  # fmt: skip
 def test_a_hostile_or_damaged_pickle_runs_nothing_and_is_refused(write, message, tmp_path):
     write(tmp_path / "model.pth")

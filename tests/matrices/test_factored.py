@@ -93,7 +93,7 @@ def test_a_row_or_column_is_any_whole_number_that_is_there():
     for one in (torch.tensor(1), np.int64(1), 1, -4):
         assert torch.allclose(M[..., one, :].AB, M.AB[..., 1:2, :])
     for missing in (5, -6):
-        with pytest.raises(IndexError, match=f"there is no {missing} among 5 rows or columns"):
+        with pytest.raises(IndexError, match=f"there is no index {missing} among 5 rows or col"):
             M[..., missing, :]
     one = M[0, 0]
     assert len(list(one)) == 5  # it ends, as a tensor's rows do

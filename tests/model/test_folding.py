@@ -77,5 +77,5 @@ def test_what_cannot_be_folded_is_refused_in_words():
             tiny(normalization_type="RMS", positional_embedding_type="shortformer")
         )
     for norm in (None, "RMS", "RMSPre"):
-        with pytest.raises(ValueError, match="does not centre"):
+        with pytest.raises(ValueError, match="does not subtract the mean"):
             folding.center_writing(tiny(normalization_type=norm))

@@ -198,7 +198,7 @@ def test_texts_that_differ_in_length_are_told_where_padding_is():
         model(["one", "one and another"])
     with pytest.raises(ValueError, match="at least one token, got lengths"):
         model.to_padded_tokens(["a", ""], prepend_bos=False)
-    with pytest.raises(ValueError, match="texts of one length, or one at a time"):
+    with pytest.raises(ValueError, match="texts of one length, or one text at a time"):
         load("attn-only-1l-smeared").generate(["one", "one and another"], 2)
     with pytest.raises(ValueError, match="no token that follows a token"):
         tiny()(tiny_tokens(), "loss", attention_mask=torch.eye(7)[:3])

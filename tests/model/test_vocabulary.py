@@ -73,7 +73,7 @@ def test_tokens_come_as_any_integers_and_in_any_box(d_vocab):
     (np.array([[1.0, 2.0]]), "got ndarray of float64"), 
     ([[1, 2], [3]], "lists of several lengths"),
     ([True, False], "got list of bool"), (torch.tensor([[3, 200]]).short(), "token 200 at batch 0"),
-    ("text", "got text, which model.to_tokens makes tokens of"),
+    ("text", "got text: write model.to_tokens"),
     ({"input_ids": [1]}, "got dict of object"), (torch.tensor([[3, 200]]).byte(), "token 200 at"),
 ])  # fmt: skip
 def test_what_is_no_token_is_refused_in_words(given, words):

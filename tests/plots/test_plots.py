@@ -103,7 +103,7 @@ def test_parts_are_drawn_by_their_labels_and_say_what_they_miss():
     assert shown.attrs == {"long_name": "logit", "remainder": 0.25}
     labels = plots.heatmap(shown).get_yticklabels()
     assert [label.get_text() for label in labels] == ["embed", "L0H0"]
-    with pytest.raises(ValueError, match=r"whole \[2\] want 1 dims after part, got \[\]"):
+    with pytest.raises(ValueError, match=r"whole \[2\] need 1 dims after part, got \[\]"):
         of_parts(parts)
 
 

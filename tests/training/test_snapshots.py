@@ -105,7 +105,7 @@ def test_a_damaged_snapshot_is_named_and_the_one_before_it_serves(tmp_path, harm
     stopped(tmp_path / "hurt", 23)
     *_, older, newest = Snapshots(folder=tmp_path / "hurt/snapshots").files()
     damage(newest, harm)
-    with pytest.warns(UserWarning, match=rf"{newest.name}.*going on from step 20"):
+    with pytest.warns(UserWarning, match=rf"{newest.name}.*resuming from step 20"):
         again, joined = run(tmp_path / "hurt")
     assert older.stem == "step-00000020" and joined == records and same_weights(again, whole)
 

@@ -1,10 +1,10 @@
 """Skip-trigrams: source ... destination -> out, read from one head's QK and OV circuits.
 
-A head copies a source to where a destination token asks for it, and raises the out tokens. How much
-is the product of two scores: the QK score of the destination for the source, less its mean over
-keys and not below 0 (a head fetches only a source that is asked for), and the OV effect of the
-source on the out token's logit, less its mean over outs. Both are read straight from the embedding:
-exact for a one-layer model without norms, and without what earlier heads and MLPs add in any other.
+A destination attends to a source, and the source raises the logits of out tokens. The score of a
+skip-trigram is max(QK, 0) * OV. QK is the score of the destination for the source, minus its mean
+over keys; below 0 the destination does not attend. OV is the effect of the source on the out
+token's logit, minus its mean over outs. Both are read from the token embedding. This is exact for a
+one-layer model without norms; in other models it leaves out earlier heads and MLPs.
 (Elhage et al. 2021, "Interpreting ... as skip-trigrams",
 https://transformer-circuits.pub/2021/framework/index.html)
 """

@@ -1,4 +1,4 @@
-"""Tables of all heads: the words that each copies, the largest skip-trigrams, and the brackets.
+"""Tables of all heads: copied words, the largest skip-trigrams, and brackets.
 
 (Elhage et al. 2021, "Skip-trigrams", https://transformer-circuits.pub/2021/framework/index.html)
 """
@@ -28,13 +28,13 @@ BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
 
 def copying_table(model: GPT, *, top: int = 5) -> DataFrame:
-    """The clearest copying skip-trigram of each head, read straight from the embedding.
+    """The clearest copying skip-trigram of each head.
 
-    The source is the word (a space and four letters or more) whose own logit stands out most among
-    all that it raises, in standard deviations, the `own_score`; `destinations` are the queries that
-    score it highest above their mean over keys, `outs` the tokens it raises most, each as [(token,
-    score), ...]. `own_rank` is the rank of the source among its outs, 0 if it is copied before all
-    others. ValueError for a model without a tokenizer, or whose vocabulary has no such word.
+    The source is the word (a space and four letters or more) with the largest `own_score`: its
+    effect on its own logit, in standard deviations of its effects. `destinations` are the queries
+    with the largest QK, `outs` the tokens with the largest OV, each as [(token, score), ...].
+    `own_rank` is the rank of the source among its outs, 0 if it raises itself most. ValueError for
+    a model without a tokenizer, and for a vocabulary without such a word.
     """
     check_counts(model, top=top)
 
@@ -67,9 +67,9 @@ def _copied(
 def strongest(
     model: GPT, *, n: int = 24, per_head: int = 400, pattern: str | None = None
 ) -> DataFrame:
-    """The n largest skip-trigrams of all heads, largest first, one for each head and source: the
-    columns of `triples` and `head`. Only the first `per_head` of a head are looked through, and
-    only those that follow `pattern` where one of PATTERNS is given."""
+    """The n largest skip-trigrams of all heads, largest first, one for each head and source, with
+    the columns of `triples` and `head`. Only the `per_head` largest of each head count, and only
+    those with this `pattern` if one of PATTERNS is given."""
     parts = []
     for at in every_head(model.cfg):
         found = triples(model, at, n=per_head)
@@ -85,10 +85,10 @@ def strongest(
 
 
 def brackets(model: GPT) -> DataFrame:
-    """How far up each opening bracket raises the one that closes it, a row a head and bracket:
+    """The effect of each opening bracket on its closing bracket, with a row per head and bracket:
     columns `head`, `source`, `out`, `ov` and `out_rank`, the number of tokens raised more.
 
-    By chance a rank is anything from 0 to d_vocab - 1. Brackets that are no token are left out.
+    By chance a rank is uniform from 0 to d_vocab - 1. Brackets that are not tokens are left out.
     """
     known, rows = set(strings(model)), []
     pairs = [pair for pair in BRACKETS.items() if set(pair) <= known]

@@ -1,7 +1,8 @@
-"""Bugs: one head cannot fetch a source for one destination and raise an out only there.
+"""Skip-trigram bugs: one head cannot raise an out token at one of its destinations only.
 
-f1(destination, source) f2(source, out) has rank one: "keep ... in mind" and "keep ... at bay" make
-"keep ... in bay" and "keep ... at mind" as well. (Elhage et al. 2021, "Skip-trigram bugs",
+For one source f1(destination, source) f2(source, out) has rank one. So "keep ... in mind" and "keep
+... at bay" imply "keep ... in bay" and "keep ... at mind". (Elhage et al. 2021, "Skip-trigram
+bugs",
 https://transformer-circuits.pub/2021/framework/index.html)
 """
 
@@ -29,10 +30,11 @@ def bug_grid(
     outs: Sequence[str | int],
 ) -> DataArray:
     """max(QK, 0) * OV of one source at one head, (destination, out): a column `qk` times a row
-    `ov`, both kept as coordinates. Having rank one, it cannot favour one pairing over the other.
+    `ov`, which are also coordinates. It has rank one, so it cannot prefer one pairing of
+    destinations and outs.
 
-    QK is less its mean over keys, OV less its mean over outs. ValueError for a text that is not one
-    token, and where there are none.
+    The mean over keys is subtracted from QK, the mean over outs from OV. ValueError for a text that
+    is not one token, and for empty destinations or outs.
     """
     with torch.no_grad():
         QK, OV = circuits_of(model, head)
@@ -60,14 +62,14 @@ def bug_grid(
 
 
 def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> DataArray:
-    """`bug_grid` of one split word and of the n - 1 others (fewer if there are fewer) whose pieces
-    it most answers for: the first pieces are the destinations, the rests the outs, so that the
-    diagonal spells words.
+    """`bug_grid` of a split word as the source, with the first pieces of n split words as
+    destinations and their second pieces as outs, so that the diagonal spells words. The words are
+    the source and the n - 1 words (or fewer) with the largest scores.
 
-    Two coordinates (destination, out) need no corpus, only the tokenizer: `spells`, whether the
-    two make a word of the vocabulary; and `forced`, cells above 0 that make none, while their row
-    and their column each hold a cell above 0 that does. One head cannot have these right cells
-    without the forced ones. ValueError for a source that is no split word.
+    Two coordinates (destination, out) come from the tokenizer. `spells` is True if the two pieces
+    make a word of the vocabulary. `forced` is True for a cell that spells no word, if its row and
+    its column each have a cell above 0 that spells one: one head cannot have these two cells
+    without the forced cell. ValueError for a source that is not a split word.
     """
     words = split_tokens(model)
     if source not in set(words.source):
@@ -95,16 +97,16 @@ def spelling_grid(model: GPT, head: AnyHead, source: str, *, n: int = 5) -> Data
 def bugs(
     model: GPT, head: AnyHead, source: str | int, right: Sequence[tuple[str | int, str | int]]
 ) -> DataFrame:
-    """The bugs that one head makes of the `right` skip-trigrams (destination, out) of one source:
-    at each destination, the outs that belong to the others, smallest margin first.
+    """The bugs of one head for the `right` skip-trigrams (destination, out) of one source: at each
+    destination the outs of the other pairs are wrong. Smallest margin first.
 
-    `margin` = max(QK, 0) (OV of the right out - OV of the wrong one). Of two right pairs it is not
-    above 0 at one destination at least; where it is 0 the head cannot tell them apart. ValueError
-    for fewer than two pairs.
+    `margin` = max(QK, 0) (OV of the right out - OV of the wrong out). For two right pairs it is at
+    most 0 at one destination or both. A margin of 0 means that the head does not distinguish the
+    outs. ValueError for fewer than two pairs.
     """
     pairs = list(dict.fromkeys(right))
     if len(pairs) < 2:
-        raise ValueError(f"a bug takes two right pairs (destination, out) or more, got {pairs}")
+        raise ValueError(f"a bug needs two right pairs (destination, out) or more, got {pairs}")
     destinations, outs = ([pair[i] for pair in pairs] for i in (0, 1))
     grid = bug_grid(model, head, source, destinations=destinations, outs=outs)
     rows = [

@@ -1,4 +1,4 @@
-"""The circuits that skip-trigram tables read, as softmax sees them, and their tokens as words."""
+"""The QK and OV circuits of skip-trigram tables, with row means subtracted, and tokens as words."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +19,8 @@ Words = list[tuple[str, float]]
 
 
 def each_head(model: GPT) -> Iterator[tuple[Head, FactoredMatrix, FactoredMatrix]]:
-    """Every head with its QK [destination source] and OV [source out], each row less its mean;
-    ValueError for a model without a tokenizer, whose tokens are no words."""
+    """Every head with its QK [destination source] and OV [source out], minus the mean of each row;
+    ValueError for a model without a tokenizer."""
     vocabulary(model)
     QK, OV = _centred(model)
     for at in every_head(model.cfg):
@@ -28,8 +28,8 @@ def each_head(model: GPT) -> Iterator[tuple[Head, FactoredMatrix, FactoredMatrix
 
 
 def circuits_of(model: GPT, head: AnyHead) -> tuple[FactoredMatrix, FactoredMatrix]:
-    """QK [destination source] and OV [source out] of one head, each row less its mean; of any
-    model, for tokens can be given by their numbers."""
+    """QK [destination source] and OV [source out] of one head, minus the mean of each row. It needs
+    no tokenizer."""
     at = head_of(model.cfg, head)
     QK, OV = (FactoredMatrix(*circuit[at].pair) for circuit in _centred(model))
     return QK, OV
@@ -41,10 +41,10 @@ def _centred(model: GPT) -> tuple[FactoredMatrix, FactoredMatrix]:
 
 
 def through_first_norm(model: GPT) -> GPT:
-    """A copy whose embedding is behind the first layer's norm, each token by itself, but for the
-    norm's gain, which circuits hold: QK scores are then those that layer 0 computes, positions and
-    biases aside. The paper does so for its one-layer tables. A model without norms is copied as it
-    is."""
+    """A copy of the model with each token's embedding normalised, as the norm of layer 0 does. The
+    gain of the norm is left out, because circuits already contain it. QK scores are then the scores
+    of layer 0, without positions and biases. The paper does so for its one-layer tables. A model
+    without norms is copied unchanged."""
     read = copy.deepcopy(model)
     with torch.no_grad():
         x = model.W_E.detach()
@@ -65,7 +65,7 @@ def product(qk: Float[Tensor, "*#a"], ov: Float[Tensor, "*#a"]) -> Float[Tensor,
 def best_of_sources(
     QK: FactoredMatrix, OV: FactoredMatrix, block_bytes: int
 ) -> Float[Tensor, " source"]:
-    """The score of each source's best skip-trigram, in blocks of sources."""
+    """The score of each source's largest skip-trigram, computed in blocks of sources."""
     parts = blocks(QK.rdim, QK.ldim * QK.factors[0].element_size(), block_bytes)
     best = [product(QK.columns(part).amax(0), OV.rows(part).amax(-1)) for part in parts]
     return torch.cat(best)
@@ -74,12 +74,12 @@ def best_of_sources(
 def entries(
     circuit: FactoredMatrix, rows: Int[Tensor, " n"], columns: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """The entries of a circuit at these pairs of row and column."""
+    """The entries of a circuit at the pairs (rows[i], columns[i])."""
     return (circuit.A[rows] * circuit.B.T[columns]).sum(-1)
 
 
 def squared_norms(circuit: FactoredMatrix, rows: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The sum of the squares of each of these rows of a circuit."""
+    """The squared norm of each of these rows of a circuit."""
     A, B = circuit.pair
     return ((A[rows] @ (B @ B.T)) * A[rows]).sum(-1)
 
@@ -87,7 +87,7 @@ def squared_norms(circuit: FactoredMatrix, rows: Int[Tensor, " n"]) -> Float[Ten
 def ranks(
     circuit: FactoredMatrix, rows: Int[Tensor, " n"], columns: Int[Tensor, " n"]
 ) -> Int[Tensor, " n"]:
-    """The number of entries of each row that are larger than the one in its column."""
+    """For each pair (rows[i], columns[i]) the number of larger entries in this row."""
     found = [rows.new_empty(0)]
     for at, column in zip(rows.split(256), columns.split(256), strict=True):
         scores = circuit.rows(at)
@@ -126,7 +126,7 @@ def strings(model: GPT) -> list[str]:
 def tokens_where(
     model: GPT, is_wanted: Callable[[str], bool], wanted: str
 ) -> Int[Tensor, " token"]:
-    """The tokens whose string is wanted; ValueError, in these words, where there is none."""
+    """The tokens whose string passes `is_wanted`; ValueError that names `wanted` if none does."""
     found = [token for token, string in enumerate(strings(model)) if is_wanted(string)]
     if not found:
         raise ValueError(f"the vocabulary has no {wanted}")
@@ -141,5 +141,5 @@ def single_tokens(model: GPT, words: Iterable[str | int]) -> Int[Tensor, " token
         if not 0 <= token < model.cfg.d_vocab:
             raise ValueError(f"there is no token {token}: they are 0 to {model.cfg.d_vocab - 1}")
     if not found:
-        raise ValueError("wanted one token or more, got none")
+        raise ValueError("expected one token or more, got none")
     return torch.tensor(found, device=model.W_E.device)

@@ -1,7 +1,7 @@
-"""The abstract patterns of skip-trigrams, and the number of a head's largest ones that follow each.
+"""The abstract patterns of skip-trigrams, and a count of each among a head's largest skip-trigrams.
 
-`[b]...[a]->[b]` repeats the source; `[ab]...[a]->[b]` completes a source that the destination
-begins; b' is similar to b. (Elhage et al. 2021, table of "primitive in-context learning",
+In `[b]...[a]->[b]` the out is the source. In `[ab]...[a]->[b]` destination and out together spell
+the source. b' is similar to b. (Elhage et al. 2021, table of "primitive in-context learning",
 https://transformer-circuits.pub/2021/framework/index.html)
 """
 
@@ -23,30 +23,30 @@ from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, AnyHead, Vocabulary, every_head
 
 PATTERNS = ("[b]...[a]->[b]", "[ab]...[a]->[b]", "[b]...[a]->[b']", "[ab]...[a]->[b']", "other")
-"In the order in which they are tried: a triple is the first one that fits."
+"The patterns. A triple has the first pattern in this order that fits."
 ALIKE = 0.6
-"Cosine of two embeddings above which tokens are similar; random ones reach 4 / sqrt(d_model)."
+"The cosine of two embeddings above which tokens are similar; random ones reach 4 / sqrt(d_model)."
 
 BYTES = "\ufffd"
-"The string of a token that is no whole character."
+"The string of a token that is not a whole character."
 
 Triples = tuple[Int[Tensor, "3 n"], Float[Tensor, "3 n"]]
 Piece = tuple[str, int | None]
-"A piece of text and its token, or None where it is several."
+"A piece of text and its token, or None if the piece is several tokens."
 Similar = Callable[[Piece, Piece], bool]
 
 
 def triples(
     model: GPT, head: AnyHead, *, n: int = 100, alike: float = ALIKE, block_bytes: int = 2**26
 ) -> DataFrame:
-    """The n skip-trigrams of a head with the largest scores, exact, largest first, and the pattern
-    that each follows; fewer if fewer score above 0.
+    """The n skip-trigrams of a head with the largest scores, exact, largest first, each with its
+    pattern; fewer if fewer scores are above 0.
 
-    Columns `source`, `destination`, `out`, `qk`, `ov`, `score` (see the top of the package) and
-    `pattern`. Of b' it says "similar to b" if both are the same word up to case and surrounding
-    space, or if the cosine of their embeddings, less the mean embedding, is above `alike`.
-    "[ab]" is a source that is the destination and b in one, surrounding space aside. Circuits are
-    streamed in blocks of `block_bytes`. ValueError unless n is 1 or more.
+    Columns `source`, `destination`, `out`, `qk`, `ov`, `score` (see the docstring of the package)
+    and `pattern`. b' is similar to b if both are the same word up to case and surrounding space, or
+    if the cosine of their embeddings, minus the mean embedding, is above `alike`. "[ab]" is a
+    source that is the destination followed by b, up to surrounding space. Circuits are multiplied
+    out in blocks of `block_bytes`. ValueError unless n is 1 or more.
     """
     if n < 1:
         raise ValueError(f"n is a number of skip-trigrams, 1 or more, got {n}")
@@ -65,8 +65,8 @@ def triples(
 
 
 def pattern_counts(model: GPT, *, n: int = 100, alike: float = ALIKE) -> DataFrame:
-    """The number of each head's `n` largest skip-trigrams that follow each of PATTERNS, a row a
-    head; see `triples`. By chance about n / d_vocab would repeat their source."""
+    """The number of each head's `n` largest skip-trigrams with each of PATTERNS, one row per head;
+    see `triples`. By chance the out is the source in about n / d_vocab of them."""
     heads = every_head(model.cfg)
     counts = [triples(model, at, n=n, alike=alike).pattern.value_counts() for at in heads]
     rows = [{"head": str(at), **count.to_dict()} for at, count in zip(heads, counts, strict=True)]
@@ -77,8 +77,8 @@ def pattern_counts(model: GPT, *, n: int = 100, alike: float = ALIKE) -> DataFra
 def _largest(QK: FactoredMatrix, OV: FactoredMatrix, n: int, block_bytes: int) -> Triples:
     """(source, destination, out) and (qk, ov, score) of the n largest products.
 
-    The n sources whose best triple is best hold them all; and within a source a triple of the i-th
-    destination and the j-th out is beaten by i * j - 1 others, so i * j <= n.
+    The n sources with the largest best triples contain all of them. For one source, i * j - 1
+    triples are at least as large as the triple of the i-th destination and j-th out: i * j <= n.
     """
     k = min(n, QK.rdim)
     sources = best_of_sources(QK, OV, block_bytes).topk(k).indices
@@ -96,7 +96,7 @@ def _largest(QK: FactoredMatrix, OV: FactoredMatrix, n: int, block_bytes: int) -
 
 
 def _pattern(tokens: list[int], words: tuple[str, ...], similar: Similar, text: Vocabulary) -> str:
-    """The first of PATTERNS that a triple (source, destination, out) follows."""
+    """The first of PATTERNS that fits a triple (source, destination, out)."""
     source, destination = words[0].strip(), words[1].strip()
     rest = source[len(destination) :] if destination and source.startswith(destination) else ""
     rest = rest if BYTES not in rest else ""
@@ -113,8 +113,8 @@ def _pattern(tokens: list[int], words: tuple[str, ...], similar: Similar, text: 
 
 
 def _similar(model: GPT, alike: float) -> Similar:
-    """Whether two pieces of text are similar: the same word but for case and space, or tokens of
-    similar embeddings."""
+    """A function that says whether two pieces of text are similar: the same word up to case and
+    space, or two tokens with similar embeddings."""
     embedding = model.W_E - model.W_E.mean(0)
 
     def similar(one: Piece, other: Piece) -> bool:

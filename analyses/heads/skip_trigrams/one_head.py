@@ -1,5 +1,5 @@
-"""Tables of one head: its strongest sources, the skip-trigrams of one source, its largest entries,
-and the tokens that it raises after a place.
+"""Tables of one head: its strongest sources, the skip-trigrams of one source, the largest entries
+of its circuits, and the tokens that a positional head raises.
 
 (Elhage et al. 2021, "Skip-trigrams" and its dumps of heads; "Positional heads",
 https://transformer-circuits.pub/2021/framework/index.html)
@@ -29,8 +29,8 @@ def table(model: GPT, head: AnyHead, source: str | int, *, top: int = 5) -> Data
     """The skip-trigrams of one source token at one head, largest score first: its `top`
     destinations by QK, each with its `top` outs by OV.
 
-    Columns `source`, `destination`, `out`, `qk`, `ov`, `score`; the top of the package defines
-    them. ValueError for a source that is not one token.
+    Columns `source`, `destination`, `out`, `qk`, `ov`, `score`; the docstring of the package
+    defines them. ValueError for a source that is not one token.
     """
     check_counts(model, top=top)
     with torch.no_grad():
@@ -59,11 +59,11 @@ def top_entries(
     *,
     progress: Progress | None = None,
 ) -> DataFrame:
-    """The k largest entries of a head's full circuit, exact, largest first; each row of the circuit
-    less its mean, which softmax cannot see.
+    """The k largest entries of a head's full circuit, exact, largest first. The mean of each row is
+    subtracted.
 
     Columns `source`, `out`, `score` for OV, `destination`, `source`, `score` for QK. The circuit is
-    streamed in blocks and never held. ValueError for another `which`.
+    multiplied out in blocks and never held. ValueError for another `which`.
     """
     if which not in ("OV", "QK"):
         raise ValueError(f"a head has circuits 'OV' and 'QK', got {which!r}")
@@ -83,9 +83,9 @@ def top_entries(
 def head_dump(
     model: GPT, head: AnyHead, *, sources: int = 12, top: int = 6, block_bytes: int = 2**26
 ) -> DataFrame:
-    """The sources of one head with the largest skip-trigrams, best first: columns `source`,
-    `destinations` (top QK) and `outs` (top OV), each [(token, score), ...], and `score`, that of
-    the best triple. ValueError unless `sources` and `top` are from 1 to d_vocab."""
+    """The sources of one head with the largest skip-trigrams, largest first: columns `source`,
+    `destinations` (top QK) and `outs` (top OV), each [(token, score), ...], and `score`, the score
+    of the largest triple. ValueError unless `sources` and `top` are from 1 to d_vocab."""
     check_counts(model, sources=sources, top=top)
     with torch.no_grad():
         QK, OV = circuits_of(model, head)
@@ -101,13 +101,12 @@ def head_dump(
 
 
 def positional_table(model: GPT, head: AnyHead, *, sources: int = 6, top: int = 5) -> DataFrame:
-    """The tokens that a head raises if it attends to one place, by the token there: columns
-    `source`, `outs` (top OV, [(token, effect), ...]) and `peak`, the largest effect in standard
-    deviations of its row.
+    """The tokens that a positional head raises, by the source token: columns `source`, `outs` (top
+    OV, [(token, effect), ...]) and `peak`, the largest effect in standard deviations of its row.
 
-    The sources are the words (a space or none, and three letters or more) with the highest peaks,
-    highest first; the QK circuit is not read. ValueError unless `sources` and `top` are from 1 to
-    d_vocab, and for a vocabulary without such words.
+    The sources are the words (three letters or more, with or without a space before) with the
+    largest peaks, largest first. QK is not read. ValueError unless `sources` and `top` are from 1
+    to d_vocab, and for a vocabulary without such words.
     """
     check_counts(model, sources=sources, top=top)
 

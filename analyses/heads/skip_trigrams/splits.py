@@ -1,6 +1,6 @@
-"""Words that the tokenizer splits: " Ralph" is one token, "Ralph" without its space is R and alph.
+"""Words that the tokenizer splits: " Ralph" is one token, but "Ralph" without space is R and alph.
 
-So copying a split word is a skip-trigram: source " Ralph" ... destination "R" -> out "alph".
+To copy a split word is a skip-trigram: source " Ralph" ... destination "R" -> out "alph".
 (Elhage et al. 2021, https://transformer-circuits.pub/2021/framework/index.html)
 """
 
@@ -17,11 +17,11 @@ Split = tuple[int, int, int, int]
 
 
 def split_tokens(model: GPT) -> DataFrame:
-    """The words of the vocabulary that split without their leading space, in order of the tokens.
+    """The words of the vocabulary that are split without their leading space, in token order.
 
-    Columns `source` (" Ralph"), `destination` (the first piece, "R"), `out` (the piece after it,
-    "alph") and the number of `pieces`. Words are a space and two letters or more. ValueError
-    for a model without a tokenizer.
+    Columns `source` (" Ralph"), `destination` (the first piece, "R"), `out` (the second piece,
+    "alph") and `pieces`, the number of pieces. A word is a space and two letters or more.
+    ValueError for a model without a tokenizer.
     """
     found = _splits(model)
     source, destination, out, pieces = zip(*found, strict=True) if found else [()] * 4
@@ -32,12 +32,12 @@ def split_tokens(model: GPT) -> DataFrame:
 
 
 def split_table(model: GPT) -> DataFrame:
-    """Each word of `split_tokens` at each head, head after head: columns `head`, `source`,
-    `destination`, `out`, `qk`, `ov`, `score` (see the top of the package), and the number of
-    tokens before its pieces: `destination_rank` among all queries for the word, `out_rank` among
-    all tokens that the word raises, 0 for the first.
+    """Each word of `split_tokens` at each head: columns `head`, `source`, `destination`, `out`,
+    `qk`, `ov`, `score` (see the docstring of the package) and two ranks from 0.
+    `destination_rank` is the rank of the destination among all queries by QK, `out_rank` the rank
+    of the out among all tokens by OV.
 
-    A head that knows nothing of spelling has `qk` and `ov` above 0 together for a quarter of them.
+    In a head without knowledge of spelling, `qk` and `ov` are both above 0 for a quarter of words.
     """
     words, found = split_tokens(model), torch.tensor(_splits(model)).reshape(-1, 4)
     source, destination, out, _ = found.to(model.W_E.device).T
@@ -60,15 +60,15 @@ def split_table(model: GPT) -> DataFrame:
 
 
 def split_contrast(model: GPT) -> DataFrame:
-    """Whether a head knows which pieces belong to which word, a row a head: of the pieces of all
-    split words, the mean share that a word's own stand above (ties count half), 0.5 by chance.
+    """How well a head prefers a word's own pieces to the pieces of other split words, one row per
+    head: the mean share of other words whose pieces score less (ties count half), 0.5 by chance.
 
-    Columns `head`, `destination` (by QK score), `out` (by OV effect) and `score` (by their product,
-    the pieces of a word kept together). ValueError where no word is split.
+    Columns `head`, `destination` (by QK), `out` (by OV) and `score` (by their product, with both
+    pieces of the same word). ValueError for fewer than two split words.
     """
     found = torch.tensor(_splits(model)).reshape(-1, 4)
     if len(found) < 2:
-        raise ValueError(f"wanted two split words or more, the vocabulary has {len(found)}")
+        raise ValueError(f"two split words or more are needed, the vocabulary has {len(found)}")
     source, destination, out, _ = found.to(model.W_E.device).T
     rows = []
     with torch.no_grad():
