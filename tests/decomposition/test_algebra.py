@@ -3,11 +3,51 @@
 import pytest
 import torch
 
-from circuits import FactoredMatrix, algebra, composition, ground_truth, paths
+from circuits import algebra, composition, ground_truth, paths
+from circuits.matrices import FactoredMatrix
 from circuits.model import Head, components
 from tests.conftest import tiny, tiny_tokens
 
 MLPS = {"d_mlp": 7, "act_fn": "relu"}
+
+
+def test_full_circuits_of_one_layer_add_up_to_the_logits():
+    """T = Id x W_E W_U + sum_h A^h x (W_E W_OV W_U), Elhage et al. 2021."""
+    model = tiny(n_layers=1, normalization_type=None, positional_embedding_type="none", bias=False)
+    tokens = torch.randint(0, 29, (2, 6), generator=torch.Generator().manual_seed(0))
+    logits, cache = model.run_with_cache(tokens)
+    total = (model.W_E @ model.W_U)[tokens]
+    OV = algebra.full_OV(model)[0].AB
+    for head in range(3):
+        total = total + cache["pattern", 0][:, head] @ OV[head][tokens]
+    assert torch.allclose(total, logits, atol=1e-10)
+    scores = algebra.full_QK(model)[0].AB
+    for head in range(3):
+        seen = scores[head][tokens[:, :, None], tokens[:, None, :]]
+        lower = torch.ones(6, 6).tril().bool()
+        assert torch.allclose(
+            cache["attn_scores", 0][:, head][:, lower], seen[:, lower], atol=1e-10
+        )
+
+
+def test_norms_fold_into_the_circuits_up_to_the_scale_of_each_position():
+    """With LN, the OV circuit's logits times both 1/sigma are the head's effect on the logits."""
+    model = tiny(n_layers=1, positional_embedding_type="none", bias=False)
+    tokens = torch.arange(6)[None]
+    _, cache = model.run_with_cache(tokens, names_filter="*")
+    effect = cache["result", 0] / cache["scale"][..., None] @ algebra.unembedding(model)
+    for head in range(3):
+        moved = cache["pattern", 0][:, head] / cache["scale", 0, "ln1"].mT
+        circuit = moved @ algebra.full_OV(model)[0, head].AB[tokens] / cache["scale"]
+        assert torch.allclose(circuit, effect[:, :, head], atol=1e-10)
+
+
+def test_k_composed_scores_are_the_scores_of_what_the_writer_moved():
+    model = tiny(normalization_type=None, positional_embedding_type="none", bias=False)
+    through = algebra.K_composed_QK(model, 1, 0)[2, 1].AB
+    query = model.W_E @ model.W_Q[1, 2] / model.blocks[1].attn.scale
+    moved = model.W_E @ model.W_V[0, 1] @ model.W_O[0, 1] @ model.W_K[1, 2]
+    assert torch.allclose(through, query @ moved.T)
 
 
 @pytest.fixture

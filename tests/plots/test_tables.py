@@ -10,7 +10,7 @@ from xarray import DataArray
 
 from analyses import html_tables, skip_trigrams
 from circuits import algebra
-from tests.heads.test_skip_trigrams import VOCABULARY, centred, talker, trigrams
+from tests.heads.skip_trigrams.talkers import VOCABULARY, centred, talker, trigrams
 
 VOID = {"meta", "link", "br", "img"}
 
