@@ -1,11 +1,14 @@
-"""An interval of means is Student's t, and covers the truth as often as it says."""
+"""Parts keep their labels, and an interval of means is Student's t."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from analyses.labelled import interval, t_quantile
+from analyses import plots
+from analyses.labelled import interval, of_parts, t_quantile
+from circuits.decomposition import Parts
 
 
 def test_an_interval_of_means_is_students_t():
@@ -30,3 +33,15 @@ def test_an_interval_covers_the_truth_as_often_as_it_says(n):
     sums = counts * 3.0 + noise * counts.sqrt()
     low, high = interval(sums, counts)
     assert ((low < 3) & (high > 3)).double().mean() == pytest.approx(0.95, abs=0.025)
+
+
+def test_parts_are_drawn_by_their_labels_and_say_what_they_miss():
+    stack = torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
+    parts = Parts(["embed", "L0H0"], stack, stack.sum(0) + torch.tensor([0.0, 0.25]))
+    shown = of_parts(parts, "pos", long_name="logit")
+    assert shown.dims == ("part", "pos") and np.array_equal(shown, stack)
+    assert shown.attrs == {"long_name": "logit", "remainder": 0.25}
+    labels = plots.heatmap(shown).get_yticklabels()
+    assert [label.get_text() for label in labels] == ["embed", "L0H0"]
+    with pytest.raises(ValueError, match=r"whole \[2\] want 1 dims after part, got \[\]"):
+        of_parts(parts)

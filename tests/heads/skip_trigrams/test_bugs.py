@@ -76,3 +76,19 @@ def test_of_two_right_pairs_one_is_taken_for_the_wrong_one(tokens, head):
     right = [(pairs[0], pairs[1]), (pairs[2], pairs[3])]
     margins = skip_trigrams.bugs(TALKER, (0, head), source, right).margin
     assert len(margins) == 2 and margins.min() <= 1e-12
+
+
+def test_a_head_built_to_spell_stands_out_and_forces_bugs():
+    words = skip_trigrams.split_tokens(talker()).drop_duplicates("destination")
+    words = words.drop_duplicates("out").head(2)
+    (a, b) = words[["source", "destination", "out"]].values.tolist()
+    built = trigrams((a[0], a[1], a[2], 9.0, 3.0), (a[0], b[1], b[2], 9.0, 3.0))
+    grid = skip_trigrams.spelling_grid(built, "L0H0", a[0], n=2)
+    assert grid.out.values.tolist() == [a[2], b[2]] and np.diagonal(grid.spells).all()
+    crossed = grid.values[~np.eye(2, dtype=bool)]
+    assert (crossed == grid.values[0, 0]).all()  # rank one: no better than the wrong ones
+    assert (grid.forced.values == ~grid.spells.values).all()
+    one = skip_trigrams.spelling_grid(trigrams((*a, 9.0, -3.0)), "L0H0", a[0], n=2)
+    assert not one.forced.values[0, 0]
+    with pytest.raises(ValueError, match="no word that splits"):
+        skip_trigrams.spelling_grid(built, "L0H0", " two")

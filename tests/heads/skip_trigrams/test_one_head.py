@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from analyses import skip_trigrams
 from circuits import algebra
@@ -41,3 +42,28 @@ def test_tables_read_models_with_mlps_and_norms_straight_from_the_embedding():
     found = skip_trigrams.top_entries(model, "L1H1", k=1)
     assert found.score[0] == pytest.approx(float(dense.max()))
     assert len(skip_trigrams.pattern_counts(model, n=3)) == 6
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**26])
+def test_a_dump_holds_the_best_of_the_dense_circuits(block_bytes):
+    model = talker()
+    found = skip_trigrams.head_dump(model, "L0H1", sources=5, top=3, block_bytes=block_bytes)
+    qk, ov = (centred(circuit(model)[0, 1].AB) for circuit in (algebra.full_QK, algebra.full_OV))
+    best = qk.amax(0).clamp(min=0) * ov.amax(-1)
+    np.testing.assert_allclose(found.score, best.topk(5).values, atol=1e-12)
+    source = VOCABULARY.to_single_token(found.source[0])
+    np.testing.assert_allclose(
+        [value for _, value in found.destinations[0]], qk[:, source].topk(3).values, atol=1e-12
+    )
+    with pytest.raises(ValueError, match="sources is from 1"):
+        skip_trigrams.head_dump(model, "L0H1", sources=0)
+
+
+def test_positional_tables_have_the_highest_peaks_of_the_dense_circuit():
+    model = talker()
+    found = skip_trigrams.positional_table(model, "L1H0", sources=4, top=2)
+    ov = centred(algebra.full_OV(model)[1, 0].AB)
+    peak = ov.amax(-1) / ov.std(-1, correction=0)
+    words = [word.strip() for word in map(model.to_string, range(VOCABULARY.size))]
+    real = torch.tensor([word.isalpha() and len(word) > 2 for word in words])
+    np.testing.assert_allclose(found.peak, peak[real].topk(4).values)

@@ -37,3 +37,23 @@ def test_a_head_that_spells_scores_on_the_word_it_was_built_for():
     built = trigrams((" Ralph", split.destination, split.out, 10.0, 3.0))
     best = skip_trigrams.split_table(built).sort_values("score").iloc[-1]
     assert (best.source, best.destination) == (" Ralph", split.destination)
+
+
+def test_ranks_and_contrasts_of_split_words_are_those_of_the_dense_circuits():
+    model = talker()
+    words = skip_trigrams.split_table(model).query("head == 'L1H1'")
+    source, destination, out = (
+        [VOCABULARY.to_single_token(word) for word in words[name]]
+        for name in ("source", "destination", "out")
+    )
+    qk, ov = (centred(circuit(model)[1, 1].AB) for circuit in (algebra.full_QK, algebra.full_OV))
+    for i, (s, d, o) in enumerate(zip(source, destination, out, strict=True)):
+        ranks = words.iloc[i][["destination_rank", "out_rank"]].tolist()
+        assert ranks == [int((qk[:, s] > qk[d, s]).sum()), int((ov[s] > ov[s, o]).sum())]
+    share = skip_trigrams.split_contrast(model).set_index("head").loc["L1H1", "out"]
+    below = [
+        sum((ov[s, o] > ov[s, other]) + 0.5 * float(ov[s, o] == ov[s, other]) for other in out)
+        for s, o in zip(source, out, strict=True)
+    ]
+    n = len(out)
+    assert share == pytest.approx(float(sum(below) - 0.5 * n) / (n * (n - 1)))
