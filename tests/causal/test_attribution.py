@@ -6,24 +6,13 @@ import torch
 
 from analyses import Task, attribution, metrics, patching
 from circuits import GPT
-from circuits.hooks import Cache
-from circuits.interventions import edit, slopes, sweep
-from tests.causal.test_discovery import linear_model
-from tests.conftest import tiny, tiny_tokens
+from circuits.interventions import edit, sweep
+from tests.causal.discovery.tasks import linear_model
+from tests.causal.near import METRIC, OTHER, TOKENS, near
+from tests.conftest import tiny
 
-TOKENS, OTHER = tiny_tokens(batch=4, pos=6), tiny_tokens(batch=4, pos=6, seed=5)
-METRIC = metrics.loss(torch.tensor([3, 1, 4, 1]))
 PLACES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 WITH_MLPS = {"normalization_type": "LN", "d_mlp": 7, "act_fn": "gelu", "smeared_keys": True}
-
-
-def near(model: GPT, share: float) -> Cache:
-    """A run between the run on TOKENS and the run on OTHER, at this share of the way."""
-    with torch.no_grad():
-        here, there = (model.run_with_cache(tokens)[1] for tokens in (TOKENS, OTHER))
-    moves = [name for name in here if not name.endswith(("tokens", "attn_scores"))]
-    moved = {name: here[name] + share * (there[name] - here[name]) for name in moves}
-    return Cache(moved, model.cfg.n_layers)
 
 
 def near_task(model: GPT) -> Task:
@@ -76,18 +65,6 @@ def test_an_estimate_is_exact_where_model_and_metric_are_linear():
     assert np.allclose(attribution.positions(task), patching.positions(task))
     share = patching.recovery(attribution.heads(task, part="v"))
     assert np.allclose(share, patching.recovery(patching.heads(task, part="v")))
-
-
-def test_slopes_leave_the_model_and_the_callers_grad_mode_alone():
-    model = tiny().requires_grad_(False)
-    with torch.no_grad():
-        found = slopes(model, TOKENS, ["blocks.0.hook_resid_pre"], METRIC)
-        assert not torch.is_grad_enabled()
-    resid = near(model, 0.0)["resid_pre", 0].requires_grad_()
-    logits = model(resid, start_at_layer=0)[:, -1]
-    expected = torch.autograd.grad(METRIC(logits).sum(), resid)[0]
-    assert torch.allclose(found["blocks.0.hook_resid_pre"], expected)
-    assert not any(point.has_active_hooks for point in model.hook_dict.values())
 
 
 def test_what_cannot_be_estimated_is_refused_in_words():

@@ -1,29 +1,15 @@
-"""Patching: the values, the places and the effects, on circuits with a known answer."""
+"""Patching gives each cell its own run, and finds circuits where they were built."""
 
 import numpy as np
 import pytest
 import torch
 from xarray import DataArray
 
-from analyses import Task, ablation, attribution, idealised, in_context, metrics, patching, prompts
-from analyses.causal.path_patching import path_patching
-from circuits import GPT, ground_truth
-from circuits.interventions import as_hooks, edit
-from tests.conftest import tiny, tiny_tokens
-
-TOKENS, OTHER = tiny_tokens(batch=4, pos=8), tiny_tokens(batch=4, pos=8, seed=5)
-RIGHT, WRONG = torch.tensor([3, 1, 4, 1]), torch.tensor([5, 9, 2, 6])
-METRIC = metrics.logit_difference(RIGHT, WRONG)
-
-
-def cache_of(model: GPT, tokens: torch.Tensor):
-    with torch.no_grad():
-        return model.run_with_cache(tokens)[1]
-
-
-def by_hand(model: GPT, cell) -> np.ndarray:
-    with torch.no_grad():
-        return METRIC(model.run_with_hooks(TOKENS, fwd_hooks=as_hooks(cell))).numpy()
+from analyses import Task, metrics, patching
+from circuits import GPT
+from circuits.interventions import edit
+from tests.causal.by_hand import METRIC, OTHER, RIGHT, TOKENS, by_hand, cache_of, induction_task
+from tests.conftest import tiny
 
 
 @pytest.mark.parametrize("at", [None, -1])
@@ -45,65 +31,6 @@ def test_each_cell_is_its_own_run(variant, at):
     assert seen.equals(
         patching.heads(reversed_task, part="pattern", by_position=True, into="clean")
     )
-
-
-def test_metrics_are_what_they_are_called():
-    logits = torch.randn(4, 6, 29, dtype=torch.float64)
-    last, every = logits[:, -1], torch.arange(4)
-    log_p = last.log_softmax(-1)
-    for metric, expected in [
-        (METRIC, last[every, RIGHT] - last[every, WRONG]),
-        (metrics.loss(RIGHT), -log_p[every, RIGHT]),
-        (metrics.probability(RIGHT), log_p.exp()[every, RIGHT]),
-        (metrics.divergence(logits[:, 0]),
-         (logits[:, 0].softmax(-1) * (logits[:, 0].log_softmax(-1) - log_p)).sum(-1)),
-    ]:  # fmt: skip
-        assert torch.allclose(metric(logits), expected) and metric(last).equal(metric(logits))
-    assert torch.allclose(metrics.divergence(last)(last), torch.zeros(4).double(), atol=1e-12)
-
-
-def test_the_in_context_score_as_a_metric_is_that_of_the_analysis():
-    model, tokens = tiny(n_ctx=64), tiny_tokens(batch=4, pos=60)
-    with torch.no_grad():
-        values = metrics.in_context_score(tokens)(model(tokens))
-    score = in_context.score(in_context.loss_by_index(model, tokens))
-    assert float(values.mean()) == pytest.approx(float(score), abs=1e-6)
-
-
-def test_a_metric_of_the_batch_gives_the_mean_of_what_it_gives_of_examples():
-    model = tiny()
-    edges = {"senders": ["L0H0"], "receivers": ["L1H1.K", "logits"]}
-
-    def task(metric) -> Task:
-        return Task(model, TOKENS, OTHER, metric)
-
-    for call in (
-        patching.heads,
-        patching.positions,
-        attribution.heads,
-        attribution.positions,
-        lambda task: path_patching(task, **edges),
-        lambda task: ablation.ablate(task, ["L0H1", "embed"]),
-        lambda task: idealised.substitute(task, ["L0H1"]),
-    ):
-        each = call(task(METRIC))
-        for metric in (lambda x: METRIC(x).mean(), lambda x: METRIC(x).mean()[None]):
-            whole = call(task(metric))
-            assert whole.dims == each.dims and whole.sizes["example"] == 1
-            assert np.allclose(whole.isel(example=0), each.mean("example"))
-            assert np.allclose(whole.base.isel(example=0), each.base.mean("example"))
-    with pytest.raises(ValueError, match="at least two examples, got 1"):
-        patching.summary(patching.heads(task(lambda x: METRIC(x).mean())))
-
-
-def induction_task() -> Task:
-    """Random tokens twice, without the last token; and the same with another first copy."""
-    model = ground_truth.Induction().model
-    clean = prompts.repeated(model, 8, batch=6)[:, :-1]
-    right = prompts.repeated(model, 8, batch=6)[:, -1]
-    corrupted = clean.clone()
-    corrupted[:, 1:9] = prompts.random_tokens(model, 8, batch=6, seed=9)[:, 1:]
-    return Task(model, clean, corrupted, metrics.probability(right))
 
 
 def test_the_built_induction_circuit_is_found_where_it_was_built():

@@ -11,7 +11,7 @@ from circuits import GPT
 from circuits.decomposition import stream, through_norm
 from circuits.interventions import edit
 from circuits.model import every_head
-from tests.causal.test_patching import METRIC, OTHER, TOKENS, by_hand, cache_of, induction_task
+from tests.causal.by_hand import METRIC, OTHER, TOKENS, by_hand, cache_of, induction_task
 from tests.conftest import tiny, tiny_tokens
 
 

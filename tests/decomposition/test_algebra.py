@@ -1,13 +1,52 @@
-"""Circuits from weights: each is its dense product, and agrees with a run."""
+"""Circuits are what weights and norms make of the embedding, exact and small."""
 
 import pytest
 import torch
 
-from circuits import FactoredMatrix, algebra, composition, ground_truth, paths
-from circuits.model import Head, components
+from circuits import algebra
+from circuits.matrices import FactoredMatrix
 from tests.conftest import tiny, tiny_tokens
 
 MLPS = {"d_mlp": 7, "act_fn": "relu"}
+
+
+def test_full_circuits_of_one_layer_add_up_to_the_logits():
+    """T = Id x W_E W_U + sum_h A^h x (W_E W_OV W_U), Elhage et al. 2021."""
+    model = tiny(n_layers=1, normalization_type=None, positional_embedding_type="none", bias=False)
+    tokens = torch.randint(0, 29, (2, 6), generator=torch.Generator().manual_seed(0))
+    logits, cache = model.run_with_cache(tokens)
+    total = (model.W_E @ model.W_U)[tokens]
+    OV = algebra.full_OV(model)[0].AB
+    for head in range(3):
+        total = total + cache["pattern", 0][:, head] @ OV[head][tokens]
+    assert torch.allclose(total, logits, atol=1e-10)
+    scores = algebra.full_QK(model)[0].AB
+    for head in range(3):
+        seen = scores[head][tokens[:, :, None], tokens[:, None, :]]
+        lower = torch.ones(6, 6).tril().bool()
+        assert torch.allclose(
+            cache["attn_scores", 0][:, head][:, lower], seen[:, lower], atol=1e-10
+        )
+
+
+def test_norms_fold_into_the_circuits_up_to_the_scale_of_each_position():
+    """With LN, the OV circuit's logits times both 1/sigma are the head's effect on the logits."""
+    model = tiny(n_layers=1, positional_embedding_type="none", bias=False)
+    tokens = torch.arange(6)[None]
+    _, cache = model.run_with_cache(tokens, names_filter="*")
+    effect = cache["result", 0] / cache["scale"][..., None] @ algebra.unembedding(model)
+    for head in range(3):
+        moved = cache["pattern", 0][:, head] / cache["scale", 0, "ln1"].mT
+        circuit = moved @ algebra.full_OV(model)[0, head].AB[tokens] / cache["scale"]
+        assert torch.allclose(circuit, effect[:, :, head], atol=1e-10)
+
+
+def test_k_composed_scores_are_the_scores_of_what_the_writer_moved():
+    model = tiny(normalization_type=None, positional_embedding_type="none", bias=False)
+    through = algebra.K_composed_QK(model, 1, 0)[2, 1].AB
+    query = model.W_E @ model.W_Q[1, 2] / model.blocks[1].attn.scale
+    moved = model.W_E @ model.W_V[0, 1] @ model.W_O[0, 1] @ model.W_K[1, 2]
+    assert torch.allclose(through, query @ moved.T)
 
 
 @pytest.fixture
@@ -95,15 +134,6 @@ def test_virtual_weights_are_the_product_along_the_names(model):
     assert torch.allclose(algebra.virtual_OV(model, [(0, 1)]).AB, OV[0, 1].AB)
 
 
-def test_a_virtual_pattern_is_the_product_of_patterns_and_its_rows_sum_to_one():
-    model = tiny(n_layers=3)
-    _, cache = model.run_with_cache(tiny_tokens())
-    pattern = paths.virtual_pattern(model, cache, ["L0H1", "L1H2", "L2H0"])
-    A = [cache["pattern", layer] for layer in range(3)]
-    assert torch.allclose(pattern, A[2][:, 0] @ A[1][:, 2] @ A[0][:, 1])
-    assert torch.allclose(pattern.sum(-1), torch.ones(3, 7, dtype=torch.float64))
-
-
 def test_composed_circuits_of_a_chain_are_dense_products_and_agree_with_the_stacked_one(model):
     OV, QK, E = algebra.OV(model).AB, algebra.QK(model).AB, model.W_E
     both = algebra.composed_QK(model, "L1H2", query=["L0H0"], key=["L0H1"]).AB
@@ -122,161 +152,6 @@ def test_eigenvalues_from_the_small_matrix_are_those_of_the_dense_circuit(model)
         largest = dense[dense.abs().argsort(descending=True)[: len(small)]]
         assert (small[:, None] - largest[None]).abs().amin(0).max() < 1e-9
         assert torch.allclose(circuit.trace(), small.sum().real)
-
-
-def dense_scores(model):
-    """Composition by its definition, from dense products of every pair."""
-    OV, QK, n = algebra.OV(model).AB, algebra.QK(model).AB, model.cfg.n_layers
-    every = components.every_head(model.cfg)
-    scores = torch.full((3, n, 3, n, 3), torch.nan, dtype=torch.float64)
-    for via, M in enumerate((QK, QK.mT, OV)):
-        for a in every:
-            for b in (head for head in every if head.layer > a.layer):
-                size = OV[a].norm() * M[b].norm()
-                scores[(via, *a, *b)] = (OV[a] @ M[b]).norm() / size
-    return scores
-
-
-@pytest.mark.parametrize("norm", [None, "LN", "RMS"])
-@pytest.mark.parametrize("strip", [96, 5, 1])
-def test_composition_of_every_pair_is_that_of_the_dense_products(norm, strip, monkeypatch):
-    """The number of rows of a strip does not change the scores."""
-    monkeypatch.setattr(composition, "STRIP", strip)
-    model = tiny(n_layers=4, normalization_type=norm, n_heads=3).requires_grad_(False)
-    scores = composition.scores(model)
-    assert torch.allclose(scores, dense_scores(model), equal_nan=True, atol=1e-10)
-    assert ((scores >= 0) & (scores <= 1) | scores.isnan()).all()
-
-
-@pytest.mark.parametrize("size", [1e-5, 1e5])
-def test_composition_does_not_depend_on_the_size_of_heads(size):
-    """Also where squares of the weights would under- or overflow in float32."""
-    model = tiny(normalization_type=None).float().requires_grad_(False)
-    before = composition.scores(model)
-    for block in model.blocks:
-        for name in ("W_Q", "W_K", "W_V", "W_O"):
-            getattr(block.attn, name).mul_(size)
-    assert torch.allclose(composition.scores(model), before, equal_nan=True, atol=1e-5)
-
-
-def test_composition_of_a_half_precision_model_is_that_of_its_weights():
-    model = tiny(normalization_type=None).half().requires_grad_(False)
-    half = composition.scores(model)
-    assert half.dtype == torch.float32
-    assert torch.allclose(half, composition.scores(model.float()), equal_nan=True, atol=1e-4)
-
-
-def test_composition_can_be_differentiated():
-    model = tiny()
-    composition.scores(model)[0, 0, 0, 1, 0].backward()
-    grad = model.blocks[1].attn.W_Q.grad
-    assert grad is not None and grad.isfinite().all() and grad[0].ne(0).any()
-    assert grad[1:].eq(0).all()
-
-
-def test_composition_agrees_with_transformer_lens():
-    """The FactoredMatrix and the definition of TransformerLens, without norms."""
-    lens = pytest.importorskip("transformer_lens")
-    model = tiny(normalization_type=None).requires_grad_(False)
-    scores = composition.scores(model)
-    OV = lens.FactoredMatrix(model.W_V, model.W_O)
-    QK = lens.FactoredMatrix(model.W_Q, model.W_K.mT)
-    for via, M in enumerate((QK, QK.T, OV)):
-        for writer in range(3):
-            for reader in range(3):
-                A, B = OV[0, writer], M[1, reader]
-                expected = (A @ B).norm() / (A.norm() * B.norm())
-                assert torch.isclose(scores[via, 0, writer, 1, reader], expected)
-
-
-def random_scores(d_model: int, d_head: int, n: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randn(2, n, d_model, d_head, generator=generator, dtype=torch.float64)
-    A, M = left @ torch.randn(2, n, d_head, d_model, generator=generator, dtype=torch.float64)
-    size = torch.linalg.matrix_norm
-    return size(A @ M) / (size(A) * size(M))
-
-
-def test_chance_is_what_random_matrices_give_and_does_not_depend_on_the_head_size():
-    """papers.md 1.2: .1246, .0887, .0625, .0360 were measured for 64, 128, 256, 768."""
-    for d_model, d_head, measured in ((64, 8, 0.1246), (64, 32, 0.1246), (128, 16, 0.0887)):
-        cfg = tiny(d_model=d_model, d_head=d_head).cfg
-        sample = random_scores(d_model, d_head, 60)
-        squared = sample.pow(2)
-        error = squared.std() / len(sample) ** 0.5
-        assert abs(squared.mean() - composition.chance(cfg) ** 2) < 4 * error
-        assert sample.mean() == pytest.approx(measured, rel=0.02)
-
-
-def test_a_rotated_product_has_the_same_trace_and_another_norm():
-    """papers.md 1.5, the mistake of the published diagram."""
-    model = tiny(normalization_type=None).requires_grad_(False)
-    rotated, true = composition.rotated_scores(model), composition.scores(model)
-    V, W_O, Q, K = model.W_V[0, 1], model.W_O[0, 1], model.W_Q[1, 2], model.W_K[1, 2]
-    size = (V @ W_O).norm() * (Q @ K.T).norm()
-    for via, product in enumerate(((K.T @ V, W_O @ Q), (Q.T @ V, W_O @ K))):
-        small = product[0] @ product[1]
-        assert torch.isclose(rotated[via, 0, 1, 1, 2], small.norm() / size)
-    full = V @ W_O @ K @ Q.T
-    assert torch.isclose(full.trace(), (Q.T @ V @ W_O @ K).trace())
-    assert not torch.allclose(rotated[:, 0, :, 1], true[:, 0, :, 1], rtol=0.05)
-    assert rotated.isnan().equal(true.isnan())
-
-
-def test_zero_heads_compose_with_nothing():
-    model = tiny().requires_grad_(False)
-    model.blocks[0].attn.W_V[1] = 0
-    assert composition.scores(model)[:, 0, 1, 1].eq(0).all()
-    assert composition.scores(tiny(n_layers=1)).isnan().all()
-
-
-def test_heads_have_one_name_in_three_forms():
-    cfg = tiny().cfg
-    assert components.head(cfg, "L1H2") == components.head(cfg, (1, 2)) == Head(1, 2) == (1, 2)
-    assert str(Head(1, 2)) == "L1H2"
-
-
-def every_score(model):
-    """All statements about circuits, as numbers."""
-    with torch.no_grad():
-        QK, OV = algebra.full_QK(model), algebra.full_OV(model)
-        K_comp = algebra.K_composed_QK(model, 1, 0)
-        matrices = (QK, OV, K_comp, algebra.positional_QK(model), algebra.direct_path(model))
-        numbers = [M.norm().flatten() for M in matrices] + [M.trace().flatten() for M in matrices]
-        numbers += [M.eigenvalues.abs().sum(-1).flatten() for M in matrices]
-        numbers += [M.svd().S.flatten() for M in matrices]
-        return torch.cat([*numbers, composition.scores(model)[:, 0, :, 1].flatten()])
-
-
-@pytest.fixture
-def plain():
-    return tiny(normalization_type=None, bias=False).requires_grad_(False)
-
-
-def test_no_score_depends_on_the_basis_of_the_stream(plain):
-    again, tokens = ground_truth.rotated(plain), tiny_tokens()
-    assert torch.allclose(plain(tokens), again(tokens))
-    assert torch.allclose(every_score(plain), every_score(again), atol=1e-7)
-
-
-def test_no_score_depends_on_the_basis_inside_a_head(plain):
-    """(W_Q M, W_K M^-T) and (W_V M, M^-1 W_O) are the same head."""
-    before, M = every_score(plain), torch.randn(5, 5, dtype=torch.float64)
-    attn = plain.blocks[1].attn
-    attn.W_Q[0], attn.W_K[0] = attn.W_Q[0] @ M, attn.W_K[0] @ torch.linalg.inv(M).T
-    attn.W_V[2], attn.W_O[2] = attn.W_V[2] @ M, torch.linalg.inv(M) @ attn.W_O[2]
-    assert torch.allclose(every_score(plain), before, atol=1e-7)
-
-
-def test_heads_in_another_order_have_their_scores_in_that_order(plain):
-    before, order = composition.scores(plain), [2, 0, 1]
-    norms = algebra.full_OV(plain).norm()
-    for name in ("W_Q", "W_K", "W_V", "W_O"):
-        weight = getattr(plain.blocks[1].attn, name)
-        weight.copy_(weight[order].clone())
-    after = composition.scores(plain)
-    assert torch.allclose(after[:, 0, :, 1], before[:, 0, :, 1][..., order])
-    assert torch.allclose(algebra.full_OV(plain).norm()[1], norms[1, order])
 
 
 def test_full_circuits_hold_the_embedding_once():

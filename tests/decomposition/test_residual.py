@@ -1,26 +1,11 @@
 """The stream is the sum of its components, the logit the sum of their attributions."""
 
-import copy
-
 import pytest
 import torch
 
 from circuits import load, residual
-from circuits.decomposition import Parts
 from tests.conftest import tiny, tiny_tokens
-
-
-def close(a, b, dtype):
-    return torch.allclose(a, b, atol=1e-10 if dtype == torch.float64 else 1e-4)
-
-
-@pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
-def run(request, variant_of_any_depth):
-    """A model of each architecture, the run of it, its logits and the precision."""
-    model = variant_of_any_depth.to(request.param)
-    with torch.no_grad():
-        logits, cache = model.run_with_cache(tiny_tokens())
-        yield model, cache, logits, request.param
+from tests.decomposition.conftest import close
 
 
 def test_components_sum_to_the_stream_at_every_place(run):
@@ -51,42 +36,6 @@ def test_components_come_in_stream_order_under_their_names():
     shortformer = tiny(positional_embedding_type="shortformer", bias=False, n_layers=1)
     _, cache = shortformer.run_with_cache(tiny_tokens())
     assert list(residual.components(shortformer, cache)) == ["embed", "L0H0", "L0H1", "L0H2"]
-
-
-def test_head_and_neuron_results_are_the_hooks_and_sum_to_what_the_layer_writes(run):
-    model, _, _, dtype = run
-    _, cache = model.run_with_cache(tiny_tokens(), names_filter="*")
-    for layer, block in enumerate(model.blocks):
-        heads = residual.head_results(model, cache, layer)
-        assert close(heads, cache["result", layer], dtype)
-        b_O = 0 if block.attn.b_O is None else block.attn.b_O
-        assert close(heads.sum(2) + b_O, cache["attn_out", layer], dtype)
-        if block.mlp is not None:
-            neurons = residual.neuron_results(model, cache, layer)
-            b_out = 0 if block.mlp.b_out is None else block.mlp.b_out
-            assert close(neurons.sum(2) + b_out, cache["mlp_out", layer], dtype)
-            some = residual.neuron_results(model, cache, layer, [4, 1])
-            assert close(some, neurons[:, :, [4, 1]], dtype)
-
-
-def test_parts_pass_every_norm_with_the_scale_of_the_place_where_they_are_read(run):
-    """Their sum behind the norm, and its bias, is the input of the heads, the MLP and the
-    unembedding at this place. The scale is of this place and of no other layer: TransformerLens
-    issue 1076."""
-    model, cache, logits, dtype = run
-    for layer, block in enumerate(model.blocks):
-        parts = residual.components(model, cache, layer)
-        read = residual.through_norm(model, cache, parts.stack, layer).sum(0)
-        read = read + residual.norm_bias(model, layer)
-        assert close(read, block.ln1(parts.whole), dtype)
-        if block.mlp is not None:
-            parts = residual.components(model, cache, layer, mid=True)
-            read = residual.through_norm(model, cache, parts.stack, layer, mid=True).sum(0)
-            read = read + residual.norm_bias(model, layer, mid=True)
-            assert close(read, block.ln2(parts.whole), dtype)
-    parts = residual.components(model, cache)
-    read = residual.through_norm(model, cache, parts.stack).sum(0) + residual.norm_bias(model)
-    assert close(model.unembed(read), logits, dtype)
 
 
 def test_attributions_sum_to_the_logit_the_difference_and_the_projection(run):
@@ -159,30 +108,3 @@ def test_a_text_token_attributes_to_the_logit_of_a_model_that_ships():
         logits, cache = model.run_with_cache("The captain of the ship said that the captain of the")
         parts = residual.logit_attribution(model, cache, " sh")
     assert torch.allclose(parts.total, logits[..., model.to_single_token(" sh")], atol=1e-4)
-
-
-def test_the_cache_does_not_keep_its_model_alive_and_forgets_it_when_pickled():
-    import gc
-    import pickle
-
-    model = tiny()
-    _, cache = model.run_with_cache(tiny_tokens())
-    assert cache.model is model and cache.to(torch.float32).model is model
-    assert pickle.loads(pickle.dumps(cache)).model is None
-    del model
-    gc.collect()
-    assert cache.model is None
-
-
-def test_parts_say_what_is_missing():
-    parts = Parts(["a", "b"], torch.tensor([[1.0], [2.0]]), torch.tensor([3.5]))
-    assert parts.remainder.item() == 0.5 and "5.0e-01" in repr(parts) and list(parts) == ["a", "b"]
-    with pytest.raises(KeyError, match="no part 'c'"):
-        parts["c"]
-
-
-def test_a_copied_model_is_another_model():
-    model = tiny()
-    _, cache = model.run_with_cache(tiny_tokens())
-    with pytest.raises(ValueError, match="another model's run"):
-        residual.components(copy.deepcopy(model), cache)

@@ -9,7 +9,7 @@ from analyses import attention, copying, induction, prompts
 from circuits import algebra, composition, ground_truth
 from circuits.matrices import FactoredMatrix
 from tests.conftest import tiny, tiny_tokens
-from tests.ground_truth.test_two_layers import (
+from tests.ground_truth.closed_forms import (
     EXACT,
     compositions,
     few,

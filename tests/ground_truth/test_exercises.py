@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from analyses import attention, prompts
 from circuits import ground_truth
 from circuits.ground_truth import BOS
-from tests.ground_truth.test_two_layers import (
+from tests.ground_truth.closed_forms import (
     EXACT,
     compositions,
     few,

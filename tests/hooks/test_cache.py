@@ -1,3 +1,5 @@
+"""A cache finds what it holds under every name, and says what it lacks."""
+
 import pytest
 import torch
 
@@ -104,3 +106,16 @@ def test_moving_a_cache_converts_all_but_the_tokens():
     _, cache = tiny().run_with_cache(tiny_tokens())
     half = cache.to(torch.float16)
     assert half["q", 0].dtype == torch.float16 and half["tokens"].dtype == torch.int64
+
+
+def test_the_cache_does_not_keep_its_model_alive_and_forgets_it_when_pickled():
+    import gc
+    import pickle
+
+    model = tiny()
+    _, cache = model.run_with_cache(tiny_tokens())
+    assert cache.model is model and cache.to(torch.float32).model is model
+    assert pickle.loads(pickle.dumps(cache)).model is None
+    del model
+    gc.collect()
+    assert cache.model is None

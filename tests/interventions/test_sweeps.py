@@ -1,28 +1,12 @@
 """Many experiments together give the same numbers as one run for each."""
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-
 import pytest
 import torch
 
-from circuits import GPT, interventions
-from circuits.interventions import Edit, Sizes, apply_edits, as_hooks, batches, edit, sweep
-from tests.benchmarks.bench_model import peak_mebibytes
-from tests.conftest import tiny, tiny_tokens
-
-TOKENS, OTHER = tiny_tokens(batch=4, pos=9), tiny_tokens(batch=4, pos=9, seed=5)
-
-
-def metric(logits: torch.Tensor) -> torch.Tensor:
-    """The largest logit less the logit of token 3, at the last position."""
-    last = logits if logits.ndim == 2 else logits[:, -1]
-    return last.amax(-1) - last[:, 3]
-
-
-def caches(model: GPT):
-    with torch.no_grad():
-        return [model.run_with_cache(rows)[1] for rows in (TOKENS, OTHER)]
+from circuits import GPT
+from circuits.interventions import as_hooks, edit, sweep
+from tests.conftest import tiny
+from tests.interventions.experiments import OTHER, TOKENS, caches, few, metric
 
 
 def one_by_one(model: GPT, cells) -> torch.Tensor:
@@ -57,12 +41,6 @@ def test_a_sweep_gives_what_one_run_for_each_cell_gives(variant):
     assert not any(point.has_active_hooks for point in variant.hook_dict.values())
 
 
-def few(model: GPT, runs: int = 2) -> int:
-    """The bytes for this number of runs at a time, with logits at all positions."""
-    sizes = Sizes(model, TOKENS, every=True, by_position=True)
-    return sizes.kept() + runs * sizes.run()
-
-
 def test_a_run_patched_into_itself_is_the_run(variant):
     own, _ = caches(variant)
     cells = every_kind_of_cell(variant, own)
@@ -89,45 +67,6 @@ def test_the_stream_before_layer_0_carries_the_whole_other_run():
     assert torch.allclose(sweep(model, TOKENS, cells, metric), expected.expand(2, -1))
 
 
-def test_where_the_values_come_from():
-    model = tiny()
-    own, _ = caches(model)
-    assert not interventions.zeros(own, ("z", 1)).any()
-    mean = interventions.means(own, ("z", 1))
-    assert torch.allclose(mean[0, 3], own["z", 1][:, 3].mean(0))
-    overall = interventions.means(own, ("z", 1), by_position=False)
-    assert torch.allclose(overall[0, 6], own["z", 1].mean((0, 1)))
-    other = interventions.resample(own, ("z", 1), seed=3)
-    same = (own["z", 1][:, None] == other[None]).flatten(2).all(-1)
-    assert same.sum(0).tolist() == [1] * 4 and not same.diagonal().any()
-    with pytest.raises(ValueError, match="at least 2 examples, got 1"):
-        interventions.resample(model.run_with_cache(TOKENS[:1])[1], ("z", 1))
-
-
-def test_frozen_patterns_hold_them_and_nothing_else():
-    model = tiny()
-    own, other = caches(model)
-    hooks = interventions.as_hooks(interventions.frozen_patterns(model, own))
-    with model.hooks(fwd_hooks=hooks):
-        _, run = model.run_with_cache(OTHER)
-    for layer in range(2):
-        assert torch.equal(run["pattern", layer], own["pattern", layer])
-    assert torch.equal(run["v", 0], other["v", 0])
-
-
-def test_steering_adds_a_direction():
-    model, direction = tiny(), torch.randn(12, dtype=torch.float64)
-    own, _ = caches(model)
-    for pos in (None, 2):
-        hook = interventions.steer(direction, 1.5, pos)
-        with model.hooks(fwd_hooks=[("blocks.1.hook_resid_pre", hook)]):
-            _, run = model.run_with_cache(TOKENS)
-        moved = run["resid_pre", 1] - own["resid_pre", 1]
-        here = slice(None) if pos is None else pos
-        assert torch.allclose(moved[:, here], 1.5 * direction.expand_as(moved[:, here]))
-        assert pos is None or not moved[:, 3:].any()
-
-
 @pytest.mark.parametrize("where", ["progress", "metric"])
 def test_an_interrupted_sweep_leaves_no_hook(where):
     model, calls = tiny(), []
@@ -144,25 +83,6 @@ def test_an_interrupted_sweep_leaves_no_hook(where):
         sweep(model, TOKENS, [[edit(model, ("z", 0), source)]],
               interrupted if where == "metric" else metric, **how)  # fmt: skip
     assert not any(point.has_active_hooks for point in model.hook_dict.values())
-
-
-def test_what_lies_before_the_edit_is_not_run_again(monkeypatch):
-    model, runs = tiny(smeared_keys=True), []
-    _, source = caches(model)
-    cells = [[edit(model, ("resid_pre", 1), source, pos=p)] for p in (8, 3, 7)]
-    forward = GPT.forward
-
-    def noted(self, input, *args, **kwargs):
-        runs.append((kwargs.get("start_at_layer"), list(input.shape)))
-        return forward(self, input, *args, **kwargs)
-
-    monkeypatch.setattr(GPT, "forward", noted)
-    monkeypatch.setattr(batches, "SLACK", 4)
-    seen = sweep(model, TOKENS, cells, metric, at=-1)
-    assert runs == [(None, [4, 9]), (1, [4, 6, 12]), (1, [8, 2, 12])]
-    runs.clear()
-    assert not torch.allclose(seen[1], sweep(model, TOKENS, cells, metric, at=2)[1])
-    assert runs == [(None, [4, 9])]  # the metric looks before all of them
 
 
 def test_hooks_that_are_attached_stay_in_force_at_their_positions():
@@ -182,36 +102,6 @@ def test_hooks_that_are_attached_stay_in_force_at_their_positions():
     assert not torch.allclose(seen, sweep(model, TOKENS, cells, metric))
 
 
-@pytest.mark.parametrize("fields", [
-    {"n_heads": 8}, {"n_heads": 16, "positional_embedding_type": "shortformer", "n_layers": 2},
-    {"n_heads": 4, "d_mlp": 256, "act_fn": "solu_ln"}])  # fmt: skip
-@pytest.mark.parametrize("points", ["hook_?_input", "attn.hook_result", "mlp.hook_post"])
-def test_a_sweep_holds_no_more_than_its_bound(fields, points):
-    """Also with edits of inputs and results of single heads, which only hooks compute."""
-    model = tiny(dtype=torch.float32, **{"d_model": 64, "d_head": 8, "n_ctx": 32, **fields})
-    if "mlp" in points and model.cfg.attn_only:
-        return
-    tokens, values = tiny_tokens(batch=4, pos=24), torch.zeros(())
-    names = model.hook_names(f"blocks.*.{points}")
-    cells = [[Edit(name, values, add=True)] for name in names for _ in range(48)]
-    for memory in (8 * 2**20, 20 * 2**20):
-        how = {"at": -1, "memory": memory}
-        held = peak_mebibytes(partial(sweep, model, tokens, cells, metric, **how))
-        assert held <= memory / 2**20, memory
-    assert held > memory / 2**20 / 4  # nor much less
-
-
-def test_the_bound_on_memory_bounds_the_batch():
-    model = tiny()
-    _, source = caches(model)
-    sizes = []
-    cells = [[edit(model, ("z", 0), source)] for _ in range(5)]
-    sweep(model, TOKENS, cells, metric, memory=few(model), progress=sizes.append)
-    assert sizes == [0, 2, 2, 1]
-    sweep(model, TOKENS, cells, metric, progress=sizes.append)
-    assert sizes[-1] == 5
-
-
 def test_a_metric_that_is_no_number_of_examples_or_the_batch_is_refused_before_anything_runs():
     model, done = tiny(), []
     _, source = caches(model)
@@ -228,21 +118,6 @@ def test_a_metric_that_is_no_number_of_examples_or_the_batch_is_refused_before_a
     assert not done
 
 
-def test_places_that_do_not_exist_are_refused():
-    model = tiny()
-    _, source = caches(model)
-    with pytest.raises(ValueError, match=r"has no heads to choose from, so head=1"):
-        edit(model, ("resid_pre", 0), source, head=1)
-    with pytest.raises(ValueError, match="has 3 of head, counted from 0; got head=3"):
-        edit(model, ("z", 0), source, head=3)
-    with pytest.raises(ValueError, match="has 9 of pos, counted from 0; got pos=9"):
-        edit(model, ("z", 0), source, pos=9)
-    with pytest.raises(KeyError, match="no hook point matches"):
-        edit(model, ("zz", 0), source)
-    with pytest.raises(ValueError, match="outside of 9 positions"):
-        sweep(model, TOKENS, [[]], metric, at=9)
-
-
 def test_a_hook_on_positions_is_active_in_a_sweep_from_every_layer():
     model = tiny(positional_embedding_type="shortformer")
     source, _ = caches(model)
@@ -254,12 +129,3 @@ def test_a_hook_on_positions_is_active_in_a_sweep_from_every_layer():
         assert torch.allclose(found, torch.stack([metric(run) for run in runs]))
         assert torch.allclose(late, model(OTHER))
     assert not torch.allclose(late, model(OTHER))
-
-
-def test_edits_leave_what_other_threads_run_alone():
-    model = tiny()
-    source, _ = caches(model)
-    cell = [edit(model, ("z", 0), source)]
-    with torch.no_grad(), ThreadPoolExecutor(1) as other, apply_edits(model, [cell]):
-        elsewhere, here = other.submit(model, OTHER).result(), model(OTHER)
-    assert torch.allclose(elsewhere, model(OTHER)) and not torch.allclose(here, model(OTHER))

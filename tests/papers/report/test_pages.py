@@ -11,7 +11,7 @@ from analyses.papers.figures import Verdict
 from analyses.papers.report import Entry, folder, pages
 from tests.browser import chromium
 from tests.papers.report.by_hand import NASTY, QUICK, record
-from tests.plots.test_tables import parsed
+from tests.plots.parsing import parsed
 
 
 class Page(HTMLParser):
