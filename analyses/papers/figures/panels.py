@@ -112,13 +112,22 @@ def trace(run: Run, ax: Axes) -> None:
     run.band(ax)
 
 
-def along(run: Run, ax: Axes, ablation: str = "pattern-preserving") -> None:
-    """What is lost, of how the losses of single tokens changed in the window, with each head."""
-    if run.window is None:
+def along(
+    run: Run,
+    ax: Axes,
+    ablation: str = "pattern-preserving",
+    at: tuple[int, int] | None = None,
+) -> None:
+    """What is lost, of how the losses of single tokens changed in the window, with each head; for a
+    run without a window between the records nearest to the steps `at`."""
+    steps = run.window[:2] if run.window else at
+    if steps is None:
         empty(ax, "no phase change")
         ax.set(ylim=(-1e-3, 1e-3))
         return
-    change = dynamics.attribution(run.history, *run.window[:2]).sel(ablation=ablation)
+    recorded = run.history.step.values
+    start, end = (int(recorded[np.abs(recorded - step).argmin()]) for step in steps)
+    change = dynamics.attribution(run.history, start, end).sel(ablation=ablation)
     _by_role(run, change, ax)
     ax.set_ylabel("lost of the change\n(nats per token)")
 

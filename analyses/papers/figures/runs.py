@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from matplotlib.axes import Axes
-from xarray import Dataset
+from xarray import DataArray, Dataset
 
 from analyses import plots
+from analyses.heads import attention
 from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange
-from circuits.io import folder_of, saved_config
+from circuits.io import folder_of, load, saved_config
 from circuits.model import GPTConfig
 
 ZOO = ("attn-only-2l", "attn-only-2l-seed1", "attn-only-1l-smeared", "attn-only-1l")
@@ -45,7 +46,7 @@ class Run:
     @property
     def role_colours(self) -> list[str]:
         """The colour of each head, by its role at the end."""
-        return [plots.ROLE_COLOURS[str(role)] for role in dynamics.roles(self.history).values.flat]
+        return [plots.ROLE_COLOURS[str(role)] for role in self.roles.values.flat]
 
     @property
     def last(self) -> int:
@@ -65,6 +66,17 @@ class Run:
         """Draw the window of its phase change, if it has one."""
         if self.window:
             plots.window(ax, *(self.millions(step) for step in self.window[:2]))
+
+    @cached_property
+    def roles(self) -> DataArray:
+        """The role of each head at the end, (layer, head), see `dynamics.roles`."""
+        if "current_token" in self.history:
+            return dynamics.roles(self.history)
+        return dynamics.roles(self.history, attention.current_token(load(self.name)))
+
+    def heads(self, role: str) -> list[str]:
+        """The labels of the heads of a role."""
+        return self.roles.label.values[(self.roles == role).values].tolist()
 
 
 Test = Callable[[Run, PhaseChange], tuple[bool, str]]
@@ -108,3 +120,24 @@ def judged(of: Sequence[Run], test: Test) -> tuple[bool, str]:
         holds = holds and passes == run.able
         here.append(f"in {run.name}: {words}")
     return bool(holds), "; ".join(here)
+
+
+def judged_each(
+    of: Sequence[Run], why_not: Callable[[Run], str], test: Callable[[Run], tuple[bool, str]]
+) -> tuple[bool | None, str]:
+    """Whether every run passes of which `why_not` says nothing, and the numbers of all runs; None
+    if no run can be asked. `why_not` says what a run lacks to be asked at all."""
+    asked, here = [], []
+    for run in of:
+        lacks = why_not(run)
+        passes, words = (None, f"not asked, it has {lacks}") if lacks else test(run)
+        asked += [] if passes is None else [passes]
+        here.append(f"in {run.name}: {words}")
+    return (all(asked) if asked else None), "; ".join(here)
+
+
+def lacks_induction(run: Run) -> str:
+    """What a run lacks to say what induction heads do: such a head, or a window."""
+    if not run.heads("induction"):
+        return "no induction head"
+    return "" if run.window else "no phase change"

@@ -13,7 +13,9 @@ from analyses.papers.figures.induction import (
     table,
     tokens,
     training,
+    without_heads,
 )
 
-MODULES = (sequences, idealised, training, tokens, ablation, heads, table, index, evaluators)
+MODULES = (sequences, idealised, training, tokens, ablation, without_heads, heads, table, index,
+           evaluators)  # fmt: skip
 __all__ = ["MODULES"]
