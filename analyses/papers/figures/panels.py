@@ -84,8 +84,14 @@ def slope_map(run: Run, ax: Axes) -> None:
 
 
 def in_context_score(run: Run, ax: Axes) -> None:
-    """The in-context score, the records thinly and their running median."""
+    """The in-context score, the records thinly and their running median; where the history keeps
+    windows, a band of two standard errors over them."""
     score = run.history.in_context_score
+    if "window_score" in run.history:
+        each, middle = run.history.window_score, smoothed(score)
+        error = 2 * each.std("window", ddof=1) / each.sizes["window"] ** 0.5
+        seen = run.history.tokens / 1e6
+        ax.fill_between(seen, middle - error, middle + error, color=plots.TRAINED, alpha=0.2, lw=0)
     plots.over_training(score, ax, colours=["0.75"], width=0.7)
     plots.over_training(smoothed(score), ax, colours=[plots.TRAINED])
     ax.set(ylabel="in-context score (nats)", ylim=(-0.45, 0.05))

@@ -5,6 +5,8 @@ https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/in
 
 from analyses.papers.figures.induction import (
     ablation,
+    before_after,
+    compared,
     evaluators,
     heads,
     idealised,
@@ -16,6 +18,6 @@ from analyses.papers.figures.induction import (
     without_heads,
 )
 
-MODULES = (sequences, idealised, training, tokens, ablation, without_heads, heads, table, index,
-           evaluators)  # fmt: skip
+MODULES = (sequences, idealised, training, compared, tokens, before_after, ablation, without_heads,
+           heads, table, index, evaluators)  # fmt: skip
 __all__ = ["MODULES"]
