@@ -33,7 +33,7 @@ def read_once():
         modules = induction.evaluators, induction.heads, induction.before_after
         for module in (*modules, induction.without_heads, figure_runs):
             patch.setattr(module, "load", LOADED)
-        patch.setattr(induction.without_heads, "WINDOWS", 60)
+        patch.setattr(induction.without_heads, "WINDOWS", 150)
         yield
 
 

@@ -86,7 +86,9 @@ def smeared_keys(of: Sequence[Run]) -> Finding:
     plain = [run for run in of if not run.able]
     complete = smeared and deep and plain and all(run.window for run in of if run.able)
     without = not any(run.window for run in plain)
-    earlier = all(_ends(run) < min(map(_ends, _of_its_width(run, deep))) for run in smeared)
+    earlier = bool(deep) and all(
+        _ends(run) < min(map(_ends, _of_its_width(run, deep))) for run in smeared
+    )
 
     def told(run: Run) -> str:
         if not run.window:

@@ -88,7 +88,7 @@ def depth(of: Sequence[Run]) -> Finding:
     def test(run: Run) -> tuple[bool, str]:
         score = run.history.prefix_matching[-1]
         ours = score.where(run.roles == "induction").max("head")
-        last = int(ours.fillna(-1.0).argmax()) == run.cfg.n_layers - 1
+        last = int(ours.fillna(-1.0).values.argmax()) == run.cfg.n_layers - 1
         passes = bool(ours[0].isnull()) and (last or run.cfg.d_mlp is not None)
         best = ", ".join(f"{float(value):.2f} in layer {i}"
                          for i, value in enumerate(ours.values) if value == value)  # fmt: skip

@@ -86,7 +86,7 @@ def lacks_text(run: Run) -> str:
 def score_without(model: GPT, heads: Sequence[str]) -> Dataset:
     """The in-context score on held-out windows, and by how much it rises without some heads: of all
     together and of each alone, (set, ablation), with the ends of its interval over windows."""
-    rows = passages.held_out(model)[:WINDOWS]
+    rows = passages.held_out(model, min(192, model.cfg.n_ctx))[:WINDOWS]
     n = rows.shape[1] - 1
     places = torch.cat([torch.arange(n)[part] for part in early_and_late(n)])
     late = torch.arange(len(places)) >= len(places) // 2
@@ -187,7 +187,7 @@ def rise_on_repeats(model: GPT, heads: Sequence[str]) -> Dataset:
     """Rise of the loss without each head on right repeats less that on other tokens, in nats, (set,
     ablation), with the ends of its interval over windows. Windows without right repeats are left
     out."""
-    rows = passages.held_out(model)[:WINDOWS]
+    rows = passages.held_out(model, min(192, model.cfg.n_ctx))[:WINDOWS]
     right = matches(rows)[0]
     rows, right = rows[right.any(-1)], right[right.any(-1)]
     read = right | _some(~right)
@@ -202,7 +202,7 @@ def rise_on_repeats(model: GPT, heads: Sequence[str]) -> Dataset:
 def _some(where: Bool[Tensor, "window index"]) -> Bool[Tensor, "window index"]:
     """OTHERS places of each row, at random, of those where it holds."""
     drawn = torch.rand(where.shape, generator=torch.Generator().manual_seed(0)) * where
-    return (drawn >= drawn.topk(OTHERS).values[:, -1:]) & where
+    return (drawn >= drawn.topk(min(OTHERS, drawn.shape[1])).values[:, -1:]) & where
 
 
 def _signs(run: Run, found: Dataset) -> tuple[bool, str]:
