@@ -186,11 +186,11 @@ def roles(
     if that is above the threshold, else "-". `current` is the attention to the current token at the
     end, where the history did not record it; without either no head has this role."""
     end = history.isel(step=-1)
-    if current is None:
-        current = end.current_token if "current_token" in end else 0 * end.previous_token
+    there = end.current_token if "current_token" in end else 0 * end.previous_token
+    own = (there if current is None else current).values
     seeks, before = end.prefix_matching > threshold, end.previous_token
-    looks = np.maximum(before, current.values) > threshold
-    other = xarray.where(before >= current.values, "previous token", "current token")
+    looks = np.maximum(before, own) > threshold
+    other = xarray.where(before >= own, "previous token", "current token")
     named = xarray.where(seeks, "induction", xarray.where(looks, other, "-"))
     return named.drop_vars("step", errors="ignore").rename("role").assign_attrs(threshold=threshold)
 

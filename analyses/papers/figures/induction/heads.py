@@ -36,7 +36,7 @@ def table_of_heads(of: Sequence[Run]) -> Finding:
     widths = {name: max(len(name) + 2, WIDTHS.get(name, 0)) for name in shown}
 
     def test(run: Run) -> tuple[bool, str]:
-        found = frame[(frame.model == run.name) & (frame.role == "induction")]
+        found = frame.query("model == @run.name and role == 'induction'")
         said = " ".join(f"{one['head']} {one['paper_copying']:+.2f}/{one['prefix_matching']:.2f} "
                         f"({one['copying']:.2f} on our scale)"
                         for one in found.to_dict("records"))  # fmt: skip
