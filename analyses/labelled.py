@@ -134,6 +134,18 @@ def t_quantile(p: float, degrees: int) -> float:
     return sum(term / degrees**power for power, term in enumerate(terms))
 
 
+def rank_correlation(x: Num[np.ndarray, "*n"], y: Num[np.ndarray, "*n"]) -> float:
+    """Spearman's rank correlation of all entries; equal values share the mean of their ranks. NaN
+    where one of both is constant."""
+    ranks = []
+    for values in (x, y):
+        _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+        middle = count.cumsum() - (count - 1) / 2
+        ranks.append(middle[which.ravel()] - (values.size + 1) / 2)
+    size = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
+    return float(ranks[0] @ ranks[1]) / size if size else math.nan
+
+
 def head_coords(n_layers: int, n_heads: int) -> dict[str, Any]:
     """The coordinates of the dims layer and head: their numbers, and the label of each head."""
     labels = [[str(Head(layer, head)) for head in range(n_heads)] for layer in range(n_layers)]

@@ -25,7 +25,7 @@ from analyses.causal.patching import label_run, sweep_cells
 from analyses.causal.task import Task
 from analyses.labelled import per_head
 from analyses.losses import of_stream
-from circuits.hooks import CacheKey
+from circuits.hooks import Cache, CacheKey
 from circuits.interventions import (
     MEMORY,
     Cell,
@@ -36,7 +36,7 @@ from circuits.interventions import (
     run_cells,
     zeros,
 )
-from circuits.model import GPT, Writer, check_predicts, checked_tokens, components
+from circuits.model import GPT, Head, Writer, check_predicts, checked_tokens, components
 
 KINDS = ("full", "pattern-preserving")
 "The two kinds of ablation."
@@ -124,20 +124,33 @@ def of_heads(model: GPT, tokens: Rows) -> DataArray:
 def losses(
     model: GPT, rows: Rows, example: Int[Tensor, "token"], index: Int[Tensor, "token"]
 ) -> tuple[Float[Tensor, "token"], Float[Tensor, "layer head ablation token"]]:
+    """`losses_without` each head on its own, by layer and head."""
+    every = [[head] for head in components.every_head(model.cfg)]
+    whole, without = losses_without(model, rows, every, example, index)
+    return whole, without.unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
+
+
+def losses_without(
+    model: GPT,
+    rows: Rows,
+    sets: Sequence[Sequence[Head]],
+    example: Int[Tensor, "token"],
+    index: Int[Tensor, "token"],
+) -> tuple[Float[Tensor, "token"], Float[Tensor, "set ablation token"]]:
     """The loss in nats of the tokens rows[example, index + 1], of the model and of the model
-    without each head, by KINDS. A few rows are run at a time, and only the tokens that are asked
-    for are unembedded. Both results are on the CPU."""
+    without the heads of each set together, by KINDS; the heads write zero. A few rows are run at a
+    time, and only the tokens that are asked for are unembedded. Both results are on the CPU."""
     check_predicts(model.cfg, "the next-token loss")
     cfg, device = model.cfg, model.W_E.device
     whole = torch.empty(len(example))
-    without = torch.empty(cfg.n_layers, cfg.n_heads, len(KINDS), len(example))
+    without = torch.empty(len(sets), len(KINDS), len(example))
     few = max(1, PATTERNS // (cfg.n_heads * rows.shape[1] ** 2))
     for first in range(0, len(rows), few):
         here = (example >= first) & (example < first + few)
         if here.any():
             part = rows[first : first + few].to(device)
             at = ((example[here] - first).to(device), index[here].to(device))
-            whole[here], without[..., here] = _losses(model, part, at)
+            whole[here], without[..., here] = _losses(model, part, sets, at)
     return whole, without
 
 
@@ -152,24 +165,43 @@ def component_sets(names: Names) -> list[list[str]]:
 
 @torch.no_grad()
 def _losses(
-    model: GPT, rows: Rows, at: tuple[Int[Tensor, "token"], Int[Tensor, "token"]]
-) -> tuple[Float[Tensor, "token"], Float[Tensor, "layer head ablation token"]]:
-    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    model: GPT,
+    rows: Rows,
+    sets: Sequence[Sequence[Head]],
+    at: tuple[Int[Tensor, "token"], Int[Tensor, "token"]],
+) -> tuple[Float[Tensor, "token"], Float[Tensor, "set ablation token"]]:
+    n_layers = model.cfg.n_layers
     tokens, targets = rows[:, :-1], rows[:, 1:][at].long()
     final, cache = model.run_with_cache(
         tokens,
         stop_at_layer=n_layers,
         names_filter=lambda name: name.endswith(("hook_z", "hook_pattern")),
     )
+    if not sets:
+        return of_stream(model, final[at], targets).cpu(), torch.empty(0, 2, len(targets))
     last = f"blocks.{n_layers - 1}.hook_resid_post"
-    without = torch.empty(n_layers, n_heads, len(KINDS), len(targets))
-    for layer, head in components.every_head(model.cfg):
-        cell = [edit(model, ("z", layer), zeros(cache, ("z", layer)), head=head)]
-        later = frozen_patterns(model, cache, range(layer + 1, n_layers))
-        seen = run_cells(model, tokens, [cell, [*cell, *later]] if later else [cell], [last])[last]
-        for kind, stream in enumerate(seen.chunk(2) if later else [seen, seen]):
-            without[layer, head, kind] = of_stream(model, stream[at], targets).cpu()
-    return of_stream(model, final[at], targets).cpu(), without
+    cells, places = _cells_of_sets(model, cache, sets)
+    streams = run_cells(model, tokens, cells, [last])[last].unflatten(0, (-1, len(tokens)))
+    found = [of_stream(model, stream[at], targets).cpu() for stream in streams]
+    without = [torch.stack([found[number] for number in pair]) for pair in places]
+    return of_stream(model, final[at], targets).cpu(), torch.stack(without)
+
+
+def _cells_of_sets(
+    model: GPT, cache: Cache, sets: Sequence[Sequence[Head]]
+) -> tuple[list[Cell], list[tuple[int, int]]]:
+    """The edits that silence each set, and the places among them of both KINDS: it is one run where
+    no later pattern is there to be kept."""
+    cells: list[Cell] = []
+    places = []
+    for heads in sets:
+        cell = [edit(model, ("z", layer), zeros(cache, ("z", layer)), head=head)
+                for layer, head in heads]  # fmt: skip
+        first = min(layer for layer, _ in heads)
+        later = frozen_patterns(model, cache, range(first + 1, model.cfg.n_layers))
+        places.append((len(cells), len(cells) + bool(later)))
+        cells += [cell, [*cell, *later]] if later else [cell]
+    return cells, places
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,14 @@ from analyses.causal import ablation
 from analyses.causal.patching import label_run, sweep_cells
 from analyses.causal.task import Task
 from analyses.heads import masks
-from circuits.interventions import MEMORY, Cell, edit
-from circuits.model import GPT, components
+from circuits.interventions import MEMORY, Edit, edit
+from circuits.model import GPT, Head, components
 
 Tokens = Int[Tensor, "batch pos"]
 Mask = Bool[Tensor, "batch dest src"]
 Pattern = Float[Tensor, "batch dest src"]
+OfHead = Callable[[Head], Pattern]
+"A pattern of each head's own making."
 CLEAR = 3.0
 "A share is given only if the gap is wider than this number of standard errors."
 
@@ -88,13 +90,14 @@ PATTERNS: Mapping[str, Callable[[Tokens], Pattern]] = {
 def substitute(
     task: Task,
     names: ablation.Names,
-    patterns: Mapping[str, Pattern] | None = None,
+    patterns: Mapping[str, Pattern | OfHead] | None = None,
     *,
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DataArray:
     """The metric when a head, or several heads together, has a given pattern instead of its own,
-    (component, pattern, example). By default each of PATTERNS is used.
+    (component, pattern, example). By default each of PATTERNS is used. A function
+    gives each head a pattern of its own.
 
     The coordinate `base` (component, example) is the metric without the heads, ablated as
     `task.replace` says. `source` is the metric of the clean run. patching.recovery reads the result
@@ -154,10 +157,18 @@ def _shift(mask: Mask, dest: int = 1) -> Mask:
     return moved
 
 
-def _cell(model: GPT, tokens: Tokens, heads: Sequence[str], pattern: Pattern) -> Cell:
+def _cell(
+    model: GPT, tokens: Tokens, heads: Sequence[str], pattern: Pattern | OfHead
+) -> list[Edit]:
+    return [
+        _edit(model, tokens, head, pattern(head) if callable(pattern) else pattern)
+        for head in (components.head(model.cfg, name) for name in heads)
+    ]
+
+
+def _edit(model: GPT, tokens: Tokens, head: Head, pattern: Pattern) -> Edit:
     wanted = [*tokens.shape, tokens.shape[1]]
     if list(pattern.shape) != wanted:
         raise ValueError(f"these tokens want a pattern {wanted}, got {list(pattern.shape)}")
     every = pattern[:, None].to(model.W_E.device).expand(-1, model.cfg.n_heads, -1, -1)
-    found = [components.head(model.cfg, name) for name in heads]
-    return [edit(model, ("pattern", head.layer), every, head=head.head) for head in found]
+    return edit(model, ("pattern", head.layer), every, head=head.head)

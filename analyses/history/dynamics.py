@@ -16,6 +16,7 @@ import xarray
 from xarray import DataArray, Dataset
 
 from analyses.causal import ablation
+from analyses.heads import attention
 from analyses.history import in_context
 from analyses.history.step_files import (
     FILE,
@@ -40,6 +41,14 @@ ABLATED = {
     "ablated_in_context": "rise of the in-context score without the head",
     "ablated_on": "rise of the losses without the head, on their principal directions",
 }
+OPTIONAL = {
+    "window_loss": "window",
+    "window_score": "window",
+    "window_gap": "window",
+    "story_loss": "story_token",
+    "current_token": "layer head",
+}
+"What later versions recorded, and its dims beside the step."
 
 LEAST_FALL, LONGEST = 0.15, 1 / 3
 """A phase change lowers the in-context score by more than LEAST_FALL nats (the paper's models are
@@ -68,12 +77,13 @@ def history(name: str | Path) -> Dataset:
 
     (step): train_loss (mean since the last recorded step), held_out, in_context_score;
     (step, index): loss_by_index; (step, window): window_loss and window_score, the loss and the
-    in-context score of each evaluation window; (step, story_token): story_loss; (step, layer,
-    head): prefix_matching, copying, previous_token, qk_trace; (step, layer, head, ablation):
-    ablated_loss and ablated_in_context, the rise by ablation of the head; (step, token):
+    in-context score of each evaluation window, and window_gap, the loss at three quarters of the
+    context less the loss at one quarter; (step, story_token): story_loss; (step, layer,
+    head): prefix_matching, copying, previous_token, current_token, qk_trace; (step, layer, head,
+    ablation): ablated_loss and ablated_in_context, the rise by ablation of the head; (step, token):
     token_loss, the loss of fixed tokens of the evaluation set; loss_on and ablated_on
-    (..., direction), see `attribution`; (train_step): step_loss, the loss of every step. The oldest
-    models that ship have no windows and no story.
+    (..., direction), see `attribution`; (train_step): step_loss, the loss of every step. Older
+    histories lack the measurements in OPTIONAL.
     Losses are in nats; train_loss and step_loss are NaN where the file of a step is damaged.
     KeyError without a history. ValueError names a damaged history.npz. A damaged step of an
     unfinished run is left out, with a warning.
@@ -170,12 +180,20 @@ def trajectories(losses: Sequence[DataArray]) -> list[DataArray]:
     ]
 
 
-def roles(history: Dataset, threshold: float = 0.3) -> DataArray:
-    """The role of each head after training, (layer, head): "induction" if its prefix matching is
-    above the threshold, else "previous token" if its previous-token score is, else "-"."""
+def roles(
+    history: Dataset, current: DataArray | None = None, threshold: float = attention.THRESHOLD
+) -> DataArray:
+    """The role of each head at the end, (layer, head): "induction" if its prefix matching is above
+    the threshold, else "previous token" or "current token", by the larger of its attention to both
+    if that is above the threshold, else "-". `current` is the attention to the current token at the
+    end, where the history did not record it; without either no head has this role."""
     end = history.isel(step=-1)
-    seeks, before = end.prefix_matching > threshold, end.previous_token > threshold
-    named = xarray.where(seeks, "induction", xarray.where(before, "previous token", "-"))
+    there = end.current_token if "current_token" in end else 0 * end.previous_token
+    own = (there if current is None else current).values
+    seeks, before = end.prefix_matching > threshold, end.previous_token
+    looks = np.maximum(before, own) > threshold
+    other = xarray.where(before >= own, "previous token", "current token")
+    named = xarray.where(seeks, "induction", xarray.where(looks, other, "-"))
     return named.drop_vars("step", errors="ignore").rename("role").assign_attrs(threshold=threshold)
 
 
@@ -249,10 +267,10 @@ def _labelled(arrays: dict[str, np.ndarray], source: str) -> Dataset:
         dims = "step layer head ablation" + (" direction" if name == "ablated_on" else "")
         named[name] = over(dims, arrays[name], words)
     named["loss_on"] = over("step direction", arrays["loss_on"], "loss less the last", units="nats")
-    for name, dim in (("window_loss", "window"), ("window_score", "window"),
-                      ("story_loss", "story_token")):  # fmt: skip
+    for name, dim in OPTIONAL.items():
         if name in arrays:
-            named[name] = over(f"step {dim}", arrays[name], name.replace("_", " "), units="nats")
+            unit = {} if name == "current_token" else {"units": "nats"}
+            named[name] = over(f"step {dim}", arrays[name], name.replace("_", " "), **unit)
     coords = {
         "step": steps,
         "tokens": ("step", arrays["tokens"]),

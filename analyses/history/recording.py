@@ -31,7 +31,7 @@ from analyses.history.step_files import (
     write_step,
 )
 from analyses.labelled import to_numpy
-from analyses.losses import early_and_late, of_tokens
+from analyses.losses import NEAR, early_and_late, of_tokens
 from analyses.prompts import passages
 from circuits import distributed
 from circuits.files import alone
@@ -106,15 +106,26 @@ def history_entry(model: GPT, rows: Int[Tensor, "batch pos"]) -> dict[str, np.nd
         "held_out": np.array(loss.mean().item(), dtype=np.float32),
         "loss_by_index": to_numpy(loss.mean(0)).astype(np.float32),
         "window_score": to_numpy(late - early).astype(np.float16),
+        "window_gap": to_numpy(_quarters(loss)).astype(np.float16),
         "window_loss": to_numpy(loss.mean(1)).astype(np.float16),
         **_story(model),
         "token_loss": to_numpy(loss[example, index]).astype(np.float16),
         "prefix_matching": attention.prefix_matching(beside).values.astype(np.float16),
         "copying": induction.copying(beside).values.astype(np.float16),
         "previous_token": attention.previous_token(beside).values.astype(np.float16),
+        "current_token": attention.current_token(beside).values.astype(np.float16),
         "qk_trace": induction.qk_trace(beside).values.astype(np.float32),
         **_ablated(model, few, example, index),
     }
+
+
+def _quarters(loss: Float[Tensor, "batch next"]) -> Float[Tensor, " batch"]:
+    """The loss of each row at three quarters of the context less that at one quarter, each a mean
+    over a 64th of the context to either side."""
+    n, near = loss.shape[1], round(loss.shape[1] * NEAR)
+    first, third = (loss[:, max(0, at - near - 1) : at + near].mean(1)
+                    for at in (round(n / 4), round(3 * n / 4)))  # fmt: skip
+    return third - first
 
 
 def _story(model: GPT) -> dict[str, np.ndarray]:

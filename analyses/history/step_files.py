@@ -14,6 +14,9 @@ from circuits.files import replacing
 FILE = "history.npz"
 DIRECTIONS = 16
 "The number of principal directions of the token losses on which ablations are kept."
+LATER = ("window_gap", "current_token")
+"""What later versions record beside the rest. A run that an earlier version began keeps all its
+steps, and lacks these."""
 
 
 def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
@@ -27,7 +30,7 @@ def stack_steps(folder: Path | str) -> dict[str, np.ndarray]:
     `directions`: `ablated_on` [step layer head ablation direction] is the rise by ablation, and
     `loss_on` [step direction] is the loss minus the loss at the last step.
     """
-    parts = _alike(_parts(Path(folder)))
+    parts = _alike(_without_later(_parts(Path(folder))))
     if not parts:
         raise ValueError(f"{folder} holds no recorded steps")
     steps, every = list(parts), list(parts.values())
@@ -72,6 +75,13 @@ def _parts(folder: Path) -> dict[int, dict[str, np.ndarray]]:
             parts.pop(step, None)
             warn_left_out(file, str(error))
     return parts
+
+
+def _without_later(parts: dict[int, dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
+    """All steps, without the kinds of LATER that not all of them hold."""
+    lacking = {key for key in LATER if not all(key in part for part in parts.values())}
+    return {step: {key: value for key, value in part.items() if key not in lacking}
+            for step, part in parts.items()}  # fmt: skip
 
 
 def _alike(parts: dict[int, dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:

@@ -279,3 +279,16 @@ def test_of_the_hand_built_circuit_the_two_give_opposite_verdicts_on_the_previou
 def test_an_untrained_head_is_worth_nothing():
     model = GPT(tiny(d_model=15).cfg)
     assert abs(ablation.of_heads(model, ROWS)).max() < 0.01
+
+
+def test_heads_of_a_set_are_silenced_together_as_a_task_does(variant):
+    if len(heads := every_head(variant.cfg)) < 2:
+        pytest.skip("it has no two heads")
+    two = [heads[1], heads[-2]]
+    places = torch.ones_like(ROWS[:, 1:]).nonzero()
+    whole, without = ablation.losses_without(variant, ROWS, [two, two[:1]], *places.unbind(-1))
+    names = [[str(head) for head in two], str(two[0])]
+    expected = ablation.by_kind(Task(variant, ROWS), names)
+    got = without.unflatten(-1, (len(ROWS), -1)).mean(-1)
+    np.testing.assert_allclose(got, expected.values, atol=1e-5)
+    np.testing.assert_allclose(whole.mean(), expected.base.mean(), atol=1e-5)

@@ -54,6 +54,10 @@ def test_a_pattern_is_put_into_the_heads_that_were_asked_for():
     own = {"own": model.run_with_cache(tokens)[1]["pattern", 1][:, 0].detach()}
     alike = idealised.substitute(Task(model, tokens), "L1H0", own)
     assert np.allclose(alike, alike.source)
+    patterns = model.run_with_cache(tokens)[1]["pattern", 0].detach()
+    each = {"own": lambda head: patterns[:, head.head]}
+    together = idealised.substitute(Task(model, tokens), [["L0H1", "L0H2"]], each)
+    assert np.allclose(together, together.source)
 
 
 @pytest.mark.parametrize("replace", ["zero", "mean"])

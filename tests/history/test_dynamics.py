@@ -162,6 +162,12 @@ def test_windows_and_the_story_are_recorded_beside_the_means(whole, tmp_path):
     assert seen.window_score.shape == (seen.sizes["step"], len(ROWS))
     score = float(in_context.score(loss))
     assert float(seen.window_score[-1].mean()) == pytest.approx(score, abs=1e-2)
+    n = seen.sizes["index"]
+    at = [slice(round(share * n) - round(n / 64) - 1, round(share * n) + round(n / 64))
+          for share in (0.25, 0.75)]  # fmt: skip
+    first, third = (float(seen.loss_by_index[-1, part].mean()) for part in at)
+    assert float(seen.window_gap[-1].mean()) == pytest.approx(third - first, abs=1e-2)
+    assert seen.current_token.shape == seen.prefix_matching.shape
     assert "story_loss" not in seen  # a model without a tokenizer reads no story
     reader = load("attn-only-1l")
     entry = recording.history_entry(reader, passages.tokens(reader)[:2])

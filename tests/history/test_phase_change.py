@@ -95,4 +95,9 @@ def test_roles_are_by_the_scores_at_the_end():
     data = {name: (("step", "layer", "head"), [np.zeros((2, 2)), values])
             for name, values in scores.items()}  # fmt: skip
     named = dynamics.roles(xarray.Dataset(data)).values.tolist()
-    assert named == [["previous token", "induction"], ["-", "induction"]]
+    assert named == [["previous token", "induction"], ["-", "-"]]
+    current = xarray.DataArray([[0.9, 0.9], [0.3, 0.5]], dims=("layer", "head"))
+    with_current = [["current token", "induction"], ["-", "current token"]]
+    assert dynamics.roles(xarray.Dataset(data), current).values.tolist() == with_current
+    data["current_token"] = ("step", "layer", "head"), [np.zeros((2, 2)), current.values]
+    assert dynamics.roles(xarray.Dataset(data)).values.tolist() == with_current

@@ -103,3 +103,11 @@ def test_a_damaged_history_is_an_error_with_its_file(history):
     np.savez(history / "history.npz", **arrays)
     with pytest.raises(ValueError, match=r"history\.npz is not a whole history"):
         dynamics.history(history)
+
+
+def test_a_run_that_an_earlier_version_began_keeps_all_its_steps(history):
+    file = history / "history" / "step-00000040.npz"
+    later = {name: np.zeros(3, np.float16) for name in step_files.LATER}
+    np.savez(file, **{**step_files.arrays_of(file), **later})
+    arrays = step_files.stack_steps(history / "history")
+    assert arrays["step"].tolist() == list(STEPS) and not set(later) & set(arrays)

@@ -84,8 +84,14 @@ def slope_map(run: Run, ax: Axes) -> None:
 
 
 def in_context_score(run: Run, ax: Axes) -> None:
-    """The in-context score, the records thinly and their running median."""
+    """The in-context score, the records thinly and their running median; where the history keeps
+    windows, a band of two standard errors over them."""
     score = run.history.in_context_score
+    if "window_score" in run.history:
+        each, middle = run.history.window_score, smoothed(score)
+        error = 2 * each.std("window", ddof=1) / each.sizes["window"] ** 0.5
+        seen = run.history.tokens / 1e6
+        ax.fill_between(seen, middle - error, middle + error, color=plots.TRAINED, alpha=0.2, lw=0)
     plots.over_training(score, ax, colours=["0.75"], width=0.7)
     plots.over_training(smoothed(score), ax, colours=[plots.TRAINED])
     ax.set(ylabel="in-context score (nats)", ylim=(-0.45, 0.05))
@@ -112,13 +118,22 @@ def trace(run: Run, ax: Axes) -> None:
     run.band(ax)
 
 
-def along(run: Run, ax: Axes, ablation: str = "pattern-preserving") -> None:
-    """What is lost, of how the losses of single tokens changed in the window, with each head."""
-    if run.window is None:
+def along(
+    run: Run,
+    ax: Axes,
+    ablation: str = "pattern-preserving",
+    at: tuple[int, int] | None = None,
+) -> None:
+    """What is lost, of how the losses of single tokens changed in the window, with each head; for a
+    run without a window between the records nearest to the steps `at`."""
+    steps = run.window[:2] if run.window else at
+    if steps is None:
         empty(ax, "no phase change")
         ax.set(ylim=(-1e-3, 1e-3))
         return
-    change = dynamics.attribution(run.history, *run.window[:2]).sel(ablation=ablation)
+    recorded = run.history.step.values
+    start, end = (int(recorded[np.abs(recorded - step).argmin()]) for step in steps)
+    change = dynamics.attribution(run.history, start, end).sel(ablation=ablation)
     _by_role(run, change, ax)
     ax.set_ylabel("lost of the change\n(nats per token)")
 

@@ -3,14 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
+import torch
+from jaxtyping import Float
 from matplotlib.axes import Axes
-from xarray import Dataset
+from torch import Tensor
+from xarray import DataArray, Dataset
 
 from analyses import plots
+from analyses.heads import attention
 from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange
-from circuits.io import folder_of, saved_config
+from analyses.labelled import interval
+from circuits.io import folder_of, load, saved_config
 from circuits.model import GPTConfig
 
 ZOO = ("attn-only-2l", "attn-only-2l-seed1", "attn-only-1l-smeared", "attn-only-1l")
@@ -45,7 +51,7 @@ class Run:
     @property
     def role_colours(self) -> list[str]:
         """The colour of each head, by its role at the end."""
-        return [plots.ROLE_COLOURS[str(role)] for role in dynamics.roles(self.history).values.flat]
+        return [plots.ROLE_COLOURS[str(role)] for role in self.roles.values.flat]
 
     @property
     def last(self) -> int:
@@ -65,6 +71,17 @@ class Run:
         """Draw the window of its phase change, if it has one."""
         if self.window:
             plots.window(ax, *(self.millions(step) for step in self.window[:2]))
+
+    @cached_property
+    def roles(self) -> DataArray:
+        """The role of each head at the end, (layer, head), see `dynamics.roles`."""
+        if "current_token" in self.history:
+            return dynamics.roles(self.history)
+        return dynamics.roles(self.history, attention.current_token(load(self.name)))
+
+    def heads(self, role: str) -> list[str]:
+        """The labels of the heads of a role."""
+        return self.roles.label.values[(self.roles == role).values].tolist()
 
 
 Test = Callable[[Run, PhaseChange], tuple[bool, str]]
@@ -90,13 +107,6 @@ def plain_one_layer(of: Sequence[Run]) -> Run | None:
     return next((run for run in of if not run.able and run.cfg.n_layers == 1), None)
 
 
-def two_widths(of: Sequence[Run]) -> bool:
-    """Whether models of one depth that can do induction differ in width: a larger and a smaller one
-    of which the paper's claims about size can be asked."""
-    able = {(run.cfg.n_layers, run.cfg.d_model) for run in of if run.able}
-    return len(able) > len({layers for layers, _ in able})
-
-
 def judged(of: Sequence[Run], test: Test) -> tuple[bool, str]:
     """Whether every run that can do induction passes the test in its own window and no other run
     passes it, in its own window or in the first that was found; and the numbers of all runs."""
@@ -108,3 +118,48 @@ def judged(of: Sequence[Run], test: Test) -> tuple[bool, str]:
         holds = holds and passes == run.able
         here.append(f"in {run.name}: {words}")
     return bool(holds), "; ".join(here)
+
+
+def judged_each(
+    of: Sequence[Run], why_not: Callable[[Run], str], test: Callable[[Run], tuple[bool, str]]
+) -> tuple[bool | None, str]:
+    """Whether every run passes of which `why_not` says nothing, and the numbers of all runs; None
+    if no run can be asked. `why_not` says what a run lacks to be asked at all."""
+    asked, here = [], []
+    for run in of:
+        lacks = why_not(run)
+        passes, words = (None, f"not asked, it has {lacks}") if lacks else test(run)
+        asked += [] if passes is None else [passes]
+        here.append(f"in {run.name}: {words}")
+    return (all(asked) if asked else None), "; ".join(here)
+
+
+def windowed(run: Run, name: str, step: int, near: int = 2) -> Float[Tensor, " window"]:
+    """A record of each evaluation window, `window_loss` or the like, about a step: the mean of the
+    nearest record and `near` to either side."""
+    return torch.from_numpy(dynamics.around(run.history[name], step, near).values).double()
+
+
+def paired(values: Float[Tensor, " example"]) -> tuple[float, float, float]:
+    """The mean over examples, and the ends of its 95% interval."""
+    low, high = interval(values, torch.ones_like(values)).tolist()
+    return float(values.mean()), low, high
+
+
+def pairs_of_widths(of: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Smaller and larger runs of one architecture but for the width, of which both have a phase
+    change."""
+
+    def kind(run: Run) -> tuple[object, ...]:
+        return run.cfg.n_layers, run.cfg.smeared_keys, run.cfg.d_mlp is None, run.cfg.d_vocab
+
+    able = sorted((run for run in of if run.able and run.window), key=lambda run: run.cfg.d_model)
+    return [(small, large) for small, large in combinations(able, 2)
+            if kind(small) == kind(large) and small.cfg.d_model < large.cfg.d_model]  # fmt: skip
+
+
+def lacks_induction(run: Run) -> str:
+    """What a run lacks to say what induction heads do: such a head, or a window."""
+    if not run.heads("induction"):
+        return "no induction head"
+    return "" if run.window else "no phase change"

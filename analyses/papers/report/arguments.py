@@ -25,6 +25,8 @@ class Argument:
     "The figure without which it is not tested, whatever the others show."
     limit: str = ""
     "Where alone it is tested, if it is less than the claim says."
+    subject: str = ""
+    "Of which the figures tell, if it is less than the argument: a premise of it."
 
     def drawn(self, entries: Sequence[Entry]) -> list[Entry]:
         """The entries of its figures, in its own order."""
@@ -42,8 +44,11 @@ class Argument:
         if not holds or (self.needs and not needed):
             return "not tested"
         if all(holds):
-            return f"held {self.limit}".strip()
-        return f"held in part: {sum(holds)} of {len(holds)}" if any(holds) else "did not hold"
+            words = f"held {self.limit}".strip()
+        else:
+            part = f"held in part: {sum(holds)} of {len(holds)}"
+            words = part if any(holds) else "did not hold"
+        return f"{self.subject} {words}".strip()
 
 
 ARGUMENTS = (
@@ -63,8 +68,8 @@ ARGUMENTS = (
             "induction/model-analysis",
         ),
         (ONE_LAYER, SEED),
-        "Models with MLPs and of more than two layers. Text with its documents shuffled. That two "
-        "things come together does not say that one is the other.",
+        "Text with its documents shuffled, and models larger than those that ship. That two things "
+        "come together does not say that one is the other.",
     ),
     Argument(
         "Argument 2: what moves one moves the other",
@@ -72,7 +77,7 @@ ARGUMENTS = (
         "and one layer then has one too.",
         ("induction/smeared-keys",),
         (ONE_LAYER,),
-        "Two layers with smeared keys; a second seed of the smeared layer.",
+        "Seeds of the models with smeared keys, and smeared keys in larger models.",
     ),
     Argument(
         "Argument 3: what is lost without them",
@@ -85,8 +90,8 @@ ARGUMENTS = (
             "induction/ablation-on-text",
         ),
         (ONE_LAYER, SEED, "heads that do no induction"),
-        "Ablation of several heads at once, which would show how far they stand in for each other; "
-        "intervals over training, for which the histories keep too little.",
+        "Intervals over training, for which the histories keep too little: what is lost with all "
+        "induction heads at once is measured at its end alone.",
     ),
     Argument(
         "Argument 4: they do more than copy",
@@ -101,7 +106,8 @@ ARGUMENTS = (
         "Translation: no model here reads more than one language. That heads of the models that "
         "ship copy literally, which the other figures show, does not say that they do more.",
         "induction/pattern-matching",
-        "in a model trained to do so",
+        "in a toy that was trained on nothing else",
+        "premise",
     ),
     Argument(
         "Argument 5: their mechanism would do more than copy",
@@ -115,19 +121,20 @@ ARGUMENTS = (
         ),
         (START,),
         "The conclusion: the figures show the mechanism for equal tokens.",
+        subject="premise",
     ),
     Argument(
         "Argument 6: small models tell of large ones",
         "What is seen in small attention-only models goes on smoothly to large ones.",
         (),
         (),
-        "All of it: the largest model here has two layers and no MLP. So too the paper's "
-        "columns for MLPs, for books, and for models of 13 million to 13 billion parameters.",
+        "All of it: the models here have some layers and a million parameters or two, the paper's "
+        "large ones 13 million to 13 billion.",
     ),
 )
 ELSEWHERE = (
     "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures have the mechanism "
     "with its numbers), the translation head's sentence (O14), the columns of the Model Analysis "
-    "Table for MLPs, books and full-scale models (in O17 to O24), and heads of more than 16 layers "
+    "Table for books and full-scale models (in O17 to O24), and heads of more than 16 layers "
     "that seek and lower (in A2)."
 )

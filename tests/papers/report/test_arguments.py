@@ -23,7 +23,12 @@ def test_an_argument_holds_only_if_all_its_figures_do():
     assert first.verdict([law]) == "not tested" and first.verdict([law, no]) == "did not hold"
     fourth, needed = ARGUMENTS[3], entry("induction/pattern-matching", "holds")
     assert fourth.verdict([yes]) == "not tested"
-    assert fourth.verdict([yes, needed]) == "held in a model trained to do so"
+    assert fourth.verdict([yes, needed]) == (
+        "premise held in a toy that was trained on nothing else"
+    )
+    assert ARGUMENTS[4].verdict([yes]) == "premise held"
+    assert ARGUMENTS[4].verdict([yes, no]) == "premise held in part: 1 of 2"
+    assert ARGUMENTS[4].verdict([untestable]) == "not tested"
     assert ARGUMENTS[5].verdict([]) == "not testable here"
 
 

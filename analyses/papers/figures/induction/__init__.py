@@ -5,6 +5,8 @@ https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/in
 
 from analyses.papers.figures.induction import (
     ablation,
+    before_after,
+    compared,
     evaluators,
     heads,
     idealised,
@@ -13,7 +15,9 @@ from analyses.papers.figures.induction import (
     table,
     tokens,
     training,
+    without_heads,
 )
 
-MODULES = (sequences, idealised, training, tokens, ablation, heads, table, index, evaluators)
+MODULES = (sequences, idealised, training, compared, tokens, before_after, ablation, without_heads,
+           heads, table, index, evaluators)  # fmt: skip
 __all__ = ["MODULES"]

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
 from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import attention, copying, induction
+from analyses.labelled import rank_correlation
 from analyses.papers.figures.record import Finding, Picture, history_figure
 from analyses.papers.figures.runs import Run
 from circuits.ground_truth.controls import at_initialisation
@@ -17,9 +17,14 @@ from circuits.model import GPT
 Pairs = Sequence[tuple[DataArray, DataArray]]
 "Two measures of the heads of each model."
 WHERE = "Induction heads, evaluators checked against weights"
-FEWEST = 6
+FEWEST = 24
 "Of fewer heads no correlation is told."
-AGREE = "They agree if r is above 0.7 and its interval above 0.4."
+RHO, LOW = 0.7, 0.4
+"The least rank correlation of two measures that agree, and the least lower end of its interval."
+AGREE = (
+    f"They agree if Spearman's rank correlation is above {RHO} and its interval above {LOW}, over "
+    f"{FEWEST} heads or more."
+)
 
 
 @history_figure(
@@ -57,23 +62,17 @@ def prefix_evaluator(of: Sequence[Run]) -> Finding:
     )
 
 
-def correlation(pairs: Pairs, seed: int = 0) -> tuple[float, float, float]:
-    """Pearson's r over all heads, and the ends of its 95% bootstrap interval over heads; NaN for
-    fewer than FEWEST heads."""
-    if sum(one[0].size for one in pairs) < FEWEST:
+def correlation(pairs: Pairs) -> tuple[float, float, float]:
+    """Spearman's rank correlation over all heads, and the ends of its 95% interval, by Fisher's z
+    with the variance 1.06 / (n - 3); NaN for fewer than FEWEST heads. (Fieller, Hartley and Pearson
+    1957, "Tests for rank correlation coefficients")"""
+    n = sum(one[0].size for one in pairs)
+    if n < FEWEST:
         return float("nan"), float("nan"), float("nan")
     x, y = (np.concatenate([one[i].values.ravel() for one in pairs]) for i in (0, 1))
-    drawn = np.random.default_rng(seed).integers(len(x), size=(2000, len(x)))
-    low, high = np.nanquantile(_pearson(x[drawn], y[drawn]), [0.025, 0.975])
-    return float(_pearson(x, y)), float(low), float(high)
-
-
-def _pearson(
-    x: Float[np.ndarray, "*some head"], y: Float[np.ndarray, "*some head"]
-) -> Float[np.ndarray, "*some"]:
-    x, y = (z - z.mean(-1, keepdims=True) for z in (x, y))
-    size = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
-    return np.asarray((x * y).sum(-1) / np.where(size > 0, size, np.nan))
+    rho = rank_correlation(x, y)
+    middle, half = np.arctanh(np.clip(rho, -1 + 1e-9, 1 - 1e-9)), 1.96 * (1.06 / (n - 3)) ** 0.5
+    return rho, float(np.tanh(middle - half)), float(np.tanh(middle + half))
 
 
 def _agreement(
@@ -85,12 +84,12 @@ def _agreement(
     """Whether both measures agree over the heads of all models."""
     trained = [both(model) for model in models]
     start = [both(at_initialisation(model)) for model in models]
-    r, low, high = correlation(trained)
+    rho, low, high = correlation(trained)
     n = sum(one[0].size for one in trained)
     here = f"{n} heads are too few to tell, {FEWEST} are wanted"
     if n >= FEWEST:
         here = (
-            f"r = {r:.2f} over {n} heads (interval over heads {low:.2f} to {high:.2f}), at "
+            f"rank correlation {rho:.2f} over {n} heads (interval {low:.2f} to {high:.2f}), at "
             f"initialisation {correlation(start)[0]:+.2f}"
         )
 
@@ -107,4 +106,5 @@ def _agreement(
             ax.legend(frameon=False, fontsize=8)
         return figure
 
-    return Finding(bool(r > 0.7 and low > 0.4), here, caption, picture)
+    agrees = bool(rho > RHO and low > LOW) if n >= FEWEST else None
+    return Finding(agrees, here, caption, picture)
