@@ -89,6 +89,7 @@ def bandwidth_use(model: GPT) -> Finding:
     "Framework, Attention heads as information movement (F5)",
     "a head moves information from one token's stream to another's, where its pattern says",
     layers=1,
+    illustration=True,
 )
 def moves(model: GPT) -> Finding:
     """The pattern of one head as arrows from the residual stream of one token to the stream of

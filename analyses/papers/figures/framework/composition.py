@@ -38,6 +38,7 @@ def heatmaps(model: GPT) -> Finding:
     "Who composes with whom",
     "Framework, Composition of heads (F19)",
     ONLY_K,
+    same_as="framework/composition",
 )
 def diagram(model: GPT) -> Finding:
     """The heads of layer 0 and layer 1, wired where they compose above chance."""

@@ -48,6 +48,7 @@ def eigenvalues(model: GPT) -> Finding:
     "How many heads copy",
     "Framework, Detecting copying behavior (F16)",
     "10 of 12 heads of the one-layer model copy significantly",
+    same_as="framework/eigenvalues",
 )
 def histogram(model: GPT) -> Finding:
     """How many heads have which sum(eig) / sum(|eig|)."""
