@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from xarray import DataArray
+from xarray import DataArray, concat
 
 from circuits import paths
 from circuits.decomposition import read_by_end, same_run, source, starts, through_heads
@@ -102,6 +102,16 @@ def without_embedding(model: GPT, tokens: Tokens) -> float:
         streams = (final, final - cache["embed"])
         whole, without = (loss(model.unembed(model.ln_final(x)), tokens) for x in streams)
     return float(without - whole)
+
+
+def by_example(measure: Callable[[GPT, Tokens], DataArray], model: GPT, tokens: Tokens
+               ) -> DataArray:  # fmt: skip
+    """`by_order`, `without_order` or `by_layer` of each row of tokens alone, (example, ...), for
+    means and errors over examples; ValueError for no row."""
+    rows = list(_next_tokens(model, tokens))
+    if not rows:
+        raise ValueError("a mean over examples wants one row of tokens or more, got none")
+    return concat([measure(model, row[None]) for row in rows], "example")
 
 
 def by_layer(model: GPT, tokens: Tokens) -> DataArray:

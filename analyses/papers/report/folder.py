@@ -29,8 +29,8 @@ def write(
     Each is drawn from its usual model and judged on all that fit, or on `model` alone, by `jobs`
     processes; the order of the report is that of `names`. A figure that cannot be of that model is
     left out, in words; one that fails stands in it with its error, and the others are drawn. A
-    report that is there is only replaced when the new one is whole. KeyError for a figure that does not exist; ValueError for
-    `jobs` below 1, and if `out` holds anything but a report.
+    report that is there is only replaced when the new one is whole. KeyError for a figure that does
+    not exist; ValueError for `jobs` below 1, and if `out` holds anything but a report.
     """
     names = list(dict.fromkeys(names))
     for name in names:
