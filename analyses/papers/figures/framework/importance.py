@@ -1,12 +1,10 @@
 """Framework paper, "Term importance analysis": which terms of the expansion matter (F23, F24)."""
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from analyses import plots
-from analyses.labelled import interval, to_numpy
-from analyses.papers.figures.framework.samples import windows
+from analyses.papers.figures.framework.samples import ends, windows
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from analyses.terms import importance
 from circuits.ground_truth.controls import at_initialisation
@@ -56,11 +54,11 @@ def terms(model: GPT) -> Finding:
         return figure
 
     return Finding(
-        all(_interval(gap)[0] > 0 for gap in above.values()),
+        all(ends(gap)[0] > 0 for gap in above.values()),
         f"{direct.mean():.2f}, {heads.mean():.2f} ({n[1]} terms, {heads.mean() / n[1]:.2f} each), "
         f"{nats:.2f} ({paths} terms, {nats / paths:.3f} each), of a loss of "
         f"{float(orders[:, -1].mean()):.2f}; individual heads less "
-        + ", ".join(f"{name} {_ends(gap)}" for name, gap in above.items())
+        + ", ".join(f"{name} {_gap(gap)}" for name, gap in above.items())
         + "; without an order the loss rises by "
         + ", ".join(f"{value:.2f}" for value in rise.values)
         + f" ({len(tokens)} held-out windows)",
@@ -76,12 +74,8 @@ def terms(model: GPT) -> Finding:
     )
 
 
-def _interval(values: Float[np.ndarray, " window"]) -> Float[np.ndarray, "2"]:
-    return to_numpy(interval(torch.from_numpy(values), torch.ones(len(values))))
-
-
-def _ends(values: Float[np.ndarray, " window"]) -> str:
-    low, high = _interval(values)
+def _gap(values: Float[np.ndarray, " window"]) -> str:
+    low, high = ends(values)
     return f"{values.mean():+.2f} ({low:+.2f} to {high:+.2f})"
 
 

@@ -13,11 +13,8 @@ from xarray import DataArray
 from analyses import plots, prompts
 from analyses.heads import attention, copying, logit_effects, masks
 from analyses.labelled import to_numpy
-from analyses.papers.figures.framework.samples import (
-    LACKING,
-    induction_heads,
-    previous_token_head,
-)
+from analyses.papers.figures.framework import samples
+from analyses.papers.figures.framework.samples import LACKING, induction_heads
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from analyses.prompts import passages
 from circuits import scores
@@ -87,8 +84,8 @@ def story(model: GPT) -> Finding:
     score = attention.prefix_matching(model, tokens)
     start = attention.prefix_matching(at_initialisation(model), tokens)
     best, chance = int(score.values.argmax()), score.attrs["chance"]
-    roles = attention.taxonomy(model).role
-    role, able = str(roles.values.ravel()[best]), bool(induction_heads(model))
+    roles, able = attention.taxonomy(model).role, bool(induction_heads(model))
+    role = str(roles.values.ravel()[best])
     return Finding(
         float(score.max()) > 3 * chance and role == "induction" if able else None,
         f"{score.label.values.ravel()[best]} (by its scores: {role}) puts {float(score.max()):.2f} "
@@ -200,8 +197,8 @@ def by_token(model: GPT) -> Finding:
         if induction_heads(model)
         else None,
         f"of the score of {read.label} from {words[dest]!r} for {words[src]!r} "
-        f"({float(split.sum()):.1f}), {words[brings]!r} {_places(src - brings)} brings the most to "
-        f"the key, and the token before {share:.0%}; {words[seeks]!r} {_places(dest - seeks)} "
+        f"({float(split.sum()):.1f}), {words[brings]!r} {src - brings} before brings the most to "
+        f"the key, and the token before {share:.0%}; {words[seeks]!r} {dest - seeks} before "
         "brings the most to the query",
         "The attention score before the softmax is a sum over pairs of tokens: what one brought to "
         "the query, with what the other brought to the key, directly or through the layer before "
@@ -220,13 +217,12 @@ def by_token(model: GPT) -> Finding:
 def corner(model: GPT) -> Finding:
     """QK eigenvalue positivity through a previous-token head against OV positivity, for every head
     of a later layer. Induction heads stand in the upper right corner."""
-    writer = previous_token_head(model).head
+    writer = samples.previous_token_head(model).head
     x, y, prefix = _corner_scores(model, writer)
     induction = (prefix > attention.THRESHOLD).values
     inside = induction & (x > CORNER).values & (y > CORNER).values
     others = _through_others(model, writer, induction)
-    heads = zip(x.label.values[induction], x.values[induction], y.values[induction], others,
-                strict=True)  # fmt: skip
+    heads = zip(*(part.values[induction] for part in (x.label, x, y)), others, strict=True)
     where = ", ".join(f"{name} at ({a:.2f}, {b:.2f}), {c:.2f} through the others in the median"
                       for name, a, b, c in heads)  # fmt: skip
 
@@ -254,8 +250,8 @@ def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"], roles: DataAr
     """Value-weighted patterns of all heads on the first row, framed by the role of each head."""
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens[:1], names_filter=attention.is_pattern_or_value)
-    layers = range(model.cfg.n_layers)
-    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
+    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0]
+                for i in range(model.cfg.n_layers)]  # fmt: skip
     axes = plots.attention(
         torch.cat(weighted),
         titles=[str(label) for label in roles.label.values.ravel()],
@@ -283,10 +279,6 @@ def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
     """Where the next token is one that followed the same token before: [pos-1], bool."""
     before = masks.to_successors(tokens[None])[0, :-1]
     return (before & (tokens[None, :] == tokens[1:, None])).any(-1)
-
-
-def _places(back: int) -> str:
-    return "there" if back == 0 else f"{back} before"
 
 
 def _corner_scores(model: GPT, writer: int) -> tuple[DataArray, DataArray, DataArray]:

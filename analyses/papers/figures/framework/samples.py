@@ -1,10 +1,13 @@
-"""What the verdicts are measured on: held-out windows, and the induction heads of a model."""
+"""What the verdicts are measured on: held-out windows, intervals, and heads by their role."""
 
-from jaxtyping import Int
+import numpy as np
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses import prompts
 from analyses.heads import attention
+from analyses.labelled import interval
 from analyses.prompts import passages
 from circuits.model import GPT, Head
 
@@ -29,6 +32,12 @@ def induction_heads(model: GPT) -> list[Head]:
     found = [Head(int(layer), int(head)) for layer, head in zip(*(score > attention.THRESHOLD)
              .nonzero(), strict=True)]  # fmt: skip
     return sorted(found, key=lambda at: -score[at.layer, at.head])
+
+
+def ends(values: Float[np.ndarray, " example"]) -> tuple[float, float]:
+    """The ends of the 95% interval of a mean over examples."""
+    low, high = interval(torch.tensor(values), torch.ones(len(values)))
+    return float(low), float(high)
 
 
 def previous_token_head(model: GPT) -> Head:
