@@ -107,10 +107,8 @@ def without_embedding(model: GPT, tokens: Tokens) -> float:
 def by_example(measure: Callable[[GPT, Tokens], DataArray], model: GPT, tokens: Tokens
                ) -> DataArray:  # fmt: skip
     """`by_order`, `without_order` or `by_layer` of each row of tokens alone, (example, ...), for
-    means and errors over examples; ValueError for no row."""
-    rows = list(_next_tokens(model, tokens))
-    if not rows:
-        raise ValueError("a mean over examples wants one row of tokens or more, got none")
+    means and errors over examples."""
+    rows = _next_tokens(model, tokens)
     return concat([measure(model, row[None]) for row in rows], "example")
 
 

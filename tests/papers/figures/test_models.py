@@ -8,7 +8,7 @@ from analyses import figures
 from circuits import GPT, GPTConfig, ground_truth, load
 
 OF_MODELS = [name for name, record in figures.EVERY.items() if record.kind == "model"]
-CIRCUITS = ["circuits", "positions", "repeats", "corner"]
+CIRCUITS = ["circuits", "positions", "qk-expansion", "composition", "repeats", "corner"]
 SEQUENCES = ["prefix-matching", "loss-by-position", "idealised"]
 SHOWN = [f"framework/{name}" for name in CIRCUITS] + [f"induction/{name}" for name in SEQUENCES]
 
