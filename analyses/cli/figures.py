@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 JOBS = 2
 "33 figures of one model on two cores took 27 s with two processes, and 42 s with one."
-MODEL = "a model that ships, or a folder; the usual one of each figure if left out"
+MODEL = "a model that ships, or a folder; by default every model that fits the claim"
 
 
 def reproduce(
@@ -66,9 +66,11 @@ def draw(
         drawing = figures.draw(figure, model)
         with replacing(file) as part:  # a temporary name with the same ending
             drawing.figure.savefig(part, dpi=160, facecolor="white")
-    shown = ", ".join(figures.EVERY[figure].shown(model)) or "a model of its own"
-    words = _in_words(drawing.verdict)
-    typer.echo(f"{file}: drawn from {shown}\n{drawing.verdict.state}: {words}")
+    record, words = figures.EVERY[figure], _in_words(drawing.verdict)
+    shown, judged = (", ".join(names(model)) or "a model of its own"
+                     for names in (record.shown, record.judged))  # fmt: skip
+    also = "" if judged == shown else f", judged on {judged}"
+    typer.echo(f"{file}: drawn from {shown}{also}\n{drawing.verdict.state}: {words}")
 
 
 def _in_words(verdict: "Verdict") -> str:

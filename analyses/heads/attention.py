@@ -24,7 +24,7 @@ from analyses.heads.masks import (
     to_offset,
     uniform_attention,
 )
-from analyses.labelled import Model, mean_per_head, of_patterns
+from analyses.labelled import Model, mean_per_head, of_patterns, per_head
 from circuits.matrices import at_least_single
 from circuits.model import Ids
 
@@ -125,6 +125,25 @@ def positional_preference(
         **prompts.described(model, tokens),
     )
     return preference.assign_coords(offset=range(reach + 1))
+
+
+def nearby(model: Model, tokens: Ids | str | None = None, *, reach: int = 6) -> DataArray:
+    """The share of a head's attention at each distance back, (layer, head, offset), in [0, 1], of
+    all its attention that is not on the first token; offsets 0 to `reach`. A head that attends to
+    the last several tokens has most of it there, and not at one distance."""
+    tokens = prompts.tokens_or(model, tokens, prompts.random_tokens)
+    reach = min(reach, tokens.shape[1] - 2)
+
+    def of(pattern: Tensor) -> Float[Tensor, "batch head offset_and_all"]:
+        aside = pattern[..., 1:, 1:]
+        near = [aside.diagonal(-back, -2, -1).sum(-1) for back in range(reach + 1)]
+        return torch.stack([*near, aside.sum((-2, -1))], -1)
+
+    sums = of_patterns(model, tokens, of).sum(0)
+    shares = sums[..., :-1] / sums[..., -1:].clamp(min=1e-12)
+    words = "share of the attention that is not on the first token"
+    found = per_head(shares, "nearby", "offset", long_name=words, bounds=(0.0, 1.0))
+    return found.assign_coords(offset=range(reach + 1))
 
 
 def _on_diagonals(pattern: Tensor, reach: int) -> Float[Tensor, "batch head offset"]:

@@ -22,10 +22,11 @@ from circuits.model import GPT, AnyHead, check_predicts, every_head
 from circuits.model import head as head_of
 
 
-def eigenvalues(model: GPT) -> DataArray:
-    """The d_head eigenvalues of each head's full OV circuit, complex, (layer, head, eigenvalue)."""
+def eigenvalues(model: GPT, *, centred: bool = False) -> DataArray:
+    """The d_head eigenvalues of each head's full OV circuit, complex, (layer, head, eigenvalue);
+    `centred`: of the circuit whose rows are less their mean over outs."""
     with torch.no_grad():
-        values = full_OV(model).eigenvalues
+        values = _circuit(model, centred).eigenvalues
     return per_head(values, "eigenvalues", "eigenvalue", long_name="OV eigenvalues", units="logits")
 
 
@@ -45,12 +46,17 @@ def centre_rows(circuit: FactoredMatrix) -> FactoredMatrix:
     return FactoredMatrix(*first, last - last.mean(-1, keepdim=True))
 
 
-def score(model: GPT) -> DataArray:
-    """sum(eig) / sum(|eig|) of each head's full OV circuit, (layer, head), in [-1, 1]."""
+def score(model: GPT, *, centred: bool = False) -> DataArray:
+    """sum(eig) / sum(|eig|) of each head's full OV circuit, (layer, head), in [-1, 1]; `centred`:
+    of the circuit whose rows are less their mean over outs, which softmax cannot see."""
     with torch.no_grad():
-        values = positivity(full_OV(model))
+        values = positivity(_circuit(model, centred))
     words = "OV copying: sum of eigenvalues over sum of sizes"
     return per_head(values, "copying_score", long_name=words, bounds=(-1.0, 1.0), chance=0.0)
+
+
+def _circuit(model: GPT, centred: bool) -> FactoredMatrix:
+    return centre_rows(full_OV(model)) if centred else full_OV(model)
 
 
 def qk_score(model: GPT) -> DataArray:

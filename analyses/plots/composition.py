@@ -41,7 +41,10 @@ def composition(result: DataArray) -> np.ndarray:
         ax.set(title=f"via {panel.via.item()}", xlabel="reader", aspect="equal")
     axes[0, 0].set_ylabel("writer")
     if mesh is not None:
-        reached = "random models reach it" if "quantile" in result.attrs else "not above chance"
+        null = (
+            "heads turned at random" if result.attrs.get("null") == "rotated" else "random models"
+        )
+        reached = f"{null} reach it" if "quantile" in result.attrs else "not above chance"
         words = f"{label_of(result)}\n(hatched: {reached})"
         figure.colorbar(mesh, ax=axes, label=words, fraction=0.03)
     return axes

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from xarray import DataArray
+from xarray import DataArray, concat
 
 from circuits import paths
 from circuits.decomposition import check_run, end_input, start_term, starts, through_heads
@@ -106,6 +106,14 @@ def without_embedding(model: GPT, tokens: Tokens) -> float:
         streams = (final, final - cache["embed"])
         whole, without = (loss(model.unembed(model.ln_final(x)), tokens) for x in streams)
     return float(without - whole)
+
+
+def by_example(measure: Callable[[GPT, Tokens], DataArray], model: GPT, tokens: Tokens
+               ) -> DataArray:  # fmt: skip
+    """`by_order`, `without_order` or `by_layer` of each row of tokens alone, (example, ...), for
+    means and errors over examples."""
+    rows = _next_tokens(model, tokens)
+    return concat([measure(model, row[None]) for row in rows], "example")
 
 
 def by_layer(model: GPT, tokens: Tokens) -> DataArray:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -182,3 +183,13 @@ def test_without_its_embedding_a_model_of_no_layers_guesses():
     with torch.no_grad():
         model.W_U.zero_()
     assert importance.without_embedding(model, tokens) == 0  # a path that says nothing
+
+
+def test_a_measure_of_each_example_has_the_mean_of_all_of_them():
+    model, tokens = tiny(), tiny_tokens()
+    for measure in (importance.by_order, importance.without_order, importance.by_layer):
+        each = importance.by_example(measure, model, tokens)
+        assert each.sizes["example"] == len(tokens)
+        np.testing.assert_allclose(each.mean("example"), measure(model, tokens), atol=1e-9)
+    with pytest.raises(ValueError, match="not empty"):
+        importance.by_example(importance.by_order, model, tokens[:0])

@@ -11,6 +11,7 @@ https://transformer-circuits.pub/2021/framework/index.html)
 
 from analyses.heads.skip_trigrams.all_heads import brackets, copying_table, strongest
 from analyses.heads.skip_trigrams.bugs import bug_grid, bugs, spelling_grid
+from analyses.heads.skip_trigrams.completion import completion
 from analyses.heads.skip_trigrams.effects import through_first_norm
 from analyses.heads.skip_trigrams.kinds import PATTERNS, pattern_counts, triples
 from analyses.heads.skip_trigrams.one_head import head_dump, positional_table, table, top_entries
@@ -21,6 +22,7 @@ __all__ = [
     "brackets",
     "bug_grid",
     "bugs",
+    "completion",
     "copying_table",
     "head_dump",
     "pattern_counts",

@@ -47,7 +47,8 @@ def every() -> list[str]:
 
 def draw(name: str, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Drawing:
     """One figure of a paper, drawn from a model, or from the model or models of a name, see
-    `Figure.shown`; `loaded` gives the model of a name.
+    `Figure.shown`, and judged on them; without a model on all that fit, see `Figure.judged`.
+    `loaded` gives the model of a name.
 
     KeyError with the names that exist for an unknown figure or model; LeftOut and ValueError as
     `Figure.draw`.

@@ -2,24 +2,35 @@
 that finds out whether the claim holds in a model and draws the picture."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 import matplotlib.figure
 from matplotlib.axes import Axes
 
-from analyses.papers.figures.runs import CONTROL, ZOO, LeftOut, runs
+from analyses.papers.figures.runs import (
+    CONTROL,
+    ZOO,
+    LeftOut,
+    one_layer,
+    runs,
+    text_models,
+    two_layers,
+)
 from circuits.io import load
-from circuits.model import GPT
+from circuits.model import GPT, GPTConfig
 
 Picture = matplotlib.figure.Figure
-State = Literal["holds", "does not hold", "not testable here"]
+State = Literal["holds", "does not hold", "not testable here", "illustration"]
 URLS = {
     "framework": "https://transformer-circuits.pub/2021/framework/index.html",
     "induction": "https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/"
     "index.html",
 }
+
+
+NOT_TESTED = " (not testable there)"
 
 
 @dataclass(frozen=True)
@@ -82,12 +93,18 @@ class Figure:
     kind: Literal["model", "histories", "toy"] = "model"
     models: tuple[str, ...] = ("attn-only-2l",)
     "The names of the models that it is drawn from, unless another one is asked for."
+    fits: Callable[[GPTConfig], bool] = two_layers
+    "Which models a figure of one model is judged on, of those that ship and read text."
     beside: tuple[str, ...] = ()
     "The names of the controls that are shown beside the model that is asked for."
     layers: int = 0
     "The least number of layers that a model must have."
     identity: bool = False
     "Whether the claim is a law, which holds for all weights, trained or not."
+    illustration: bool = False
+    "Whether it draws a drawing of the paper that claims nothing, and has no verdict."
+    same_as: str = ""
+    "The name of the figure whose test it shows again, if it does: both count once."
     url: str = ""
 
     @property
@@ -107,15 +124,22 @@ class Figure:
             return self.models
         return tuple(dict.fromkeys((model, *self.beside)))
 
+    def judged(self, model: str = "") -> tuple[str, ...]:
+        """The names of the models that the verdict is on: of a figure of one model the one that is
+        asked for, or all that ship, read text and fit, the one that is shown first."""
+        shown = self.shown(model)
+        if self.kind != "model" or model or self.illustration:
+            return shown
+        return tuple(dict.fromkeys((*shown, *text_models(self.fits))))
+
     def finding(self, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Finding:
         """What the figure finds in a model, or in the models of a name; `loaded` gives the model of
-        a name. LeftOut and ValueError as `draw`."""
+        a name. Without a name the numbers are those of every model that it is judged on, and
+        picture and caption those of the first. LeftOut and ValueError as `draw`."""
         if self.kind == "model":
-            given = loaded(self.shown(model)[0]) if isinstance(model, str) else model
-            if given.cfg.n_layers < self.layers:
-                more = f"{self.layers} layer{'s' * (self.layers > 1)} or more"
-                raise ValueError(f"{self.name} needs {more}, this model has {given.cfg.n_layers}")
-            return self.find(given)
+            if model:
+                return self._of_one(model, loaded)
+            return together({name: self._of_one(name, loaded) for name in self.judged()})
         if not isinstance(model, str):
             raise ValueError(
                 f"{self.name} is not drawn from a GPT: name a model that ships, or a folder"
@@ -126,13 +150,22 @@ class Figure:
             raise LeftOut(f"it trains a model of its own, and is never of {model}")
         return self.find()
 
+    def _of_one(self, model: GPT | str, loaded: Callable[[str], GPT]) -> Finding:
+        given = loaded(model) if isinstance(model, str) else model
+        if given.cfg.n_layers < self.layers:
+            more = f"{self.layers} layer{'s' * (self.layers > 1)} or more"
+            raise ValueError(f"{self.name} needs {more}, this model has {given.cfg.n_layers}")
+        return self.find(given)
+
     def verdict(self, found: Finding) -> Verdict:
         """The verdict on what was found."""
         states: dict[bool | None, State] = {True: "holds", False: "does not hold"}
-        return Verdict(states.get(found.holds, "not testable here"), self.claim, found.here)
+        state = states.get(found.holds, "not testable here")
+        return Verdict("illustration" if self.illustration else state, self.claim, found.here)
 
     def draw(self, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Drawing:
-        """The figure, drawn from a model, or from the model or models of a name, see `shown`.
+        """The figure, drawn from a model, or from the model or models of a name, see `shown`, and
+        its verdict, see `judged`.
 
         LeftOut if the figure cannot be of the model that is asked for; ValueError if the model has
         too few layers, and for a GPT where a history is read.
@@ -143,6 +176,20 @@ class Figure:
                        self.verdict(found), found.tables(), found.pages())  # fmt: skip
 
 
+def together(found: Mapping[str, Finding]) -> Finding:
+    """The findings in several models as one: the claim holds if it holds in every model that can
+    show or refute it, and cannot be tested if there is none. The words name each model; all else is
+    that of the first."""
+    first, *more = found.values()
+    if not more:
+        return first
+    judged = [one.holds for one in found.values() if one.holds is not None]
+    here = "; ".join(
+        f"in {name}{NOT_TESTED * (one.holds is None)}: {one.here}" for name, one in found.items()
+    )
+    return replace(first, holds=all(judged) if judged else None, here=here)
+
+
 def figure(
     name: str, title: str, where: str, claim: str, **fields: Any
 ) -> Callable[[Callable[..., Finding]], Figure]:
@@ -150,7 +197,7 @@ def figure(
     return lambda find: Figure(name, title, where, claim, find, **fields)
 
 
-one_layer_figure = partial(figure, models=("attn-only-1l",))
+one_layer_figure = partial(figure, models=("attn-only-1l",), fits=one_layer)
 history_figure = partial(figure, kind="histories", models=ZOO, beside=(CONTROL,))
 toy_figure = partial(figure, kind="toy", models=())
 

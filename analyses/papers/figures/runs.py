@@ -1,4 +1,5 @@
-"""Training histories as figures read them: runs that can form induction heads, and controls."""
+"""The models that ship as figures read them: those that a claim is judged on; and training
+histories, runs that can form induction heads, and controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,28 @@ from analyses.heads import attention
 from analyses.history import dynamics
 from analyses.history.dynamics import PhaseChange
 from analyses.labelled import interval
-from circuits.io import folder_of, load, saved_config
+from circuits.io import folder_of, load, models, saved_config
 from circuits.model import GPTConfig
 
 ZOO = ("attn-only-2l", "attn-only-2l-seed1", "attn-only-1l-smeared", "attn-only-1l")
 "Two seeds of two layers, one layer with smeared keys, and one without: the control."
 CONTROL = "attn-only-1l"
+
+
+def one_layer(cfg: GPTConfig) -> bool:
+    """Whether the claims about one layer are of such a model."""
+    return cfg.attn_only and cfg.n_layers == 1 and not cfg.smeared_keys
+
+
+def two_layers(cfg: GPTConfig) -> bool:
+    """Whether the claims about two layers are of such a model."""
+    return cfg.attn_only and cfg.n_layers >= 2
+
+
+def text_models(fits: Callable[[GPTConfig], bool]) -> list[str]:
+    """The names of the models that ship, read text and fit."""
+    found = [name for name in models() if fits(saved_config(folder_of(name)))]
+    return [name for name in found if load(name).tokenizer is not None]
 
 
 class LeftOut(ValueError):

@@ -56,6 +56,11 @@ class Entry:
         return self.figure.shown(self.model)
 
     @property
+    def judged(self) -> tuple[str, ...]:
+        """The models that the verdict is on."""
+        return self.figure.judged(self.model)
+
+    @property
     def state(self) -> str:
         """The state of the verdict, "left out" or "failed"."""
         if self.verdict:
@@ -64,7 +69,10 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """The state, but "identity" for a law that holds: it is counted apart."""
+        """The state, but "identity" for a law that holds and "again" for a test that another figure
+        shows too: they are counted apart."""
+        if self.verdict and self.figure.same_as:
+            return "again"
         return "identity" if self.figure.identity and self.state == "holds" else self.state
 
     @property

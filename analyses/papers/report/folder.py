@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from analyses.papers.figures import EVERY, every
+from analyses.papers.figures import every
 from analyses.papers.report import arguments, pages
 from analyses.papers.report.entries import OURS, Entry
 from analyses.papers.report.workers import one_by_one, side_by_side
@@ -26,18 +26,18 @@ def write(
 ) -> list[Entry]:
     """Draw the named figures and put the report in `out`; `done` is called after each figure.
 
-    Each is drawn from its usual model, or all from `model`, by `jobs` processes; the order of the
-    report is that of `names`. A figure that cannot be of that model is left out, in words; one that
-    fails stands in it with its error, and the others are drawn. A report that is there is only
-    replaced when the new one is whole. KeyError for a figure that does not exist; ValueError for
-    `jobs` below 1, and if `out` holds anything but a report.
+    Each is drawn from its usual model and judged on all that fit, or on `model` alone, by `jobs`
+    processes; the order of the report is that of `names`. A figure that cannot be of that model is
+    left out, in words; one that fails stands in it with its error, and the others are drawn. A
+    report that is there is only replaced when the new one is whole. KeyError for a figure that does
+    not exist; ValueError for `jobs` below 1, and if `out` holds anything but a report.
     """
     names = list(dict.fromkeys(names))
     for name in names:
         known(name)
     if jobs < 1:
         raise ValueError(f"jobs are processes, 1 or more, got {jobs}")
-    tasks = [(name, model or usual(name)) for name in names]
+    tasks = [(name, model or "") for name in names]
     with _replacing(out.resolve()) as staging:
         drawing = one_by_one(tasks, staging)
         if min(jobs, len(tasks)) > 1:
@@ -57,11 +57,6 @@ def write(
             (staging / arguments.FILE).write_text(said, encoding="utf-8")
         (staging / "results.json").write_text(_results(entries), encoding="utf-8")
     return entries
-
-
-def usual(name: str) -> str:
-    """The model that a figure of one model is usually drawn from; empty for all others."""
-    return EVERY[name].models[0] if EVERY[name].kind == "model" else ""
 
 
 def known(name: str, among: Sequence[str] = tuple(every())) -> str:
@@ -143,12 +138,14 @@ def _results(entries: Sequence[Entry]) -> str:
 
 def _result(entry: Entry) -> dict[str, str | bool | float | None]:
     verdict = entry.verdict
-    tested = verdict is not None and verdict.state != "not testable here"
+    tested = verdict is not None and verdict.state in ("holds", "does not hold")
     return {
         "title": entry.figure.title,
         "model": ", ".join(entry.models) or None,
+        "judged": ", ".join(entry.judged) or None,
         "state": entry.state,
         "identity": entry.figure.identity,
+        "same_as": entry.figure.same_as or None,
         "holds": verdict.holds if verdict and tested else None,
         "paper": entry.figure.claim,
         "here": verdict.here if verdict else None,

@@ -17,6 +17,8 @@ COUNTED = {
     "does not hold": ("does not", "do not"),
     "identity": ("is an identity, which holds in every model",
                  "are identities, which hold in every model"),
+    "illustration": ("illustrates a drawing of the paper", "illustrate a drawing of the paper"),
+    "again": ("shows the test of another figure", "show the test of another figure"),
     "not testable here": ("cannot be tested here", "cannot be tested here"),
     "failed": ("could not be drawn", "could not be drawn"),
     "left out": ("is left out", "are left out"),
@@ -63,7 +65,7 @@ def counts(entries: Sequence[Entry]) -> str:
 
 
 def _rendered(template: str, shown: Sequence[Entry], **values: object) -> str:
-    models = dict.fromkeys(name for entry in shown for name in entry.models)
+    models = dict.fromkeys(name for entry in shown for name in (*entry.models, *entry.judged))
     return render("analyses.papers.report", template, models=list(models), **values)
 
 

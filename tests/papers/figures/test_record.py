@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from analyses import figures
-from analyses.papers.figures.record import Finding, figure
-from analyses.papers.figures.runs import CONTROL, ZOO
-from circuits import load
+from analyses.papers.figures.record import Finding, figure, together
+from analyses.papers.figures.runs import CONTROL, ZOO, one_layer, text_models, two_layers
+from circuits import GPTConfig, load
 from tests.conftest import tiny
 
 
@@ -34,6 +34,48 @@ def test_a_verdict_has_three_states_and_the_words_of_both_sides():
 def test_a_verdict_needs_no_picture_and_its_models_may_be_many():
     found = [by_hand.verdict(by_hand.finding(tiny(n_layers=n))).holds for n in (2, 3)]
     assert found == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("holds", "whole"),
+    [([True, True], True), ([True, False], False), ([True, None], True), ([None, False], False),
+     ([None, None], None), ([None], None)],
+)  # fmt: skip
+def test_a_claim_holds_if_it_does_in_every_model_that_can_be_judged(holds, whole):
+    found = {f"model {i}": finding(one) for i, one in enumerate(holds)}
+    one = together(found)
+    assert one.holds is whole and one.picture is found["model 0"].picture
+    if len(holds) > 1:
+        assert all(name in one.here for name in found)
+        assert one.here.count("not testable there") == holds.count(None)
+
+
+def test_a_figure_without_a_model_is_judged_on_all_that_read_text_and_fit():
+    asked = []
+    record = replace(by_hand, find=lambda model: asked.append(model) or finding(True),
+                     layers=0)  # fmt: skip
+    assert record.judged() == ("attn-only-2l", "attn-only-2l-seed1")
+    verdict = record.verdict(record.finding("", lambda name: tiny(n_layers=len(name) % 3)))
+    assert verdict.holds and len(asked) == 2 and "in attn-only-2l-seed1: b" in verdict.here
+    assert record.judged("attn-only-1l") == ("attn-only-1l",)
+    assert record.verdict(record.finding(tiny())).here == "b"
+    assert replace(record, illustration=True).judged() == ("attn-only-2l",)
+
+
+def test_models_that_fit_read_text_and_are_of_the_depth_of_the_claim():
+    assert text_models(one_layer) == ["attn-only-1l"]  # of one layer, without smeared keys
+    deep = GPTConfig(n_layers=3, d_model=4, n_heads=1, d_head=4, d_vocab=4, n_ctx=4)
+    assert two_layers(deep) and not one_layer(deep)
+    neurons = replace(deep, d_mlp=4, act_fn="gelu")
+    assert not two_layers(neurons)
+
+
+def test_an_illustration_has_no_verdict():
+    shown = replace(by_hand, illustration=True)
+    verdict = shown.verdict(finding(True))
+    assert verdict.state == "illustration" and not verdict.holds
+    pairs = {name: record.same_as for name, record in figures.EVERY.items() if record.same_as}
+    assert set(pairs.values()) <= set(figures.EVERY) - set(pairs)
 
 
 def test_a_record_says_what_is_drawn():

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from analyses import figures, report
 from analyses.cli.main import app
+from analyses.papers.figures import record as records
 from analyses.papers.report import arguments, folder, workers
 from circuits import load
 from tests.papers.report.by_hand import NO_TOKENIZER, QUICK, record, results
@@ -40,9 +41,10 @@ def test_each_figure_is_drawn_from_its_usual_model_loaded_once(tmp_path, silent,
     for name, model in usual.items():
         monkeypatch.setitem(figures.EVERY, name, replace(figures.EVERY[name], models=(model,)))
     monkeypatch.setattr(workers, "load", lambda name: loaded.append(name) or load(name))
+    monkeypatch.setattr(records, "text_models", lambda fits: ())
     entries = report.write(tmp_path / "usual", QUICK)
-    assert [entry.model for entry in entries] == [silent, "nowhere", silent]
-    assert loaded == [silent, "nowhere"]
+    assert [entry.models for entry in entries] == [(silent,), ("nowhere",), (silent,)]
+    assert not any(entry.model for entry in entries) and loaded == [silent, "nowhere"]
     assert "KeyError: no model 'nowhere'" in entries[1].error and not entries[0].error
     entries = report.write(tmp_path / "asked", QUICK, silent)
     assert {entry.model for entry in entries} == {silent}
@@ -94,10 +96,12 @@ def test_figures_of_all_kinds_are_drawn_each_from_its_own(tmp_path, toy):
     text = (tmp_path / "report/index.html").read_text()
     assert "a model of its own" in text and "<code>attn-only-1l-smeared</code>" in text
     assert f"circuits draw {HISTORY}</code>" in text  # no model was asked for
-    assert f"circuits draw {PLAIN} --model attn-only-1l</code>" in text
+    assert f"circuits draw {PLAIN}</code>" in text
     found = results(tmp_path / "report")
     assert found["figures"][HISTORY]["model"].count(", ") == 3
     assert found["figures"][TOY]["model"] is None
+    plain = found["figures"][PLAIN]
+    assert plain["judged"] == "attn-only-1l" and plain["same_as"] == "framework/eigenvalues"
     assert {arguments.FILE, "induction-depth.svg"} <= set(found["files"])
     assert f'href="{arguments.FILE}"' in text and (tmp_path / "report" / arguments.FILE).is_file()
 

@@ -57,7 +57,10 @@ def test_every_link_of_the_page_leads_somewhere_and_words_are_words(made, silent
     assert {"more.html", "framework-copying.svg", "framework-copying.png"} <= set(beside)
     assert all((made / link).is_file() for link in beside)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    assert "5 figures: 0 show what the paper found, 4 do not and 1 could not be drawn" in text
+    assert (
+        "5 figures: 0 show what the paper found, 3 do not, 1 shows the test of another figure and "
+        "1 could not be drawn"
+    ) in text
     assert "circuits draw framework/copying --model" in text and "Drawn from" in text
 
 
@@ -68,7 +71,13 @@ def entry(name, state="holds", here="b") -> Entry:
 
 def test_identities_and_claims_that_cannot_be_tested_are_counted_apart():
     states = ["holds", "does not hold", "not testable here", ""]
-    found = [entry("framework/copying", state) for state in states]
+    found = [entry("framework/eigenvalues", state) for state in states]
+    apart = [entry("framework/moves", "illustration"), entry("framework/copying")]
+    assert [one.kind for one in apart] == ["illustration", "again"]
+    assert pages.counts(apart) == (
+        "2 figures: 0 show what the paper found, 0 do not, 1 illustrates a drawing of the paper "
+        "and 1 shows the test of another figure."
+    )
     laws = [entry("framework/erratum"), entry("framework/erratum", "does not hold")]
     assert pages.counts(found[:1]) == "1 figure: 1 shows what the paper found and 0 do not."
     assert pages.counts([*found, *laws]) == (

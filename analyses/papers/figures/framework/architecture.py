@@ -106,6 +106,7 @@ def residual_stream(model: GPT) -> Finding:
     "Framework, Virtual weights (F3)",
     "virtual weights directly connect any pair of layers",
     layers=1,
+    illustration=True,
 )
 def virtual_weights(model: GPT) -> Finding:
     """How large the product of the output weights of each part and the input weights of each later

@@ -5,19 +5,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from matplotlib.axes import Axes
-from xarray import DataArray
+from torch import Tensor
+from xarray import DataArray, Dataset
 
 from analyses import plots
 from analyses.heads import attention, copying, masks
-from analyses.heads.attention import THRESHOLD
 from analyses.labelled import to_numpy, words_of
+from analyses.papers.figures.framework.samples import windows
 from analyses.papers.figures.framework.sums import prompt
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
-from analyses.terms import bandwidth
+from analyses.terms import bandwidth, deletion
 from analyses.terms.bandwidth import EXCLUSIVE
 from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT
+
+WINDOWS = 64
+"The number of held-out windows that deletion is measured on."
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,19 @@ class _Use:
     score: DataArray
     "Copying score of each head."
     cosines: DataArray | None
+    deletion: Dataset
 
-    def deleting(self, least: float) -> list[str]:
-        """Heads that attend to the present token with a copying score below `least`."""
-        found = (self.present > THRESHOLD) & (self.score < least)
-        return [str(label) for label in self.score.label.values[found.values]]
+    @property
+    def deletes(self) -> str:
+        """The heads that delete a writer, with their strongest deletion in numbers."""
+        heads = deletion.deleting_heads(self.deletion)
+        return ", ".join(self._strongest(self.deletion.sel(head=head)) for head in heads) or "none"
+
+    def _strongest(self, row: Dataset) -> str:
+        at = row.isel(term=int(row.projection.where(row.deletes).argmin("term")))
+        return (f"{row['head'].item()} of {at['term'].item()} (projection "
+                f"{float(at.projection):+.2f}, {float(at.low):+.2f} to {float(at.high):+.2f}; left "
+                f"without the head {float(at.left):+.2f})")  # fmt: skip
 
 
 @figure(
@@ -45,17 +58,16 @@ class _Use:
     "Who shares the stream's bandwidth",
     "Framework, Subspaces and residual stream bandwidth (F4)",
     "joint PCA shows mixed directions and some used by one of W_E and W_U alone, and some heads "
-    "attend to the present token with negative OV eigenvalues",
+    "may delete information, that attend to the present token with negative OV eigenvalues",
     layers=1,
 )
 def bandwidth_use(model: GPT) -> Finding:
-    """How W_E and W_U share the directions of the stream, and parts that seem to take out what they
-    read: heads that attend to the present token with negative OV eigenvalues, and neurons with
-    opposed input and output weights."""
-    trained = _use(model, "trained", plots.TRAINED)
-    start = _use(at_initialisation(model), "at init", plots.CONTROL)
-    least = float(start.score.min())
-    deleting, at_start = trained.deleting(least), start.deleting(least)
+    """How W_E and W_U share the directions of the stream, and heads that take out what the
+    embedding or an earlier layer wrote; and neurons with opposed input and output weights."""
+    tokens = windows(model, WINDOWS)
+    trained = _use(model, tokens, "trained", plots.TRAINED)
+    start = _use(at_initialisation(model), tokens, "at init", plots.CONTROL)
+    deletes, by_luck = (deletion.deleting_heads(use.deletion) for use in (trained, start))
     exclusive, lucky = (bandwidth.exclusive(use.share) for use in (trained, start))
     told = ""
     if trained.cosines is not None:
@@ -70,15 +82,17 @@ def bandwidth_use(model: GPT) -> Finding:
         return figure
 
     return Finding(
-        exclusive > lucky and len(deleting) > 0 and not at_start,
+        len(deletes) > 0 and not by_luck,
+        f"heads that delete a writer: {trained.deletes} (at initialisation {start.deletes}); "
         f"{exclusive} of {trained.share.size} joint directions are over {EXCLUSIVE:.0%} of one "
-        f"matrix ({lucky} at initialisation), and {', '.join(deleting) or 'no head'} may delete "
-        f"(at initialisation {', '.join(at_start) or 'none'}){told}",
+        f"matrix ({lucky} at initialisation){told}",
         "Left: variance of the embeddings and unembeddings of all tokens in their own principal "
         "directions. Second: joint principal directions of both, each scaled to the same size; "
-        "dashed: used by one alone. Third: shaded are heads that attend to the present token and "
-        "have OV eigenvalues, read from the embedding, more negative than any head at "
-        "initialisation; what they delete is not shown by that alone.",
+        "dashed: used by one alone. Third: the paper's sign of deletion, heads at the lower right; "
+        "framed: those that delete by the test. The test: on held-out windows the head's output, "
+        f"projected on what an earlier part wrote, is below -{deletion.LEAST} of it, with its "
+        "interval below 0, and the part's share of the final stream is larger by "
+        f"{deletion.LEFT} or more when the head writes zero; for no head at initialisation.",
         picture,
     )
 
@@ -89,6 +103,7 @@ def bandwidth_use(model: GPT) -> Finding:
     "Framework, Attention heads as information movement (F5)",
     "a head moves information from one token's stream to another's, where its pattern says",
     layers=1,
+    illustration=True,
 )
 def moves(model: GPT) -> Finding:
     """The pattern of one head as arrows from the residual stream of one token to the stream of
@@ -125,10 +140,11 @@ def moves(model: GPT) -> Finding:
     )
 
 
-def _use(model: GPT, name: str, colour: str) -> _Use:
+def _use(model: GPT, tokens: Int[Tensor, "window pos"], name: str, colour: str) -> _Use:
     cosines = None if model.cfg.d_mlp is None else bandwidth.neuron_cosines(model)
     return _Use(name, colour, bandwidth.spectra(model), bandwidth.joint_share(model),
-                attention.current_token(model), copying.score(model), cosines)  # fmt: skip
+                attention.current_token(model), copying.score(model), cosines,
+                deletion.deletion(model, tokens))  # fmt: skip
 
 
 def _draw_spectra(uses: tuple[_Use, _Use], ax: Axes) -> None:
@@ -162,11 +178,11 @@ def _draw_deleting(uses: tuple[_Use, _Use], ax: Axes) -> None:
         ax.annotate(str(name), (u, v), xytext=(5 * side, -3 - 9 * close), fontsize=7,
                     textcoords="offset points", ha="left" if side > 0 else "right")  # fmt: skip
         placed.append((float(u), float(v)))
-    ax.fill_between([THRESHOLD, 1], -1, float(uses[1].score.min()), color="#D55E00", alpha=0.1,
-                    lw=0)  # fmt: skip
+        if name in deletion.deleting_heads(uses[0].deletion):
+            ax.scatter(u, v, s=110, facecolors="none", edgecolors="#D55E00", linewidths=1.5)
     ax.axhline(0, color="0.6", lw=0.8)
     ax.set(xlim=(-0.02, 1.02), ylim=(-1.05, 1.05), xlabel="attention to the present token",
-           ylabel="sum(eig) / sum(|eig|) of OV", title="Heads that may delete")  # fmt: skip
+           ylabel="sum(eig) / sum(|eig|) of OV", title="Heads that delete (framed)")  # fmt: skip
     ax.legend(frameon=False, fontsize=8, handlelength=1.4, loc="upper right")
 
 

@@ -1,16 +1,31 @@
 """Framework paper, "Two-layer attention-only transformers": how heads compose (F19), and the
 erratum's diagram of it (F26)."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import attention, head_composition
+from analyses.papers.figures.framework.samples import (
+    LACKING,
+    induction_heads,
+    previous_token_head,
+)
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT
 
 ONLY_K = "only K-composition, of one head that mostly attends to the previous token"
+BAR = "the 95% bar for the largest of all pairs when each head is turned at random"
+TEST = (
+    f"The test: the strongest pair of all is above {BAR}, with its spectrum as it is, and is "
+    "K-composition with the head of layer 0 that attends most to the token before; no pair is "
+    "above it by Q or V."
+)
+SEVERAL = 6
+"The last several tokens are those at distances 0 to this."
 
 
 @figure(
@@ -22,13 +37,13 @@ ONLY_K = "only K-composition, of one head that mostly attends to the previous to
 def heatmaps(model: GPT) -> Finding:
     """The composition of every pair of heads, less chance. One layer-0 head, which attends mainly
     to the previous token, K-composes with the induction heads; little else does."""
-    scores = head_composition.over_chance(model)
+    scores = head_composition.over_chance(model, null="rotated")
     return Finding(
         *_composes(model, scores),
         "How much of what a layer-0 head writes (row) a later head (column) reads through its "
         "query, key or value: Frobenius norm of the product over those of the factors, less "
-        f"{scores.attrs['chance']:.3f}, which random matrices give. Hatched: not above the largest "
-        "score of 19 random models. Negative: reads less of it than chance.",
+        f"{scores.attrs['chance']:.3f}, which random matrices give. Hatched: not above "
+        f"{BAR}. Negative: reads less of it than chance. {TEST}",
         lambda: picture_of(plots.composition(scores)[0, 0]),
     )
 
@@ -38,15 +53,17 @@ def heatmaps(model: GPT) -> Finding:
     "Who composes with whom",
     "Framework, Composition of heads (F19)",
     ONLY_K,
+    same_as="framework/composition",
 )
 def diagram(model: GPT) -> Finding:
     """The heads of layer 0 and layer 1, wired where they compose above chance."""
-    scores = head_composition.over_chance(model)
+    scores = head_composition.over_chance(model, null="rotated")
     return Finding(
         *_composes(model, scores),
-        "The same scores as wires, the wider the more above chance; none where random models "
-        "reach the score. Frames: what each head is by where it attends (orange induction, blue "
-        "previous token, grey first token, green duplicate token, purple current token).",
+        "The scores of the other figure as wires, the wider the more above chance; none that is "
+        f"not above {BAR}. Frames: what each head is by where it attends (orange induction, blue "
+        "previous token, grey first token, green duplicate token, purple current token). "
+        f"{TEST}",
         lambda: picture_of(plots.wiring(scores, colours=_role_colours(model))),
     )
 
@@ -62,17 +79,16 @@ def before_and_after(model: GPT) -> Finding:
     """The diagram as first published (left), of a norm that is not composition, and corrected
     (right). The corrected one shows more: induction heads also K-compose with a second layer-0
     head, which attends to the last several tokens."""
-    wrong, right = head_composition.erratum(model), head_composition.over_chance(model)
-    via_k = right.sel(via="K")
-    prefix = attention.prefix_matching(model)
-    partners = {
-        str(head): [str(writer) for writer in via_k.writer.values
-                    if float(via_k.sel(writer=writer, reader=head)) > right.attrs["quantile"]]
-        for head in prefix.label.values.ravel()[(prefix.values > 0.5).ravel()]
-    }  # fmt: skip
-    told = "; ".join(
-        f"{head} with {', '.join(found) or 'none'}" for head, found in partners.items()
-    )
+    wrong = head_composition.erratum(model)
+    right = head_composition.over_chance(model, null="rotated")
+    heads, previous = induction_heads(model), str(previous_token_head(model))
+    near = _near(model)
+    partners = {str(head): _partners(right, str(head)) for head in heads}
+    second = {head: [name for name in found if name != previous and _is_spread(near[name])]
+              for head, found in partners.items() if len(found) > 1}  # fmt: skip
+    told = "; ".join(f"{head} with {_with_attention(found, near)}"
+                     for head, found in partners.items())  # fmt: skip
+    counted = sum(bool(found) for found in second.values())
     known = ~np.isnan(right.values)
     alike = np.corrcoef(wrong.values[known], right.values[known])[0, 1]
 
@@ -87,33 +103,58 @@ def before_and_after(model: GPT) -> Finding:
         return figure
 
     return Finding(
-        sum(len(found) > 1 for found in partners.values()) >= 2,
-        f"induction heads K-compose above random models: {told or 'there are none'} (the two "
+        counted >= 2 if heads else None,
+        f"{counted} of {len(heads)} induction heads K-compose with a second head whose attention "
+        f"is spread ({told or LACKING}; {previous} attends most to the token before; the two "
         f"diagrams' scores correlate by {alike:.2f})",
         "Left: the norm of the factors multiplied in a rotated order, which the trace may be but "
-        "a norm may not. Wires on both sides: above the largest score of 19 random models.",
+        "a norm may not; wires are above the largest of 19 random models. Right: wires are above "
+        f"{BAR}. The test: two induction heads or more each K-compose above it with two heads or "
+        "more, of which one that is not the head of layer 0 that attends most to the token before "
+        "is spread: of its attention on random tokens, the first token aside, more than half is on "
+        f"distances 0 to {SEVERAL}, and no more than half on one of them.",
         picture,
     )
 
 
 def _composes(model: GPT, scores: DataArray) -> tuple[bool, str]:
-    bar = scores.attrs["quantile"]
+    bar, first = scores.attrs["quantile"], previous_token_head(model)
     count = {via: int((scores.sel(via=via) > bar).sum()) for via in "QKV"}
     best = {via: float(scores.sel(via=via).max()) for via in "QKV"}
-    via_k = scores.sel(via="K")
-    at = np.unravel_index(np.nanargmax(via_k.values), via_k.shape)
-    writer, reader = (str(via_k[end].values[i]) for end, i in zip(via_k.dims, at, strict=True))
-    previous = attention.previous_token(model)
-    first = str(previous.label.values.ravel()[previous[0].values.argmax()])
-    seen = float(previous[0].max())
+    at = np.unravel_index(np.nanargmax(scores.values), scores.shape)
+    via, writer, reader = (str(scores[end].values[i])
+                           for end, i in zip(scores.dims, at, strict=True))  # fmt: skip
+    seen = float(attention.previous_token(model)[0, first.head])
     said = ", ".join(f"{count[via]} by {via} (at most {best[via]:+.3f})" for via in ("K", "Q", "V"))
     return (
-        best["K"] > max(bar, best["Q"], best["V"])
-        and writer == first
-        and seen > attention.THRESHOLD,
-        f"pairs above random models: {said}, the strongest by K is {writer} to {reader}, and "
-        f"{first} attends most to the previous token ({seen:.2f})",
+        via == "K" and best["K"] > bar and writer == str(first) and not count["Q"] + count["V"],
+        f"pairs above the bar of {bar:+.3f}: {said}; the strongest is {writer} to {reader} by "
+        f"{via}, and {first} attends most to the previous token ({seen:.2f})",
     )
+
+
+def _near(model: GPT) -> dict[str, np.ndarray]:
+    """The share of each head's attention at each of the last distances, the first token aside."""
+    found = attention.nearby(model, reach=SEVERAL)
+    names = found.label.values.ravel()
+    return dict(zip(map(str, names), found.values.reshape(len(names), -1), strict=True))
+
+
+def _is_spread(near: np.ndarray) -> bool:
+    return bool(near.sum() > 0.5 >= near.max())
+
+
+def _partners(scores: DataArray, reader: str) -> list[str]:
+    """The heads that a head K-composes with above the bar, the strongest first."""
+    via_k = scores.sel(via="K", reader=reader)
+    above = via_k[(via_k > scores.attrs["quantile"]).values]
+    return [str(name) for name in above.writer.values[np.argsort(-above.values)]]
+
+
+def _with_attention(heads: Sequence[str], near: Mapping[str, np.ndarray]) -> str:
+    """Heads with the share of their attention on the last distances, and the most on one."""
+    return ", ".join(f"{name} ({near[name].sum():.2f}, at most {near[name].max():.2f} at distance "
+                     f"{near[name].argmax()})" for name in heads) or "none"  # fmt: skip
 
 
 def _reached(model: GPT) -> float:

@@ -17,11 +17,11 @@ def eigenvalues(model: GPT) -> Finding:
     """Eigenvalues of W_E W_OV W_U of every head, in the complex plane. Copying heads have nearly
     all of them on the right, where tokens raise themselves."""
     start = at_initialisation(model)
-    score = copying.score(model)
+    score = copying.score(model, centred=True)
     count, at_start = _copying_heads(model)
 
     def picture() -> Picture:
-        trained, control = copying.eigenvalues(model), copying.eigenvalues(start)
+        trained, control = (copying.eigenvalues(found, centred=True) for found in (model, start))
         n_layers, n_heads = score.shape
         figure, axes = plots.grid(n_layers + 1, n_heads, (1.35, 1.45))
         for layer in range(n_layers):
@@ -36,9 +36,10 @@ def eigenvalues(model: GPT) -> Finding:
     return Finding(
         count > score.size / 2 and at_start == 0,
         f"{count} of {score.size} heads score over 0.5, at initialisation {at_start}",
-        "Eigenvalues of each head's full OV circuit. Radius: logarithmic over three decades, from "
-        "a thousandth of the head's largest eigenvalue at the centre. Shaded: positive real part. "
-        "The number is sum(eig) / sum(|eig|). Grey: before training, as many on either side.",
+        "Eigenvalues of each head's full OV circuit, outs less their mean. Radius: logarithmic "
+        "over three decades, from a thousandth of the head's largest eigenvalue at the centre. "
+        "Shaded: positive real part. The number is sum(eig) / sum(|eig|). Grey: before training, "
+        "as many on either side.",
         picture,
     )
 
@@ -48,10 +49,14 @@ def eigenvalues(model: GPT) -> Finding:
     "How many heads copy",
     "Framework, Detecting copying behavior (F16)",
     "10 of 12 heads of the one-layer model copy significantly",
+    same_as="framework/eigenvalues",
 )
 def histogram(model: GPT) -> Finding:
     """How many heads have which sum(eig) / sum(|eig|)."""
-    score, start = copying.score(model), copying.score(at_initialisation(model))
+    score, start = (
+        copying.score(model, centred=True),
+        copying.score(at_initialisation(model), centred=True),
+    )
     count, at_start = _copying_heads(model)
     by_layer = ", ".join(
         f"{int((row > 0.5).sum())} of {row.size} in layer {int(row.layer)}" for row in score
@@ -59,14 +64,14 @@ def histogram(model: GPT) -> Finding:
     return Finding(
         count > score.size / 2 and at_start == 0,
         f"{by_layer} score over 0.5, at initialisation {at_start}",
-        "1 means that every eigenvalue of the head's OV circuit is positive; random matrices lie "
-        "around 0.",
+        "1 means that every eigenvalue of the head's OV circuit is positive, outs less their mean; "
+        "random matrices lie around 0. The test is that of the eigenvalues.",
         lambda: picture_of(plots.histogram([score, start], names=["trained", "at initialisation"])),
     )
 
 
 def _copying_heads(model: GPT) -> tuple[int, int]:
     """The number of heads that score over 0.5, trained and at initialisation."""
-    both = copying.score(model), copying.score(at_initialisation(model))
+    both = copying.score(model, centred=True), copying.score(at_initialisation(model), centred=True)
     trained, start = (int((score > 0.5).sum()) for score in both)
     return trained, start

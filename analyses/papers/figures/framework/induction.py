@@ -4,14 +4,17 @@ F22)."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from xarray import DataArray
 
 from analyses import plots, prompts
 from analyses.heads import attention, copying, logit_effects, masks
 from analyses.labelled import to_numpy
+from analyses.papers.figures.framework import samples
+from analyses.papers.figures.framework.samples import LACKING, induction_heads
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
 from analyses.prompts import passages
 from circuits import scores
@@ -19,6 +22,8 @@ from circuits.ground_truth.controls import at_initialisation
 from circuits.hooks import Cache
 from circuits.model import GPT
 
+CORNER = 0.5
+"A head stands in the corner if both coordinates are above this."
 LENGTH = 128
 "The number of tokens of the story that are shown."
 
@@ -79,10 +84,10 @@ def story(model: GPT) -> Finding:
     score = attention.prefix_matching(model, tokens)
     start = attention.prefix_matching(at_initialisation(model), tokens)
     best, chance = int(score.values.argmax()), score.attrs["chance"]
-    roles = attention.taxonomy(model).role
+    roles, able = attention.taxonomy(model).role, bool(induction_heads(model))
     role = str(roles.values.ravel()[best])
     return Finding(
-        float(score.max()) > 3 * chance and role == "induction",
+        float(score.max()) > 3 * chance and role == "induction" if able else None,
         f"{score.label.values.ravel()[best]} (by its scores: {role}) puts {float(score.max()):.2f} "
         f"of its attention there (uniform: {chance:.2f}, the best head at initialisation "
         f"{float(start.max()):.2f})",
@@ -109,7 +114,7 @@ def induction_head(model: GPT) -> Finding:
     right = _induction_is_right(read.tokens[0])
     ours, rest = float(effect[:-1][right].mean()), float(effect[:-1][~right].mean())
     return Finding(
-        looked > attention.THRESHOLD and ours > rest + 1,
+        looked > attention.THRESHOLD and ours > rest + 1 if induction_heads(model) else None,
         f"{read.label} puts {looked:.2f} of its attention from {read.words[dest]!r} on "
         f"{read.words[src]!r}, and adds {ours:+.2f} to the right logit where the earlier "
         f"continuation is right ({int(right.sum())} places), {rest:+.2f} elsewhere",
@@ -183,13 +188,17 @@ def by_token(model: GPT) -> Finding:
         ])  # fmt: skip
 
     return Finding(
-        brings == src - 1
-        and seeks == dest
-        and share > 0.5
-        and float(read.pattern[dest, src]) > attention.THRESHOLD,
+        bool(
+            brings == src - 1
+            and seeks == dest
+            and share > 0.5
+            and read.pattern[dest, src] > attention.THRESHOLD
+        )
+        if induction_heads(model)
+        else None,
         f"of the score of {read.label} from {words[dest]!r} for {words[src]!r} "
-        f"({float(split.sum()):.1f}), {words[brings]!r} {_places(src - brings)} brings the most to "
-        f"the key, and the token before {share:.0%}; {words[seeks]!r} {_places(dest - seeks)} "
+        f"({float(split.sum()):.1f}), {words[brings]!r} {src - brings} before brings the most to "
+        f"the key, and the token before {share:.0%}; {words[seeks]!r} {dest - seeks} before "
         "brings the most to the query",
         "The attention score before the softmax is a sum over pairs of tokens: what one brought to "
         "the query, with what the other brought to the key, directly or through the layer before "
@@ -207,13 +216,15 @@ def by_token(model: GPT) -> Finding:
 )
 def corner(model: GPT) -> Finding:
     """QK eigenvalue positivity through a previous-token head against OV positivity, for every head
-    of layer 1. Induction heads stand in the upper right corner."""
-    writer = int(attention.previous_token(model)[0].values.argmax())
+    of a later layer. Induction heads stand in the upper right corner."""
+    writer = samples.previous_token_head(model).head
     x, y, prefix = _corner_scores(model, writer)
-    induction = (prefix > 0.5).values
-    inside = induction & (x > 0.8).values & (y > 0.8).values
-    heads = zip(x.label.values[induction], x.values[induction], y.values[induction], strict=True)
-    where = ", ".join(f"{name} at ({a:.2f}, {b:.2f})" for name, a, b in heads)
+    induction = (prefix > attention.THRESHOLD).values
+    inside = induction & (x > CORNER).values & (y > CORNER).values
+    others = _through_others(model, writer, induction)
+    heads = zip(*(part.values[induction] for part in (x.label, x, y)), others, strict=True)
+    where = ", ".join(f"{name} at ({a:.2f}, {b:.2f}), {c:.2f} through the others in the median"
+                      for name, a, b, c in heads)  # fmt: skip
 
     def picture() -> Picture:
         figure, axes = plots.grid(1, 2, (5.2, 4.2))
@@ -223,12 +234,14 @@ def corner(model: GPT) -> Finding:
         return figure
 
     return Finding(
-        bool(induction.any() and inside[induction].all()),
-        f"{inside.sum()} of {induction.sum()} heads with prefix matching over 0.5 have both scores "
-        f"over 0.8 ({where or 'there is none'})",
-        f"Each point is a head of layer 1. Right: its query seeks, through L0H{writer} (the "
+        bool(inside[induction].all() and (others < CORNER).all()) if induction.any() else None,
+        f"{inside.sum()} of {induction.sum()} induction heads have both scores over {CORNER} "
+        f"({where or LACKING})",
+        f"Each point is a head of a later layer. Right: its query seeks, through L0H{writer} (the "
         "layer-0 head that most attends to the previous token), the token it is at. Up: it copies "
-        "what it finds. The colour is measured, not read from weights.",
+        "what it finds. The colour is measured, not read from weights. The test: every induction "
+        f"head has both scores above {CORNER}, and through the other heads of layer 0 the median "
+        "of its first score is below.",
         picture,
     )
 
@@ -237,8 +250,8 @@ def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"], roles: DataAr
     """Value-weighted patterns of all heads on the first row, framed by the role of each head."""
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens[:1], names_filter=attention.is_pattern_or_value)
-    layers = range(model.cfg.n_layers)
-    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0] for i in layers]
+    weighted = [attention.value_weighted(cache["pattern", i], cache["v", i])[0]
+                for i in range(model.cfg.n_layers)]  # fmt: skip
     axes = plots.attention(
         torch.cat(weighted),
         titles=[str(label) for label in roles.label.values.ravel()],
@@ -268,12 +281,17 @@ def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
     return (before & (tokens[None, :] == tokens[1:, None])).any(-1)
 
 
-def _places(back: int) -> str:
-    return "there" if back == 0 else f"{back} before"
-
-
 def _corner_scores(model: GPT, writer: int) -> tuple[DataArray, DataArray, DataArray]:
-    """QK positivity through L0H`writer`, OV positivity and prefix matching of layer 1."""
-    x = copying.composed_qk_score(model, (0, writer))[:1]
+    """QK positivity through L0H`writer`, OV positivity and prefix matching of later layers."""
+    x = copying.composed_qk_score(model, (0, writer))
     x = x.assign_attrs(long_name=f"K-composed QK positivity through L0H{writer}")
-    return x, copying.score(model)[1:2], attention.prefix_matching(model)[1:2]
+    return x, copying.score(model)[1:], attention.prefix_matching(model)[1:]
+
+
+def _through_others(
+    model: GPT, writer: int, which: Bool[np.ndarray, "layer head"]
+) -> Float[np.ndarray, " chosen"]:
+    """The median, over all heads of layer 0 but one, of the QK positivity of some later heads."""
+    others = [copying.composed_qk_score(model, (0, head)).values[which]
+              for head in range(model.cfg.n_heads) if head != writer]  # fmt: skip
+    return np.median(others, axis=0) if others else np.zeros(int(which.sum()))

@@ -25,6 +25,7 @@ READS = r"$a_{pre} = Id \otimes W_I W_E + \sum_h A^h \otimes (W_I W_{OV}^h W_E)$
     "Framework, MLP layers (F27)",
     "neurons are driven by tokens directly and through each head",
     layers=1,
+    fits=lambda cfg: cfg.d_mlp is not None and cfg.n_layers > 0,
     identity=True,
 )
 def mlps(model: GPT) -> Finding:

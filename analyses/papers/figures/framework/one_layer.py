@@ -9,6 +9,7 @@ from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import copying
+from analyses.heads.skip_trigrams import through_first_norm
 from analyses.labelled import to_numpy, words_of
 from analyses.papers.figures.framework.sums import (
     NOTE,
@@ -109,9 +110,10 @@ def expansion_terms(model: GPT) -> Finding:
 def token_circuits(model: GPT) -> Finding:
     """Both circuits of one head as matrices from tokens to tokens, for a few tokens chosen by rule.
     A copying head raises the token it attends to: a dark diagonal on the right."""
-    start, ids = at_initialisation(model), _subset(model)
-    at, control_at = _most_copying(model), _most_copying(start)
-    qk, ov = (_block(c[at], ids) for c in (algebra.full_QK(model), algebra.full_OV(model)))
+    ids = _subset(model)
+    read, start = (through_first_norm(found) for found in (model, at_initialisation(model)))
+    at, control_at = _most_copying(read), _most_copying(start)
+    qk, ov = (_block(c[at], ids) for c in (algebra.full_QK(read), algebra.full_OV(read)))
     own, control = _own(ov), _own(_block(algebra.full_OV(start)[control_at], ids))
 
     def picture() -> Picture:
@@ -134,13 +136,14 @@ def token_circuits(model: GPT) -> Finding:
 
     return Finding(
         own > len(ids) / 2 and control <= len(ids) / 2,
-        f"L{at[0]}H{at[1]} (copying {float(copying.score(model).max()):.2f}) raises the very token "
+        f"L{at[0]}H{at[1]} (copying {float(copying.score(read).max()):.2f}) raises the very token "
         f"it attends to most of these {len(ids)} for {own} of them, the most copying head at "
         f"initialisation for {control}",
         "The head with the highest OV eigenvalue score, and the commonest words in our passages, "
         "of three letters or more (for a model without text: tokens evenly spread). Rows less "
-        "their mean over all tokens, since the softmax does not see it; positions, biases and the "
-        "scale of norms left out.",
+        "their mean over all tokens, since the softmax does not see it. Circuits are read behind "
+        "the first norm, positions and biases left out. The test: the own token is the largest of "
+        "these outs for more than half of them, and for no more than half at initialisation.",
         picture,
     )
 
