@@ -228,7 +228,7 @@ def _by_sharpness(model: GPT, truth: DataArray) -> tuple[DataArray, float]:
         exact, *others = (one.mean("example").where(truth) for one in scores.values())
         size = float(abs(exact).sum())
         off.append([float(abs(one - exact).sum()) / size for one in others])
-    where = {"by": list(QUICK)[1:], "sharpness": list(WEAKER)}
+    where = {"score": list(QUICK)[1:], "sharpness": list(WEAKER)}
     return DataArray(np.array(off).T, where, tuple(where), "off", {"long_name": "off"}), least
 
 
