@@ -276,7 +276,7 @@ def test_a_gpt2_loads_by_name_and_without_network_the_error_says_what_ships(tmp_
         raise OSError("no route to the Hub")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", offline)
-    with pytest.raises(OSError, match=r"'distilgpt2' would be .*/distilgpt2.*attn-only-2l"):
+    with pytest.raises(OSError, match=r"'distilgpt2' needs .*/distilgpt2.*attn-only-2l"):
         load("distilgpt2")
 
 

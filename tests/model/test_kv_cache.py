@@ -107,7 +107,7 @@ def test_what_cannot_go_on_is_refused():
     ]:
         with pytest.raises(ValueError, match=words):
             model(tokens, past_kv_cache=past)
-    with pytest.raises(ValueError, match="of 2 layers, and the model has 3"):
+    with pytest.raises(ValueError, match="has 2 layers, and the model has 3"):
         tiny(n_layers=3)(TOKENS, past_kv_cache=past)
     with pytest.raises(ValueError, match="the past has 10 positions, not 11"):
         past.upto(11)
