@@ -6,6 +6,7 @@ import torch
 
 from analyses import figures
 from analyses.papers.figures import circuits
+from analyses.papers.figures.framework import bandwidth, dumps, importance
 from analyses.papers.figures.induction import idealised
 from circuits import GPT, GPTConfig, ground_truth, load
 
@@ -20,6 +21,8 @@ def few_prompts(monkeypatch):
     monkeypatch.setattr(circuits, "SEEDS", 2)
     monkeypatch.setattr(circuits, "MANY", 2)
     monkeypatch.setattr(idealised, "EVERY", 16)
+    for module in (bandwidth, dumps, importance):
+        monkeypatch.setattr(module, "WINDOWS", 12)
 
 
 def looks_whole(drawing):
