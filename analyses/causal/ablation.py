@@ -77,10 +77,8 @@ def ablate(
             for one in experiments[start : start + TOGETHER]
         ]
         rows.append(sweep_cells(task, base, cells, "components ablated", memory, progress))
-    labels, words = (
-        [one.label for one in experiments],
-        f"metric with {task.replace} for a component",
-    )
+    labels = [one.label for one in experiments]
+    words = f"metric with {task.replace} for a component"
     found = label_run(torch.cat(rows), base, {"component": labels}, "ablated", words)
     return found.assign_attrs(replace=task.replace, kind=kind)
 

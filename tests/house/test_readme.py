@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from tests.house.test_structure import FLOORS
+from tests.house.floors import FLOORS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.md"))]

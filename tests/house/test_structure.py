@@ -10,59 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.floors import FLOORS
+
 ROOT = Path(__file__).parent.parent.parent
-FLOORS = {
-    "circuits": ["files", "distributed", "hooks", "matrices", "model", "ground_truth",
-                 "decomposition", "data", "io", "interventions", "training", "hooked_transformer"],
-    "circuits/hooks": ["points", "cache", "hooked"],
-    "circuits/matrices": ["products", "factored"],
-    "circuits/model": ["config", "components", "vocabulary", "weights", "layers", "loss",
-                       "kv_cache", "attention", "block", "generation", "gpt", "folding"],
-    "circuits/ground_truth": ["controls", "scaffold", "exercises", "k_composition",
-                              "q_composition", "v_composition", "skip_trigrams", "smeared_keys",
-                              "statistical", "disguises"],
-    "circuits/decomposition": ["parts", "stream", "residual", "frozen", "algebra", "composition",
-                               "composition_chance", "paths", "scores"],
-    "circuits/data": ["text", "synthetic", "windows", "shards"],
-    "circuits/io": ["weight_files", "checkpoints", "hugging_face", "bridge", "pretrained"],
-    "circuits/interventions": ["batches", "edits", "sweeps", "gradients"],
-    "circuits/training": ["recipe", "optimizers", "sharded", "snapshots", "loss", "loop"],
-    "circuits/hooked_transformer": ["instead", "utils", "config", "matrices", "cache",
-                                    "refactoring", "text", "past_key_value_caching", "hooking",
-                                    "parts", "weights", "model"],
-    "analyses": ["labelled", "losses", "plots", "prompts", "heads", "terms", "explorer", "causal",
-                 "history", "papers", "cli"],
-    "analyses/plots": ["canvas", "templates", "cells", "matrices", "text", "tables",
-                       "html_tables", "heads", "composition", "circuits", "schematics",
-                       "training"],
-    "analyses/prompts": ["sequences", "passages"],
-    "analyses/heads": ["masks", "attention", "patterns", "long_context", "induction", "copying",
-                       "detectors", "logit_effects", "head_composition", "skip_trigrams"],
-    "analyses/heads/skip_trigrams": ["effects", "kinds", "splits", "completion", "one_head",
-                                     "all_heads", "bugs"],
-    "analyses/terms": ["bandwidth", "deletion", "expansion", "importance"],
-    "analyses/explorer": ["pages"],
-    "analyses/causal": ["metrics", "task", "patching", "path_patching", "attribution", "ablation",
-                        "idealised", "discovery"],
-    "analyses/causal/discovery": ["graph", "runs", "effects", "search", "evaluation"],
-    "analyses/history": ["step_files", "in_context", "recording", "dynamics", "evaluation"],
-    "analyses/papers": ["toys", "figures", "report"],
-    "analyses/papers/toys": ["descent", "bietti", "edelman", "nichani", "pattern_matching"],
-    "analyses/papers/figures": ["runs", "record", "panels", "circuits", "framework", "toys",
-                                "induction"],
-    "analyses/papers/figures/framework": ["sums", "samples", "architecture", "bandwidth",
-                                          "one_layer", "tables", "dumps", "copying", "two_layers",
-                                          "composition", "induction", "importance", "erratum",
-                                          "mlps"],
-    "analyses/papers/figures/induction": ["sequences", "idealised", "training", "compared",
-                                          "tokens", "before_after", "ablation", "without_heads",
-                                          "heads", "table", "index", "evaluators"],
-    "analyses/papers/figures/toys": ["bietti", "edelman", "nichani", "pattern_matching"],
-    "analyses/papers/report": ["entries", "workers", "arguments", "pages", "folder"],
-    "analyses/cli": ["corpus", "run_folder", "options", "plans", "runs", "train", "measure",
-                     "figures", "explore", "main", "__main__"],
-}  # fmt: skip
-"What lies in each folder, from the ground up: a file imports only from files below it."
 MODULES = [
     path
     for package in ("circuits", "analyses")

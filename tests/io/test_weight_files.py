@@ -8,20 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from circuits.io import from_state_dict, read_weights
-from tests.conftest import TINY, tiny
-
-THEIRS = {
-    **TINY, "model_name": "toy", "act_fn": "gelu", "eps": 1e-5, "use_attn_result": True,
-    "use_attn_scale": True, "attn_scale": 5**0.5, "use_local_attn": False, "window_size": None,
-    "attn_only": True, "d_mlp": 48, "normalization_type": "LN", "device": "cuda", "seed": 7,
-    "attention_dir": "causal", "init_mode": "gpt2", "initializer_range": 0.2, "d_vocab_out": 29,
-    "positional_embedding_type": "shortformer", "final_rms": False, "parallel_attn_mlp": False,
-    "gated_mlp": False, "dtype": torch.float32, "n_key_value_heads": None, "rotary_dim": None,
-    "attn_scores_soft_cap": -1.0, "default_prepend_bos": True, "tokenizer_name": None,
-}  # fmt: skip
-
-
-SHAPE = {name: THEIRS[name] for name in ("n_layers", "d_model", "n_ctx", "d_head", "d_vocab")}
+from tests.conftest import tiny
 
 
 class Armed:
