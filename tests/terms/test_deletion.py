@@ -36,6 +36,16 @@ def test_a_head_that_copies_or_hardly_writes_deletes_nothing(share):
     assert found.projection[0, 0] == pytest.approx(share) and not found.deletes.any()
 
 
+def test_a_head_whose_work_a_later_head_would_do_anyway_does_not_delete():
+    model = copier(-0.5, n_layers=2)
+    with torch.no_grad():  # the second head takes away nine tenths of whatever is there
+        model.blocks[1].attn.W_V[0] = torch.eye(6)
+        model.blocks[1].attn.W_O[0] = -0.9 * torch.eye(6)
+    row = deletion.deletion(model, ONE).sel(head="L0H0", term="embed")
+    assert row.projection == pytest.approx(-0.5) and row.left == pytest.approx(0.05)
+    assert not row.deletes
+
+
 def test_a_later_head_that_undoes_an_earlier_one_deletes_its_output_and_not_the_embedding():
     model = copier(1.0, n_layers=2)
     with torch.no_grad():  # the first head writes the first half of the stream twice
