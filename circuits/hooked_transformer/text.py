@@ -8,42 +8,51 @@ from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from circuits.io import vocabulary, vocabulary_by_name
-from circuits.model import BOS, GPT, Ids, Vocabulary, checked_tokens, is_text, vocabulary_of
+from circuits.model import GPT, Ids, Vocabulary, checked_tokens, is_text, vocabulary_of
 
 Side = Literal["left", "right"]
 
 
 class Tokenizer(Vocabulary):
-    """A Vocabulary with the names of a tokenizer of transformers that scripts use. BOS, EOS and pad
-    are all <|endoftext|>. `padding_side` is the model's padding side and can be set."""
+    """A Vocabulary with the names of a tokenizer of transformers that scripts use. The pad is BOS.
+    `padding_side` is the model's padding side and can be set."""
 
-    bos_token = eos_token = pad_token = BOS
     padding_side: Side
 
     def __init__(
-        self, tokenizer: Any, padding_side: Side = "right", name_or_path: str = ""
+        self, words: Vocabulary, padding_side: Side = "right", name_or_path: str = ""
     ) -> None:
-        super().__init__(tokenizer)
+        super().__init__(words.tokenizer, words.bos_token, words.eos_token)
         self.padding_side, self.name_or_path = padding_side, name_or_path
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "padding_side":
             checked_side(value)
-        elif name.startswith(("bos_", "eos_", "pad_", "add_", "padding")):
+        elif name.startswith(("bos_", "eos_", "pad_", "add_", "padding")) and "eos" in vars(self):
             if getattr(self, name, None) == value:
                 return
             raise AttributeError(
-                f"{name} cannot be set: BOS, EOS and pad are all {BOS}, and BOS goes before a text "
-                f"if cfg.default_prepend_bos is True"
+                f"{name} cannot be set: BOS and pad are {self.bos_token}, EOS is {self.eos_token}, "
+                f"and BOS goes before a text if cfg.default_prepend_bos is True"
             )
         super().__setattr__(name, value)
 
     @property
     def bos_token_id(self) -> int:
-        """The id of <|endoftext|>; eos_token_id and pad_token_id are the same."""
+        """The id of BOS; pad_token_id is the same."""
         return self.bos
 
-    eos_token_id = pad_token_id = bos_token_id
+    pad_token_id = bos_token_id
+
+    @property
+    def pad_token(self) -> str:
+        """The text of the pad: that of BOS."""
+        return self.bos_token
+
+    @property
+    def eos_token_id(self) -> int:
+        """The id of EOS."""
+        return self.eos
 
     @property
     def vocab_size(self) -> int:
@@ -100,7 +109,7 @@ class SpeaksAsBefore(GPT):
             made = vocabulary(tokenizer, self.cfg.d_vocab)
             name = getattr(tokenizer, "name_or_path", self.cfg.tokenizer_name)  # type: ignore[attr-defined]
             side: Any = getattr(tokenizer, "padding_side", self._side) or "right"
-            self._tokenizer = Tokenizer(made.tokenizer, side, name or "")
+            self._tokenizer = Tokenizer(made, side, name or "")
 
     @property
     def default_padding_side(self) -> Side:
@@ -128,7 +137,7 @@ class SpeaksAsBefore(GPT):
         move_to_device: bool = True,
         truncate: bool = True,
     ) -> Int[Tensor, "batch pos"]:
-        """The tokens of one text or several. Shorter texts are padded with <|endoftext|> on the
+        """The tokens of one text or several. Shorter texts are padded with BOS on the
         padding side. With `truncate` longer texts are cut to n_ctx tokens."""
         tokens, _ = self.read(input, prepend_bos, padding_side, truncate)
         return tokens.to(self.W_E.device) if move_to_device else tokens
@@ -154,11 +163,11 @@ class SpeaksAsBefore(GPT):
         *,
         first: bool = True,
     ) -> Bool[Tensor, "*batch pos"] | None:
-        """False at pads, True elsewhere. Pads are all <|endoftext|> at the start of a row, or at
+        """False at pads, True elsewhere. Pads are all BOS at the start of a row, or at
         its end if the padding side is right. If texts begin with BOS, one of them is BOS and no
         pad; with `first=False` the row continues a text and has no BOS. None without a tokenizer.
 
-        TransformerLens uses the same rule. If an <|endoftext|> at the edge is a token of the text,
+        TransformerLens uses the same rule. If a BOS at the edge is a token of the text,
         give the model an attention_mask.
         """
         try:

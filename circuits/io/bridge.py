@@ -12,15 +12,15 @@ from tokenizers import Tokenizer
 
 from circuits.hooks import Cache
 from circuits.io.checkpoints import config_of
+from circuits.io.families import Weights
 from circuits.io.hugging_face import (
-    Weights,
     check_equal,
     convert,
     from_hub,
     from_hugging_face,
     read_config,
 )
-from circuits.model import BOS, GPT, GPTConfig, Vocabulary
+from circuits.model import GPT, GPTConfig, Vocabulary
 
 __all__ = ["activation_cache", "from_hub", "from_hugging_face", "from_transformer_lens",
            "to_transformer_lens"]  # fmt: skip
@@ -81,7 +81,7 @@ def to_transformer_lens(gpt: GPT) -> Any:
             )
     bridge = _native_bridge(gpt)
     weights = dict(gpt.state_dict())
-    if cfg.positional_embedding_type != "none":
+    if cfg.embeds_positions:
         weights["pos_embed.W_pos"] = gpt.W_pos
     with torch.no_grad():
         for name, weight in _parameters(bridge).items():  # views of its own weights
@@ -141,9 +141,9 @@ def _fast_tokenizer(vocabulary: Vocabulary) -> Any:
 
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(vocabulary.tokenizer.to_str()),
-        bos_token=BOS,
-        eos_token=BOS,
-        pad_token=BOS,
+        bos_token=vocabulary.bos_token,
+        eos_token=vocabulary.eos_token,
+        pad_token=vocabulary.bos_token,
         add_bos_token=True,  # else TransformerLens reads it again, from the name
         name_or_path="",
     )

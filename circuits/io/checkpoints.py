@@ -9,6 +9,7 @@ every other field ValueError names it.
 import difflib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,24 @@ from torch import Tensor
 
 from circuits.files import read_text
 from circuits.io.weight_files import read_weights
-from circuits.model import GPT, GPTConfig, Vocabulary, check_words, is_bias, misfit, unwrap_names
+from circuits.model import (
+    GPT,
+    ROTARY,
+    GPTConfig,
+    Vocabulary,
+    check_words,
+    is_bias,
+    misfit,
+    unwrap_names,
+)
 
 _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
           "positional_embedding_type", "use_attn_scale", "use_local_attn", "window_size",
           "attn_types", "n_key_value_heads", "attention_dir", "d_vocab_out",
-          "final_rms")  # fmt: skip
+          "final_rms", "parallel_attn_mlp", *ROTARY)  # fmt: skip
 _ALWAYS = {
-    "gated_mlp": False, "parallel_attn_mlp": False,
+    "gated_mlp": False,
     "scale_attn_by_inverse_layer_idx": False, "post_embedding_ln": False, "use_qk_norm": False,
     "use_normalization_before_and_after": False, "rmsnorm_uses_offset": False,
     "num_experts": None, "experts_per_token": None, "scale_embedding": False,
@@ -36,7 +46,8 @@ _ALWAYS = {
     "per_layer_head_dim": None, "per_layer_num_key_value_heads": None, "is_stateful": False,
     "clip_qkv": None, "use_logn_attn": False, "use_attention_sinks": False,
     "quantization_method": None, "is_audio_model": False, "is_visual_model": False,
-    "is_multimodal": False,
+    "is_multimodal": False, "use_NTK_by_parts_rope": False, "use_yarn_rope": False,
+    "use_dynamic_ntk_rope": False, "rotary_base_local": None,
 }  # fmt: skip
 "Fields with the value that every GPT has. Any other value raises ValueError."
 _SILENT = (
@@ -53,8 +64,7 @@ _SILENT = (
     # flags of hook points
     "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in", "use_hook_tokens",
     # details of parts that raise ValueError themselves
-    "qk_norm_after_rope", "use_NTK_by_parts_rope", "use_yarn_rope", "norm_topk_prob",
-    "use_dynamic_ntk_rope", "train_seq_length",
+    "qk_norm_after_rope", "norm_topk_prob", "train_seq_length",
     "ungroup_grouped_query_attention", "mm_tokens_per_image",
 )  # fmt: skip
 "Fields that do not change the computation."
@@ -173,12 +183,16 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
         act_fn = given.get("act_fn")
         mlp = {"d_mlp": given.get("d_mlp", 4 * shape["d_model"]),
                "act_fn": _SYNONYMS.get(str(act_fn), act_fn)}  # fmt: skip
+    positions = given.get("positional_embedding_type", "standard")
+    rotary = {name: given[name] for name in ROTARY if name in given and positions == "rotary"}
     return GPTConfig(
         **shape,
         **mlp,
+        **rotary,
         n_heads=n_heads,
         normalization_type=norm,
-        positional_embedding_type=given.get("positional_embedding_type", "standard"),
+        positional_embedding_type=positions,
+        parallel_attn_mlp=given.get("parallel_attn_mlp", False) and bool(mlp),
         attn_scale=_scale(given, shape["d_head"]),
         attention_dir=given.get("attention_dir", "causal"),
         d_vocab_out=None if d_vocab_out == shape["d_vocab"] else d_vocab_out,
@@ -226,21 +240,37 @@ def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
 
 
 def read_tokenizer(file: Path) -> Vocabulary:
-    """The vocabulary in a tokenizer.json, without its truncation and padding.
+    """The vocabulary in a tokenizer.json, without its truncation and padding. BOS and EOS are those
+    of the tokenizer_config.json beside it, if there is one.
 
     ValueError for a file that is no tokenizer, or that would make a text too long.
     """
+    beside = file.with_name("tokenizer_config.json")
     try:
         fields = json.loads(read_text(file))
         for part in ("normalizer", "decoder"):
             if (growth := _growth(fields.get(part))) > _GROWTH:
                 raise ValueError(f"its {part} makes a text {growth:.0g} times as long")
         whole = {**fields, "truncation": None, "padding": None}
-        return Vocabulary(Tokenizer.from_str(json.dumps(whole)))
+        said = json.loads(read_text(beside)) if os.path.lexists(beside) else {}
+        return Vocabulary(Tokenizer.from_str(json.dumps(whole)), **special_tokens(said))
     except OSError:
         raise
     except Exception as error:  # tokenizers raises nothing more special
         raise ValueError(f"{file} is no tokenizer: {error}") from None
+
+
+def special_tokens(said: Mapping[str, Any]) -> dict[str, str]:
+    """The BOS and the EOS that a tokenizer_config.json names, as arguments of a Vocabulary. A
+    tokenizer without a BOS begins a text with its EOS."""
+    bos, eos = (_content(said.get(f"{name}_token")) for name in ("bos", "eos"))
+    named = {"bos_token": bos or eos, "eos_token": eos}
+    return {name: token for name, token in named.items() if token is not None}
+
+
+def _content(token: Any) -> str | None:
+    """The text of a special token, which is written as a text or as a dict with its content."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _growth(part: Any) -> float:

@@ -1,8 +1,8 @@
 """Loading and saving of models: models that ship, model folders, GPT-2 from the Hub.
 
 A model folder holds config.json, model.safetensors and, if the model has a tokenizer,
-tokenizer.json. The folder of a model that ships also holds a model card (README.md), and the recipe
-and log of its training.
+tokenizer.json. A tokenizer_config.json names a BOS or EOS that is not <|endoftext|>. The folder of
+a model that ships also holds a model card (README.md), and the recipe and log of its training.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from torch import Tensor
 from circuits.files import in_words, read_text, sweep, workshop, write
 from circuits.io import bridge
 from circuits.io.checkpoints import build, check_fits, check_weights, read_tokenizer
-from circuits.model import GPT, GPTConfig, process_weights
+from circuits.model import BOS, GPT, GPTConfig, Vocabulary, process_weights
 
 HUB = {
     "gpt2": "openai-community/gpt2",
@@ -138,14 +138,22 @@ def save(
     with in_words(folder), workshop(folder / "model") as staging:
         write(staging / "config.json", _config_json(model))
         if model.tokenizer is not None:
-            write(staging / "tokenizer.json", model.tokenizer.tokenizer.to_str(pretty=True))
+            _write_tokenizer(model.tokenizer, staging)
         _check_loads(model, weights, staging, folder)
         write(staging / "model.safetensors", as_bytes(weights))
         os.replace(staging / "model.safetensors", folder / "model.safetensors")
-        if model.tokenizer is None:
-            (folder / "tokenizer.json").unlink(missing_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if not (staging / name).exists():
+                (folder / name).unlink(missing_ok=True)
         for file in sorted(staging.iterdir(), reverse=True):  # config.json last
             os.replace(file, folder / file.name)
+
+
+def _write_tokenizer(words: Vocabulary, staging: Path) -> None:
+    write(staging / "tokenizer.json", words.tokenizer.to_str(pretty=True))
+    own = {"bos_token": words.bos_token, "eos_token": words.eos_token}
+    if set(own.values()) != {BOS}:
+        write(staging / "tokenizer_config.json", json.dumps(own, indent=2) + "\n")
 
 
 def _config_json(model: GPT) -> str:

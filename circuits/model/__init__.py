@@ -36,6 +36,8 @@
 - reader: the hook point where the component of this name reads.
 - receivers: the names of all components that read from the residual stream.
 - Resid: the type of the residual stream, [batch pos d_model].
+- ROTARY: the names of the fields that shape rotary positions.
+- Rotary: positions that turn queries and keys.
 - Seen: the type of an attention mask, True where a destination sees a source.
 - senders: the names of all components that write to the residual stream.
 - Sources: the type of keys and values: [batch src head d_head].
@@ -67,13 +69,14 @@ from circuits.model.components import (
     senders,
     writer,
 )
-from circuits.model.config import GPTConfig, check_causal, check_predicts
+from circuits.model.config import ROTARY, GPTConfig, check_causal, check_predicts
 from circuits.model.folding import process_weights
 from circuits.model.generation import likeliest, vocabulary_of
 from circuits.model.gpt import GPT
 from circuits.model.kv_cache import KeyValueCache, LayerPast, Sources
 from circuits.model.layers import HeadsOrResid, Norm, Resid
 from circuits.model.loss import mean_loss, token_loss
+from circuits.model.rotary import Rotary
 from circuits.model.vocabulary import (
     BOS,
     Ids,
@@ -86,11 +89,52 @@ from circuits.model.vocabulary import (
 from circuits.model.weights import d_mlp, is_bias, misfit, unwrap_names
 
 __all__ = [
-    "BOS", "GPT", "AnyHead", "AnyPath", "Attention", "GPTConfig", "Head", "HeadsOrResid", "Ids",
-    "KeyValueCache", "LayerPast", "Norm", "Path", "Reader", "Resid", "Seen", "Sources",
-    "Vocabulary", "Writer", "check_causal", "check_predicts", "check_words", "checked_text",
-    "checked_tokens", "d_mlp", "depth", "every_head", "head", "heads", "is_bias", "is_text",
-    "likeliest", "masked_scores", "mean_loss", "misfit", "mlp", "path", "process_weights",
-    "reader", "receivers", "senders", "token_loss", "triangle", "unwrap_names", "vocabulary_of",
+    "BOS",
+    "GPT",
+    "ROTARY",
+    "AnyHead",
+    "AnyPath",
+    "Attention",
+    "GPTConfig",
+    "Head",
+    "HeadsOrResid",
+    "Ids",
+    "KeyValueCache",
+    "LayerPast",
+    "Norm",
+    "Path",
+    "Reader",
+    "Resid",
+    "Rotary",
+    "Seen",
+    "Sources",
+    "Vocabulary",
+    "Writer",
+    "check_causal",
+    "check_predicts",
+    "check_words",
+    "checked_text",
+    "checked_tokens",
+    "d_mlp",
+    "depth",
+    "every_head",
+    "head",
+    "heads",
+    "is_bias",
+    "is_text",
+    "likeliest",
+    "masked_scores",
+    "mean_loss",
+    "misfit",
+    "mlp",
+    "path",
+    "process_weights",
+    "reader",
+    "receivers",
+    "senders",
+    "token_loss",
+    "triangle",
+    "unwrap_names",
+    "vocabulary_of",
     "writer",
 ]  # fmt: skip

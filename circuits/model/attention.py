@@ -12,6 +12,7 @@ from circuits.hooks import HookPoint
 from circuits.model.config import GPTConfig
 from circuits.model.kv_cache import Heads, LayerPast, Sources
 from circuits.model.layers import HeadsOrResid, Resid, bias
+from circuits.model.rotary import Rotary, Rows
 
 Seen = Bool[Tensor, "#batch 1 dest src"]
 "True where a destination sees a source; None for the causal triangle."
@@ -25,7 +26,7 @@ SOFTMAX = F.softmax
 class Attention(nn.Module):
     """The heads of a layer. Q and K decide where a head attends, V and O what it moves."""
 
-    def __init__(self, cfg: GPTConfig) -> None:
+    def __init__(self, cfg: GPTConfig, rotary: Rotary | None = None) -> None:
         super().__init__()
         heads, d_model, d_head = cfg.n_heads, cfg.d_model, cfg.d_head
         # Stored as [head d_head d_model], so that all heads are one matrix product without a copy.
@@ -36,10 +37,14 @@ class Attention(nn.Module):
         self.b_Q, self.b_K, self.b_V = (bias(cfg, heads, d_head) for _ in range(3))
         self.b_O = bias(cfg, d_model)
         self.alpha = nn.Parameter(torch.zeros(heads)) if cfg.smeared_keys else None
+        self.rotary = rotary  # one for all layers; None unless positions are rotary
         self.scale = cfg.attn_scale or math.sqrt(d_head)
         self.hook_q = HookPoint()  # [batch pos head d_head]
         self.hook_k = HookPoint()  # [batch pos head d_head], after smearing
         self.hook_v = HookPoint()  # [batch pos head d_head]
+        if rotary is not None:
+            self.hook_rot_q = HookPoint()  # [batch pos head d_head], as scores read it
+            self.hook_rot_k = HookPoint()  # [batch pos head d_head]
         self.hook_attn_scores = HookPoint(pos_dim=2)  # [batch head dest src], -inf where unseen
         self.hook_pattern = HookPoint(pos_dim=2)  # [batch head dest src]
         self.hook_z = HookPoint(shared=True)  # [batch pos head d_head], also kept by autograd
@@ -52,10 +57,13 @@ class Attention(nn.Module):
         v_input: HeadsOrResid,
         past: LayerPast | None = None,
         seen: Seen | None = None,
+        rows: Rows | None = None,
     ) -> Resid:
         q = self.hook_q(_per_head(q_input, self.W_Q, self.b_Q))
         k = self.hook_k(self._smeared(_per_head(k_input, self.W_K, self.b_K), past))
         v = self.hook_v(_per_head(v_input, self.W_V, self.b_V))
+        if self.rotary is not None:
+            q, k = self.hook_rot_q(self.rotary(q, rows)), self.hook_rot_k(self.rotary(k, rows))
         k, v = (k, v) if past is None else past.extended(k, v)
 
         replaced = F.softmax is not SOFTMAX

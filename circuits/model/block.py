@@ -9,26 +9,30 @@ from circuits.model.attention import Attention, Seen
 from circuits.model.config import GPTConfig
 from circuits.model.kv_cache import LayerPast
 from circuits.model.layers import MLP, HeadsOrResid, Resid, norm
+from circuits.model.rotary import Rotary, Rows
 
 Places = Float[Tensor, "... pos d_model"] | None
 "Shortformer positions, added to the inputs of W_Q and W_K; with a batch dim if a hook is attached."
 
 
 class Block(nn.Module):
-    """resid_mid = resid_pre + heads(resid_pre); resid_post = resid_mid + mlp(resid_mid)."""
+    """resid_mid = resid_pre + heads(resid_pre); resid_post = resid_mid + mlp(resid_mid).
 
-    def __init__(self, cfg: GPTConfig) -> None:
+    In a parallel block the MLP reads resid_pre too, and there is no hook_resid_mid.
+    """
+
+    def __init__(self, cfg: GPTConfig, rotary: Rotary | None = None) -> None:
         super().__init__()
-        self.n_heads = cfg.n_heads
+        self.n_heads, self.parallel = cfg.n_heads, cfg.parallel_attn_mlp
         self.ln1 = norm(cfg)
-        self.attn = Attention(cfg)
+        self.attn = Attention(cfg, rotary)
         self.hook_resid_pre = HookPoint()  # [batch pos d_model]
         # Per head [batch pos head d_model], before ln1 and before positions are added.
         self.hook_q_input = HookPoint(shared=True, per_head=True)
         self.hook_k_input = HookPoint(shared=True, per_head=True)
         self.hook_v_input = HookPoint(shared=True, per_head=True)
         self.hook_attn_out = HookPoint()  # [batch pos d_model], and the same for all below
-        self.hook_resid_mid = HookPoint()
+        self.hook_resid_mid = nn.Identity() if self.parallel else HookPoint()
         if cfg.d_mlp is not None:
             self.ln2 = norm(cfg)
             self.mlp = MLP(cfg, cfg.d_mlp)
@@ -44,13 +48,15 @@ class Block(nn.Module):
         pos: Places,
         past: LayerPast | None = None,
         seen: Seen | None = None,
+        rows: Rows | None = None,
     ) -> Resid:
         resid_pre = self.hook_resid_pre(resid)
-        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos), past, seen))
+        attn_out = self.hook_attn_out(self.attn(*self._reads(resid_pre, pos), past, seen, rows))
         resid_mid = self.hook_resid_mid(resid_pre + attn_out)
         if self.mlp is None:
             return self.hook_resid_post(resid_mid)
-        mlp_out = self.hook_mlp_out(self.mlp(self.ln2(self.hook_mlp_in(resid_mid))))
+        read = self.hook_mlp_in(resid_pre if self.parallel else resid_mid)
+        mlp_out = self.hook_mlp_out(self.mlp(self.ln2(read)))
         return self.hook_resid_post(resid_mid + mlp_out)
 
     def _reads(

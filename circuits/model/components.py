@@ -229,12 +229,12 @@ def receivers(cfg: GPTConfig) -> list[str]:
 
 def depth(cfg: GPTConfig, name: str) -> int:
     """The order of a writer or reader on the way from the embedding (0) to the logits. Heads of
-    layer n have depth 2n + 1, its MLP has 2n + 2. A component reads from components of smaller
-    depth."""
+    layer n have depth 2n + 1, its MLP has 2n + 2, and 2n + 1 in a parallel block. A component reads
+    from components of smaller depth."""
     if name in ("embed", "pos", "logits"):
         return 2 * cfg.n_layers + 1 if name == "logits" else 0
     if name.startswith("MLP"):
-        return 2 * mlp(cfg, name) + 2
+        return 2 * mlp(cfg, name) + (1 if cfg.parallel_attn_mlp else 2)
     label = name.partition(".")[0]
     if not re.fullmatch(r"L\d+H\d+", label):
         raise ValueError(

@@ -10,7 +10,8 @@ ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu", "solu", "solu_ln")
 DIRECTIONS = ("causal", "bidirectional")
 NORMALIZATIONS = (None, "LN", "LNPre", "RMS", "RMSPre")
 SINUSOIDS = ("sinusoid_base", "sinusoid_scale")
-POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
+ROTARY = ("rotary_dim", "rotary_base", "rotary_adjacent_pairs")
+POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "rotary", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,21 @@ class GPTConfig:
     "LN and RMS have a learned gain (LN also a bias), LNPre and RMSPre have none, None is no norm."
     positional_embedding_type: str = "standard"
     """standard and sinusoidal add positions to the residual stream, shortformer and
-    shortformer_sinusoidal to the inputs of W_Q and W_K only; sinusoids are not learned."""
+    shortformer_sinusoidal to the inputs of W_Q and W_K only; sinusoids are not learned. rotary adds
+    nothing: it turns queries and keys by angles that grow with the position (Su et al. 2021)."""
     sinusoid_base: float | None = None
     "The longest wavelength over 2 pi, only for sinusoidal positions; None means 10,000."
     sinusoid_scale: float | None = None
     "The amplitude of the sinusoids, only for sinusoidal positions; None means 1."
+    rotary_dim: int | None = None
+    "The number of dims of each q and k that are turned, only for rotary; None means d_head."
+    rotary_base: float | None = None
+    "The longest wavelength over 2 pi, about, only for rotary positions; None means 10,000."
+    rotary_adjacent_pairs: bool = False
+    """Whether dims 0 and 1, 2 and 3, ... are turned together as in GPT-J, or dim i and dim i +
+    rotary_dim / 2 as in GPT-NeoX; only for rotary."""
+    parallel_attn_mlp: bool = False
+    "The MLP of a block reads the same stream as the heads, not the stream after the heads."
     bias: bool = True
     "Whether the model has b_Q, b_K, b_V, b_O, b_in, b_out, b_U and the LN biases."
     smeared_keys: bool = False
@@ -78,10 +89,11 @@ class GPTConfig:
                 raise ValueError(f"{name} must be a whole number >= {bound}, got {value!r}")
         if not (_is_whole(self.seed, -(2**63)) and self.seed < 2**63):
             raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
-        for name in ("bias", "smeared_keys"):
+        for name in ("bias", "smeared_keys", "rotary_adjacent_pairs", "parallel_attn_mlp"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        for name in ("attn_scale", "eps", "init_range", "embed_init_range", *SINUSOIDS):
+        positive = ("attn_scale", "eps", "init_range", "embed_init_range", "rotary_base")
+        for name in (*positive, *SINUSOIDS):
             value = getattr(self, name)
             may_be_none = name not in ("eps", "init_range")
             if not (_is_positive(value) or (value is None and may_be_none)):
@@ -105,13 +117,29 @@ class GPTConfig:
                     f"got {self.d_mlp!r}"
                 )
             self._check_choice("act_fn", ACTIVATIONS)
-        if not self.sinusoidal:
-            for name in SINUSOIDS:
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)!r} would do nothing: positional_embedding_"
-                        f"type is {self.positional_embedding_type!r}, which has no sinusoids"
-                    )
+        self._check_positions()
+        if self.parallel_attn_mlp and self.d_mlp is None:
+            raise ValueError("parallel_attn_mlp=True would do nothing: the model has no MLP")
+
+    def _check_positions(self) -> None:
+        acts = {**dict.fromkeys(SINUSOIDS, (self.sinusoidal, "has no sinusoids")),
+                **dict.fromkeys(ROTARY, (self.rotary, "turns no queries and keys"))}  # fmt: skip
+        for name, (does, why) in acts.items():
+            value = getattr(self, name)
+            if not does and value not in (None, False):
+                raise ValueError(
+                    f"{name}={value!r} would do nothing: positional_embedding_type is "
+                    f"{self.positional_embedding_type!r}, which {why}"
+                )
+        if self.rotary and not (_is_whole(self.turned_dims, 2) and self.turned_dims % 2 == 0
+                                and self.turned_dims <= self.d_head):  # fmt: skip
+            raise ValueError(
+                f"rotary_dim must be an even number of dims, 2 to d_head={self.d_head}, and None "
+                f"means d_head; got {self.rotary_dim!r}"
+            )
+        if self.rotary and self.smeared_keys:
+            raise ValueError("smeared_keys=True and rotary positions cannot be combined: a smeared "
+                             "key would be a mix of two angles")  # fmt: skip
 
     def _check_choice(self, name: str, choices: tuple[str | None, ...]) -> None:
         if getattr(self, name) not in choices:
@@ -151,9 +179,24 @@ class GPTConfig:
         return "shortformer" in self.positional_embedding_type
 
     @property
+    def rotary(self) -> bool:
+        """True when positions turn queries and keys, and are added to nothing."""
+        return self.positional_embedding_type == "rotary"
+
+    @property
+    def turned_dims(self) -> int:
+        """The number of dims of each q and k that rotary positions turn."""
+        return self.d_head if self.rotary_dim is None else self.rotary_dim
+
+    @property
+    def embeds_positions(self) -> bool:
+        """True when the model has W_pos, an embedding of each position."""
+        return self.positional_embedding_type not in ("none", "rotary")
+
+    @property
     def positions_in_stream(self) -> bool:
         """True when positions are added to the embedding at the start of the residual stream."""
-        return self.positional_embedding_type != "none" and not self.shortformer
+        return self.embeds_positions and not self.shortformer
 
     def to_json(self) -> str:
         """The config as JSON text; `from_json` gives an equal config back."""

@@ -124,7 +124,7 @@ def _copy(model: GPT, **fields: Any) -> GPT:
     new = GPT(replace(model.cfg, **fields), model.tokenizer).to(model.W_E).train(model.training)
     new.bos, new.trained_ctx = model.bos, model.trained_ctx
     weights = dict(model.state_dict())
-    if model.cfg.positional_embedding_type != "none":
+    if model.cfg.embeds_positions:
         weights["pos_embed.W_pos"] = model.W_pos  # a parameter or sinusoids
     new.load_state_dict({name: weights[name] for name in new.state_dict()})
     return new

@@ -98,7 +98,7 @@ def generate(
     A token is drawn from softmax(logits / temperature), among the `top_k` likeliest tokens, and
     among the fewest of these whose probability reaches `top_p`. At temperature 0, or without
     `do_sample`, it is the likeliest token. A row ends with a token of `eos_token_id` (by default
-    the tokenizer's <|endoftext|>; without a tokenizer no token ends it). The row is then filled
+    the tokenizer's EOS; without a tokenizer no token ends it). The row is then filled
     with this token while other rows continue; returned text leaves it out. The same seed gives the
     same tokens.
 
@@ -238,7 +238,7 @@ def likeliest(logits: Logits, top_k: int | None = None, top_p: float | None = No
 def _ends(model: Any, given: int | Sequence[int] | None) -> list[int]:
     """The tokens that end a row."""
     if given is None:
-        return [] if model.tokenizer is None else [model.tokenizer.bos]
+        return [] if model.tokenizer is None else [model.tokenizer.eos]
     ends = [given] if isinstance(given, int) else list(given)
     if not ends or min(ends) < 0 or max(ends) >= model.cfg.d_vocab:
         raise ValueError(f"eos_token_id={given} must be tokens of the vocabulary, 0 to "

@@ -26,6 +26,7 @@ from circuits.model.config import GPTConfig
 from circuits.model.kv_cache import KeyValueCache, LayerPast
 from circuits.model.layers import Embed, PosEmbed, Resid, Unembed, norm
 from circuits.model.loss import check_return, mean_loss, token_loss
+from circuits.model.rotary import Rotary, Rows
 from circuits.model.vocabulary import (
     Ids,
     Vocabulary,
@@ -52,6 +53,8 @@ class Entry(NamedTuple):
     "None if the input is a residual stream."
     real: Bool[Tensor, "batch src"] | None
     "True where a source is a token, False at pads; None without pads."
+    rows: Rows
+    "The number of each position: the number of tokens before it."
 
 
 class GPT(Hooked):
@@ -70,11 +73,12 @@ class GPT(Hooked):
         self.hook_tokens = HookPoint(shared=True)  # [batch pos]
         self.embed = Embed(cfg)
         self.hook_embed = HookPoint()  # [batch pos d_model]
-        if cfg.positional_embedding_type != "none":
+        if cfg.embeds_positions:
             self.pos_embed = PosEmbed(cfg)
             kept_as = CACHE_NAMES["hook_pos_embed"] if cfg.shortformer else None
             self.hook_pos_embed = HookPoint(shared=True, cache_name=kept_as)  # [batch pos d_model]
-        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
+        rotary = Rotary(cfg) if cfg.rotary else None
+        self.blocks = nn.ModuleList(Block(cfg, rotary) for _ in range(cfg.n_layers))
         self.ln_final = norm(cfg)
         self.unembed = Unembed(cfg)
         self.name_hooks()
@@ -112,7 +116,7 @@ class GPT(Hooked):
         entry = self._entry(input, given, attention_mask, past_kv_cache, stop - first)
         resid = entry.resid
         for block, past in zip(self.blocks[first:stop], entry.pasts[first:stop], strict=True):
-            resid = block(resid, entry.pos, past, entry.seen)
+            resid = block(resid, entry.pos, past, entry.seen, entry.rows)
         if past_kv_cache is not None:
             past_kv_cache.advance(resid.shape[1], entry.real)
         if stop_at_layer is not None:
@@ -139,14 +143,17 @@ class GPT(Hooked):
             past.check(self.cfg, batch, n, layers=layers)
             real, pasts = past.joined(real, batch, n), past.layers
         seen = visible(self.cfg, n, start + n, real, read.device)
+        rows: Rows = slice(start, start + n)
+        if real is not None:
+            rows = (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
         if tokens is None:
-            pos = self._positions(batch, n, start, real) if self.cfg.shortformer else None
-            return Entry(read, pos, seen, pasts, None, real)
+            pos = self._positions(batch, n, rows) if self.cfg.shortformer else None
+            return Entry(read, pos, seen, pasts, None, real, rows)
         resid = self.hook_embed(self.embed(tokens))
-        pos = self._positions(batch, n, start, real)
+        pos = self._positions(batch, n, rows)
         if pos is not None and not self.cfg.shortformer:
             resid, pos = resid + pos, None
-        return Entry(resid, pos, seen, pasts, tokens, real)
+        return Entry(resid, pos, seen, pasts, tokens, real, rows)
 
     def _exit(self, resid: Resid, entry: Entry, return_type: str | None, per_token: bool) -> Any:
         """The logits, the loss or both, from the stream after the last block."""
@@ -163,15 +170,14 @@ class GPT(Hooked):
         tokens = self.to_tokens(input, prepend_bos=bos) if is_text(input) else input
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
-    def _positions(
-        self, batch: int, n: int, start: int, real: Bool[Tensor, "batch src"] | None
-    ) -> Places:
+    def _positions(self, batch: int, n: int, rows: Rows) -> Places:
         """The embeddings of the last `n` positions. The position of a token is the number of tokens
         before it, without pads."""
-        if self.cfg.positional_embedding_type == "none":
+        if not self.cfg.embeds_positions:
             return None
-        places = None if real is None else (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
-        pos = self.pos_embed(n, start, places)
+        pos = (
+            self.pos_embed(n, rows.start) if isinstance(rows, slice) else self.pos_embed(n, 0, rows)
+        )
         if not self.hook_pos_embed.has_active_hooks:
             return pos
         return self.hook_pos_embed(pos.expand(batch, -1, -1))
@@ -208,8 +214,8 @@ class GPT(Hooked):
     @property
     def bos(self) -> int:
         """The token at the start of a prompt: the token that was set, else the tokenizer's
-        <|endoftext|>, else 0. Set it for a model without a tokenizer. ValueError for a token
-        outside of the vocabulary."""
+        BOS, else 0. Set it for a model without a tokenizer. ValueError for a token outside of the
+        vocabulary."""
         if self._bos is not None:
             return self._bos
         return 0 if self.tokenizer is None else self.tokenizer.bos
@@ -243,9 +249,10 @@ class GPT(Hooked):
 
     @property
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
-        """The embedding of each position; ValueError for a model without positions."""
-        if self.cfg.positional_embedding_type == "none":
-            raise ValueError("the model has no positions: positional_embedding_type is 'none'")
+        """The embedding of each position; ValueError for a model that embeds no positions."""
+        if not self.cfg.embeds_positions:
+            raise ValueError(f"the model has no W_pos: positional_embedding_type is "
+                             f"{self.cfg.positional_embedding_type!r}")  # fmt: skip
         return self.pos_embed.W_pos
 
     @property

@@ -12,28 +12,38 @@ from torch import Tensor
 from circuits.model.config import GPTConfig
 
 BOS = "<|endoftext|>"
-"The only special token: it begins every text, and separates documents in training."
+"""The BOS of most tokenizers: it begins every text, ends generated text, and separates documents in
+training."""
 Ids = Integer[Tensor, "*batch pos"] | Integer[np.ndarray, "*batch pos"] | Sequence[Any]
 "Tokens as input: a tensor or array of any integer type, or lists of ids."
 
 
 class Vocabulary:
-    """A `tokenizers.Tokenizer` that returns tensors; its token <|endoftext|> is BOS."""
+    """A `tokenizers.Tokenizer` that returns tensors. The token `bos_token` begins every text, and
+    the token `eos_token`, by default the same, ends it. ValueError for a token that the tokenizer
+    does not have."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Tokenizer, bos_token: str = BOS, eos_token: str | None = None
+    ) -> None:
+        self.tokenizer, self.bos_token = tokenizer, bos_token
+        self.eos_token = bos_token if eos_token is None else eos_token
         self.size = tokenizer.get_vocab_size()
-        bos = tokenizer.token_to_id(BOS)
-        if bos is None:
-            raise ValueError(f"the tokenizer has no {BOS!r} token, which serves as BOS")
-        self.bos: int = bos
+        self.bos = self._id(bos_token, "BOS")
+        self.eos = self._id(self.eos_token, "EOS")
+
+    def _id(self, token: str, serves_as: str) -> int:
+        found = self.tokenizer.token_to_id(token)
+        if found is None:
+            raise ValueError(f"the tokenizer has no {token!r} token, which serves as {serves_as}")
+        return found
 
     def to_tokens(
         self, text: str | Sequence[str], *, prepend_bos: bool = True
     ) -> Int[Tensor, "batch pos"]:
         """The tokens of one text, or of several texts with equal numbers of tokens, BOS first.
 
-        <|endoftext|> in a text becomes the token BOS, as in Hugging Face's tokenizers. ValueError
+        The text of BOS in a text becomes the token BOS, as in Hugging Face's tokenizers. ValueError
         if the numbers of tokens differ (see `to_padded_tokens`), or for a text without tokens.
         """
         rows = self.rows(text, prepend_bos)
@@ -51,15 +61,14 @@ class Vocabulary:
         padding_side: Literal["left", "right"] = "right",
         prepend_bos: bool = True,
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """The tokens of texts of any lengths, padded with <|endoftext|>, and their
-        `attention_mask`, False at pads: give both to the model. ValueError for a text without
-        tokens."""
+        """The tokens of texts of any lengths, padded with BOS, and their `attention_mask`, False at
+        pads: give both to the model. ValueError for a text without tokens."""
         return self.pad(self.rows(text, prepend_bos), padding_side)
 
     def pad(
         self, rows: Sequence[Sequence[int]], padding_side: Literal["left", "right"]
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """Rows of tokens as a batch, padded with <|endoftext|>, and its attention_mask."""
+        """Rows of tokens as a batch, padded with BOS, and its attention_mask."""
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side={padding_side!r}; choose left or right")
         tokens = torch.full((len(rows), max(map(len, rows))), self.bos)

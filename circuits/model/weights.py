@@ -40,10 +40,12 @@ def accumulated_bias(
     model: Any, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
 ) -> Float[Tensor, " d_model"]:
     """The sum of the biases that earlier blocks add to the stream before block `layer`: every b_O
-    and, with `include_mlp_biases`, every b_out. `mlp_input` adds the b_O of block `layer`."""
+    and, with `include_mlp_biases`, every b_out. `mlp_input` adds the b_O of block `layer`, which
+    its MLP reads too, unless the block is parallel."""
     if not 0 <= layer <= model.cfg.n_layers - mlp_input:
         raise ValueError(f"layer {layer} does not exist: the model has {model.cfg.n_layers}")
-    written = [block.attn.b_O for block in model.blocks[: layer + int(mlp_input)]]
+    heads_first = mlp_input and not model.cfg.parallel_attn_mlp
+    written = [block.attn.b_O for block in model.blocks[: layer + int(heads_first)]]
     if include_mlp_biases and not model.cfg.attn_only:
         written += [block.mlp.b_out for block in model.blocks[:layer]]
     zero = model.W_U.new_zeros(model.cfg.d_model)

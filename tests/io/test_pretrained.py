@@ -6,7 +6,9 @@ import torch
 from circuits import GPT, GPTConfig, load, save
 from circuits.data import train_tokenizer
 from circuits.io import saved_config
+from circuits.model import Vocabulary
 from tests.conftest import TINY, tiny, tiny_tokens
+from tests.model.test_vocabulary import llama_like
 
 
 def test_a_saved_model_comes_back_equal(tmp_path, variant):
@@ -79,6 +81,17 @@ def test_save_writes_nothing_that_load_would_refuse_and_keeps_the_good_model(tmp
         assert load(tmp_path).W_E.equal(good.W_E)
     with pytest.raises(ValueError, match=r"265 tokens, .* d_vocab=29"):
         GPT(GPTConfig(**TINY), words)
+
+
+def test_a_bos_and_an_eos_of_its_own_travel_with_a_tokenizer(tmp_path):
+    words = Vocabulary(llama_like(), "<s>", "</s>")
+    save(GPT(GPTConfig(**{**TINY, "d_vocab": 4}), words), tmp_path)
+    again = load(tmp_path)
+    assert (again.bos, again.tokenizer.eos) == (2, 3) and again.to_tokens("b")[0].tolist() == [2, 1]
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": {"content": "</s>"}}')
+    assert load(tmp_path).bos == load(tmp_path).tokenizer.eos == 3  # as transformers also writes it
+    save(tiny(), tmp_path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_a_tokenizer_goes_with_its_model_and_is_a_regular_file(tmp_path):

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from analyses import Task, attention, long_context, masks, patching, patterns
 from circuits import GPT, GPTConfig
 from circuits.data import tokenize, train_tokenizer
-from circuits.model import checked_tokens
+from circuits.model import Vocabulary, checked_tokens
 from circuits.training import next_token_loss
 
 TEXT = "The cat sat on the mat. Café, naïve 猫\n\tdef f(x):\n"
@@ -37,6 +40,32 @@ def test_str_tokens_join_to_the_text_and_words_keep_their_leading_space(vocabula
 def test_special_text_in_a_prompt_is_one_token_and_does_not_vanish(vocabulary):
     tokens = vocabulary.to_tokens("a<|endoftext|>b", prepend_bos=False)
     assert tokens[0, 1] == vocabulary.bos and tokens.shape == (1, 3)
+
+
+def llama_like(tokens=("<s>", "</s>")) -> Tokenizer:
+    """A tokenizer with a BOS and an EOS of its own."""
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(["a", "b", *tokens])}, "a"))
+    made.pre_tokenizer = WhitespaceSplit()
+    made.add_special_tokens([*tokens])
+    return made
+
+
+def test_a_tokenizer_may_have_another_bos_and_another_eos():
+    words = Vocabulary(llama_like(), "<s>", "</s>")
+    assert words.to_tokens("b a").tolist() == [[2, 1, 0]] and (words.bos, words.eos) == (2, 3)
+    tokens, mask = words.to_padded_tokens(["b", "a b"])
+    assert tokens.tolist() == [[2, 1, 2], [2, 0, 1]] and mask.tolist()[0] == [True, True, False]
+    model = GPT(GPTConfig(**SHAPED, d_vocab=4), words).eval()
+    assert model.bos == 2
+    model.unembed.b_U = torch.nn.Parameter(100.0 * torch.eye(4)[words.eos])
+    assert model.generate(torch.tensor([[2, 1]])).tolist() == [[2, 1, 3]]  # EOS ends it, not BOS
+
+
+def test_a_special_token_that_the_tokenizer_lacks_is_refused_with_its_role():
+    with pytest.raises(ValueError, match=r"no '<\|endoftext\|>' token, which serves as BOS"):
+        Vocabulary(llama_like())
+    with pytest.raises(ValueError, match="no '<end>' token, which serves as EOS"):
+        Vocabulary(llama_like(), "<s>", "<end>")
 
 
 def test_a_batch_of_texts_of_one_length(vocabulary):
