@@ -55,6 +55,14 @@ VARIANTS = [
     for i in range(10)
 ]  # fmt: skip
 "Every norm and every kind of positions twice, and the other fields in turn."
+ROTARY = [
+    {"normalization_type": "LN", "positional_embedding_type": "rotary", "d_head": 6,
+     "rotary_dim": 4, "parallel_attn_mlp": True, "d_mlp": 7, "act_fn": "gelu", "rotary_base": 50},
+    {"normalization_type": "RMS", "positional_embedding_type": "rotary", "d_head": 4,
+     "rotary_adjacent_pairs": True, "bias": False, "n_layers": 3},
+]  # fmt: skip
+"Pythia's kind and GPT-J's pairs; bases so small that a tiny context turns a plane all around."
+VARIANTS += ROTARY
 DEPTHS = [
     {"normalization_type": "LN", "positional_embedding_type": "standard", "n_layers": 1},
     {"normalization_type": "LN", "positional_embedding_type": "shortformer", "n_layers": 4,

@@ -3,6 +3,9 @@ needed. (Elhage et al. 2021, https://transformer-circuits.pub/2021/framework/ind
 
 Vectors are rows: W_QK = W_Q W_K^T and W_OV = W_V W_O. All products stay factored.
 
+Rotary positions. There is a QK circuit for every offset: see `turns`. The functions of QK take
+`offset`, and without it they give the mean over all offsets.
+
 Norms. A norm is x -> (x - mean) / sigma * w + b. Centring and the gain w are linear. They are
 folded into the weights that read from the norm. b and the biases are left out. 1/sigma is a
 positive number for each position of a run, and is left out too. So a circuit is exact up to one
@@ -21,16 +24,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from circuits.decomposition.turns import Offset, turns
 from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, AnyHead, AnyPath, Head, Norm, components
 
 LayerHead = Float[Tensor, "layer head d_model d_head"]
 
 
-def QK(model: GPT) -> FactoredMatrix:
+def QK(model: GPT, offset: Offset = None) -> FactoredMatrix:
     """W_Q W_K^T / scale, [layer head d_model d_model]: entry [i, j] is the score that direction i
-    of a destination gives direction j of a source."""
-    return FactoredMatrix(reads(model, "Q"), reads(model, "K").mT)
+    of a destination gives direction j of a source.
+
+    With rotary positions W_Q R(offset) W_K^T / scale, and by default the mean over all offsets.
+    ValueError for an offset in a model without rotary positions.
+    """
+    return FactoredMatrix(reads(model, "Q"), *turns(model, offset), reads(model, "K").mT)
 
 
 def OV(model: GPT) -> FactoredMatrix:
@@ -38,13 +46,14 @@ def OV(model: GPT) -> FactoredMatrix:
     return FactoredMatrix(reads(model, "V"), writes(model))
 
 
-def full_QK(model: GPT) -> FactoredMatrix:
+def full_QK(model: GPT, offset: Offset = None) -> FactoredMatrix:
     """W_E W_QK W_E^T / scale, [layer head d_vocab d_vocab]: entry [query, key] is the score that a
-    query token gives a key token, without positions and biases."""
-    return FactoredMatrix(_embedding(model), *QK(model).factors, _embedding(model).T)
+    query token gives a key token, without positions and biases. With rotary positions at an offset,
+    and by default in the mean over all offsets."""
+    return FactoredMatrix(_embedding(model), *QK(model, offset).factors, _embedding(model).T)
 
 
-def biased_QK(model: GPT) -> FactoredMatrix:
+def biased_QK(model: GPT, offset: Offset = None) -> FactoredMatrix:
     """(W_E W_Q + b_Q) (W_E W_K + b_K)^T / scale, [layer head d_vocab d_vocab]: `full_QK` with the
     biases of the head and of its norm. With biases a key token can have a high score for every
     query token.
@@ -62,7 +71,8 @@ def biased_QK(model: GPT) -> FactoredMatrix:
         b = _finite(f"b_{what}", b)
         b = b / _score_scale(model) if what == "Q" else b
         sides.append(FactoredMatrix(_embedding(model), reads(model, what)) + b[..., None, :])
-    return FactoredMatrix(*sides[0].factors, *sides[1].T.factors)
+    R = turns(model, offset)
+    return FactoredMatrix(*sides[0].factors, *R, *sides[1].T.factors)
 
 
 def full_OV(model: GPT) -> FactoredMatrix:
@@ -113,6 +123,7 @@ def composed_QK(
     *,
     query: Sequence[AnyHead] = (),
     key: Sequence[AnyHead] = (),
+    offset: Offset = None,
 ) -> FactoredMatrix:
     """W_E W_OV^query W_QK (W_E W_OV^key)^T / scale, [d_vocab d_vocab]: the score that one token
     gives another. The `query` heads have moved the first to the destination, and the `key` heads
@@ -121,7 +132,8 @@ def composed_QK(
     Each side is a chain of earlier heads. Without heads the token itself is at this position. With
     a previous-token head on the key side, positive eigenvalues mean that the reader attends to the
     position after an earlier copy of its own token: the induction circuit. ValueError unless the
-    layers increase, up to the reader's layer.
+    layers increase, up to the reader's layer. With rotary positions the reader's circuit is the
+    circuit at `offset`, by default the mean over all offsets.
     """
     at = components.head(model.cfg, reader)
     before, after = (components.heads(model.cfg, (*side, at))[:-1] for side in (query, key))
@@ -129,20 +141,26 @@ def composed_QK(
     return FactoredMatrix(
         _embedding(model),
         *_carried(model, before),
-        *QK(model)[at].factors,
+        reads(model, "Q")[at],
+        *turns(model, offset, lead=0),
+        reads(model, "K")[at].mT,
         *(factor.mT for factor in reversed(moved)),
     )
 
 
-def K_composed_QK(model: GPT, reader_layer: int, writer_layer: int) -> FactoredMatrix:
+def K_composed_QK(
+    model: GPT, reader_layer: int, writer_layer: int, offset: int | None = None
+) -> FactoredMatrix:
     """`composed_QK` with one head on the key side, for all heads of two layers at once,
-    [reader writer d_vocab d_vocab]. ValueError unless the writer's layer is the earlier one."""
+    [reader writer d_vocab d_vocab]; with rotary positions at an offset, by default in the mean over
+    all offsets. ValueError unless the writer's layer is the earlier one."""
     if not 0 <= writer_layer < reader_layer < model.cfg.n_layers:
         raise ValueError(
             f"the writer's layer must be before the reader's, and both among {model.cfg.n_layers}; "
             f"got writer {writer_layer}, reader {reader_layer}"
         )
-    score = QK(model)[reader_layer, :, None].factors
+    W_Q, W_K = (reads(model, what)[reader_layer, :, None] for what in ("Q", "K"))
+    score = (W_Q, *turns(model, offset), W_K.mT)
     moved = OV(model).T[writer_layer].factors
     return FactoredMatrix(_embedding(model), *score, *moved, _embedding(model).T)
 

@@ -9,6 +9,11 @@ https://transformer-circuits.pub/2021/framework/index.html)
 ||A M||^2 = <A^T A, M M^T>, so the score of a pair is an inner product of two Gram matrices [d_model
 d_model]: one of the writer and one of the reader. All pairs together are one matrix product. Norms
 are folded into the weights that read from them (see algebra).
+
+With rotary positions W_QK depends on the offset. The score is then the root of the mean square over
+offsets, ||A M|| and ||M|| alike: M M^T = W_Q C W_Q^T with C the mean of R W_K^T W_K R^T, and the
+same for K with the roles exchanged. A token that a fast plane finds one back composes at offset 1,
+and much less in the mean: these are different questions, and `offset` asks the first.
 """
 
 from collections.abc import Iterator
@@ -19,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.decomposition.algebra import reads, writes
+from circuits.decomposition.turns import Offset, mean_turned
 from circuits.matrices import at_least_single
 from circuits.model import GPT, GPTConfig
 
@@ -34,23 +40,30 @@ STRIP = 64
 "The number of rows of the Gram matrices that are in memory at a time."
 
 
-def scores(model: GPT) -> Pairs:
+def scores(model: GPT, offset: Offset = None) -> Pairs:
     """||W_OV M|| / (||W_OV|| ||M||) of every head with every later head through Q, K and V, in [0,
     1]. NaN where the writer's layer is not before the reader's layer, 0 where a head is zero.
 
     `chance` is the score of random matrices. Near 0 the error of a score is about the square root
     of the precision. Use torch.no_grad() for large models, so that only `STRIP` rows of the Gram
-    matrices are in memory. The dtype is at least float32. ValueError for a weight that is not
-    finite.
+    matrices are in memory. The dtype is at least float32. With rotary positions the scores are of
+    the offsets in `offset`, by default of all. ValueError for a weight that is not finite.
     """
-    W_Q, W_K, W_V, W_O = _heads(model)
-    written = W_O, W_V.mT @ W_V @ W_O  # A^T A = W_O^T (W_V^T W_V) W_O, left and right factor
-    ways = ((W_Q.mT, W_K.mT @ W_K @ W_Q.mT), (W_K.mT, W_Q.mT @ W_Q @ W_K.mT),
-            (W_V.mT, W_O @ W_O.mT @ W_V.mT))  # fmt: skip
+    written, ways = grams(model, offset)
     squared = _inner_products(written, ways)
     writer, *readers = ((left * right).sum((-2, -1)) for left, right in (written, *ways))
     size = einsum(writer, torch.stack(readers), "wl w, via rl r -> via wl w rl r")  # norms^2
     return _root(squared, size).masked_fill(~_earlier(model, size), torch.nan)
+
+
+def grams(model: GPT, offset: Offset = None) -> tuple[Gram, tuple[Gram, Gram, Gram]]:
+    """A^T A of each writer and M M^T of each reader through Q, K and V, up to factors per head."""
+    W_Q, W_K, W_V, W_O = _heads(model)
+    written = W_O, W_V.mT @ W_V @ W_O  # A^T A = W_O^T (W_V^T W_V) W_O, left and right factor
+    of_K = mean_turned(model, W_K.mT @ W_K, offset)  # W_K^T W_K without rotary positions
+    of_Q = mean_turned(model, W_Q.mT @ W_Q, offset, back=True)
+    ways = (W_Q.mT, of_K @ W_Q.mT), (W_K.mT, of_Q @ W_K.mT), (W_V.mT, W_O @ W_O.mT @ W_V.mT)
+    return written, ways
 
 
 def _inner_products(written: Gram, ways: tuple[Gram, ...]) -> Pairs:
@@ -104,8 +117,11 @@ def rotated_scores(model: GPT) -> Pairs:
 
     The mistake was to take the norm of W_O M W_V instead of W_V W_O M. These [d_head d_head]
     matrices have the trace and the eigenvalues of the product, but not its norm. The norm is
-    divided by the true ||W_OV|| ||M||. NaN where the writer is not earlier.
+    divided by the true ||W_OV|| ||M||. NaN where the writer is not earlier. ValueError for rotary
+    positions, with which M depends on the offset.
     """
+    if model.cfg.rotary:
+        raise ValueError("the scores of the erratum are of models without rotary positions")
     W_Q, W_K, W_V, W_O = _heads(model)
     ends = torch.stack([W_K, W_Q, W_O.mT]), torch.stack([W_Q, W_K, W_V])  # M = ends[1] ends[0]^T
     back = einsum(ends[0], W_V, "via rl r d e, wl w d f -> via wl w rl r e f")

@@ -24,8 +24,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.decomposition import algebra
-from circuits.decomposition.composition import VIA, chance
+from circuits.decomposition.composition import VIA, chance, grams
 from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, GPTConfig
 
@@ -40,14 +39,16 @@ def concentration(cfg: GPTConfig) -> float:
     return ((d + 1) * (d + h + 1) + h * d + 2) / (h * d**2 + 4 * d + 2 * h + 2)
 
 
-def concentrations(model: GPT) -> Float[Tensor, "matrix layer head"]:
-    """tr P^2 of W_QK and W_OV of each head, in this order, on the CPU. With singular values sigma
-    it is sum(sigma^4) / sum(sigma^2)^2. It is 1 / d_model for a head of zeros."""
-    products = (algebra.QK(model), algebra.OV(model))
+def concentrations(model: GPT) -> Float[Tensor, "via layer head"]:
+    """tr R^2 of each head as a reader through Q, K and V, on the CPU. For V it is also tr P^2 of
+    the head as a writer. With singular values sigma of W_QK or W_OV it is sum(sigma^4) /
+    sum(sigma^2)^2. It is 1 / d_model for a head of zeros. With rotary positions R is of the mean
+    over offsets, and Q and K differ."""
+    _, ways = grams(model)
     shares = []
-    for factors in (product.factors for product in products):
-        A = FactoredMatrix(*(factor.cpu().double() for factor in factors))
-        shares.append(FactoredMatrix(*A.T.factors, *A.factors).norm() / A.norm().square())
+    for left, right in ways:
+        R = FactoredMatrix(left.mT.cpu().double(), right.cpu().double())
+        shares.append(R.norm() / R.trace())
     return torch.stack(shares).square().nan_to_num(1 / model.cfg.d_model)
 
 
@@ -70,10 +71,13 @@ def largest_score_rotated(model: GPT, level: float) -> float:
     singular values kept. It is larger than for Gaussian heads if the heads write and read few
     directions."""
     d = model.cfg.d_model
-    QK, OV = (concentrations(model) - 1 / d).clamp(min=0)
+    excess = (concentrations(model) - 1 / d).clamp(min=0)
     earlier, later = torch.triu_indices(model.cfg.n_layers, model.cfg.n_layers, 1)
-    read = torch.stack([QK, QK, OV])[:, later]  # transposed for K: a spectrum is the same
-    pairs = einsum(OV[earlier], read, "pair writer, via pair reader -> via pair writer reader")
+    pairs = einsum(
+        excess[-1, earlier],
+        excess[:, later],
+        "pair writer, via pair reader -> via pair writer reader",
+    )
     return _bound(_variance(pairs.flatten(), d), 1, d, level)
 
 

@@ -61,7 +61,8 @@ def through_heads(model: GPT, cache: Cache, streams: Streams, heads: Sequence[He
 
 def end_input(model: GPT, cache: Cache, streams: Streams, end: str) -> Float[Tensor, "... read"]:
     """The input of an end for a stream. It is linear: the norm's scale is frozen, and biases and
-    shortformer positions are left out."""
+    shortformer positions are left out. Queries and keys are not yet turned by rotary positions, as
+    hook_q and hook_k have them."""
     weights = end_weights(model, end)
     read = through_norm(model, cache, streams, weights.layer, mid=weights.mid) @ weights.W
     return smear_keys(model, read, end)
@@ -77,6 +78,19 @@ def smear_keys(
     (layer, head), _ = components.head_input(model.cfg, end)
     s = model.blocks[layer].attn.alpha[head].sigmoid()
     return torch.cat([k[..., :1, :], s * k[..., 1:, :] + (1 - s) * k[..., :-1, :]], -2)
+
+
+def turn(model: GPT, x: Float[Tensor, "*lead pos read"]) -> Float[Tensor, "*lead pos read"]:
+    """Queries or keys of a head at all positions, turned as its scores read them. Without rotary
+    positions they come back unchanged.
+
+    Scores depend on differences of positions alone, so positions are counted from the start of the
+    row, with pads. That is exact unless pads are between tokens.
+    """
+    if model.rotary is None:
+        return x
+    n = x.shape[-2]
+    return model.rotary.turned(x, model.rotary.cos[:n], model.rotary.sin[:n])
 
 
 def constant_term(model: GPT, cache: Cache, start: str, end: str) -> Read:

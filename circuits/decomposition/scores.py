@@ -6,6 +6,9 @@ direct, direct x heads, heads x heads. In later layers there is a group for each
 (Elhage et al. 2021, "Path expansion of attention scores QK circuit",
 https://transformer-circuits.pub/2021/framework/index.html)
 
+Rotary positions turn q and k before they meet: a score is q R(i - j) k^T / scale. R is linear, so
+the sums stay exact.
+
 Every term is [batch dest src]. It is 0 where the destination does not see the source; the model has
 -inf there. Earlier patterns and the scales of norms are frozen as in the run.
 """
@@ -22,6 +25,7 @@ from circuits.decomposition.frozen import (
     constant_starts,
     start_term,
     starts,
+    turn,
 )
 from circuits.decomposition.parts import Parts
 from circuits.decomposition.paths import By
@@ -37,7 +41,7 @@ def term(model: GPT, cache: Cache, query: AnyPath, key: AnyPath) -> Float[Tensor
     head = query.end.removesuffix(".Q")
     if (query.end, key.end) != (f"{head}.Q", f"{head}.K"):
         raise ValueError(f"wanted paths to the .Q and the .K of one head, got {query} and {key}")
-    q, k = (paths.value(model, cache, path) for path in (query, key))
+    q, k = (turn(model, paths.value(model, cache, path)) for path in (query, key))
     scores = einsum(q, k, "batch dest e, batch src e -> batch dest src")
     return scores.where(_seen(model, cache, query.end), 0) / _scale(model, query.end)
 
@@ -48,7 +52,8 @@ def groups(model: GPT, cache: Cache, head: AnyHead, by: By = "order") -> Parts:
     query comes from the token itself, and the key through one earlier head."""
     head = components.head(model.cfg, head)
     q, k = (paths.groups(model, cache, by, end=f"{head}.{what}") for what in "QK")
-    terms = einsum(q.stack, k.stack, "m batch dest e, n batch src e -> m n batch dest src")
+    queries, keys = turn(model, q.stack), turn(model, k.stack)
+    terms = einsum(queries, keys, "m batch dest e, n batch src e -> m n batch dest src")
     seen = _seen(model, cache, f"{head}.Q")
     whole = cache["attn_scores", head.layer][:, head.head].where(seen, 0)
     labels = [f"{one} x {other}" for one in q for other in k]
@@ -77,6 +82,8 @@ def by_token(
         )
     q = read_by_token(model, cache, f"{head}.Q", dest)
     k = read_by_token(model, cache, f"{head}.K", src)
+    if model.rotary is not None:
+        q = q @ model.rotary.matrix(torch.tensor(dest - src))
     return einsum(q, k, "batch i e, batch j e -> batch i j") / _scale(model, f"{head}.Q")
 
 

@@ -59,7 +59,10 @@ def head_results(model: GPT, cache: Cache, layer: int) -> Float[Tensor, "batch p
 
 def stream(model: GPT, cache: Cache, layer: int | None = None, *, mid: bool = False) -> Stream:
     """The residual stream before block `layer`, or by default the final stream. With `mid`: between
-    the heads and the MLP of the block."""
+    the heads and the MLP of the block. ValueError for `mid` in a model of parallel blocks."""
+    if mid and model.cfg.parallel_attn_mlp:
+        raise ValueError("there is no stream at mid: in a parallel block heads and MLP both read "
+                         "the stream before the block")  # fmt: skip
     place, same = check_layer(model, layer, mid), check_run(model, cache)
     if place < model.cfg.n_layers:
         return _finite(model, same["resid_mid" if mid else "resid_pre", place])

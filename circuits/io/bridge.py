@@ -30,8 +30,8 @@ def from_transformer_lens(model: Any) -> GPT:
     """A `TransformerBridge`, or a `HookedTransformer` of releases before 4, as a GPT with copied
     weights and equal logits and activations.
 
-    The bridge must be native or hold a GPT-2 or GPT-Neo. Processed weights (compatibility mode)
-    stay processed. ValueError names the field that a GPT cannot express.
+    The bridge must be native or hold a model that `from_hugging_face` takes. Processed weights
+    (compatibility mode) stay processed. ValueError names the field that a GPT cannot express.
     """
     if isinstance(model, GPT) or not hasattr(model, "cfg"):
         raise ValueError(f"expected a TransformerBridge, got {type(model).__name__}")
@@ -53,10 +53,16 @@ def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
         fields = dict(vars(model.cfg))
         if not fields.get("use_attn_scale", True):  # a native model divides by sqrt(d_head) anyway
             fields |= {"use_attn_scale": True, "attn_scale": -1.0}
+        if fields.get("positional_embedding_type") == "rotary":  # whatever its config says
+            fields["rotary_adjacent_pairs"] = True
         cfg = config_of(fields)
     weights = _parameters(model)
     if cfg.attn_only:  # an attention-only bridge has MLPs of zeros
         weights = {name: weight for name, weight in weights.items() if ".mlp." not in name}
+    if cfg.parallel_attn_mlp:  # one norm that heads and MLP share is two equal norms here
+        shared = {name.replace(".ln1.", ".ln2."): w for name, w in weights.items()
+                  if ".ln1." in name}  # fmt: skip
+        weights = {**shared, **weights}
     return cfg, weights
 
 
@@ -65,11 +71,12 @@ def to_transformer_lens(gpt: GPT) -> Any:
 
     Sinusoids become learned positions. Absent positions and biases become zeros. ValueError for
     features that a native bridge lacks: shortformer positions, smeared keys, zero layers,
-    attn_scale=1.
+    attn_scale=1, parallel blocks; and for rotary positions, which it turns in adjacent pairs only.
     """
     cfg = gpt.cfg
     lacking = {
-        "positional_embedding_type": cfg.shortformer,
+        "positional_embedding_type": cfg.shortformer or cfg.rotary,
+        "parallel_attn_mlp": cfg.parallel_attn_mlp,
         "smeared_keys": cfg.smeared_keys,
         "n_layers": cfg.n_layers == 0,
         "attn_scale": cfg.attn_scale == 1 and cfg.d_head > 1,

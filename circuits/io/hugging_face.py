@@ -18,13 +18,15 @@ from circuits.model import GPT, GPTConfig, Vocabulary
 
 
 def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
-    """A GPT2LMHeadModel or GPTNeoForCausalLM of transformers as a GPT with copied weights and equal
-    logits. `tokenizer` is its fast tokenizer; without it `bos` comes from the model's config.
+    """A model of transformers as a GPT with copied weights and equal logits: GPT-2, GPT-Neo,
+    GPT-NeoX (Pythia) or GPT-J. `tokenizer` is its fast tokenizer; without it `bos` comes from the
+    model's config.
 
     A GPT-Neo needs a local window as large as the context. ValueError names the field that a GPT
     cannot express.
     """
-    if not hasattr(model, "config") or not hasattr(model, "lm_head"):
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if not hasattr(model, "config") or head is None:
         raise ValueError(f"need a model of transformers with lm_head, got {type(model).__name__}")
     cfg = read_config(model.config)
     weights = weights_of(FAMILIES[model.config.model_type], model.state_dict(), cfg)
@@ -33,24 +35,27 @@ def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
     return gpt.train(model.training)
 
 
-def from_hub(name: str, *, dtype: torch.dtype = torch.float32) -> GPT:
-    """A GPT-2 or GPT-Neo model with its tokenizer, from the Hugging Face Hub or a folder; in eval
-    mode, on CPU. transformers loads it with the user's cache and network.
+def from_hub(name: str, *, dtype: torch.dtype = torch.float32, revision: str | None = None) -> GPT:
+    """A model with its tokenizer, from the Hugging Face Hub or a folder; in eval mode, on CPU.
+    transformers loads it with the user's cache and network. `revision` is a version of it.
 
     Only safetensors are read. ValueError, before weights are fetched, for a model that a GPT cannot
     express; OSError if it cannot be fetched.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    read_config(AutoConfig.from_pretrained(name))
-    model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
-    return from_hugging_face(model.eval(), AutoTokenizer.from_pretrained(name)).to(dtype)
+    at = {} if revision is None else {"revision": revision}
+    read_config(AutoConfig.from_pretrained(name, **at))
+    model = AutoModelForCausalLM.from_pretrained(
+        name, use_safetensors=True, dtype=torch.float32, **at
+    )
+    return from_hugging_face(model.eval(), AutoTokenizer.from_pretrained(name, **at)).to(dtype)
 
 
 def read_config(theirs: Any) -> GPTConfig:
     """The config of a model of transformers; ValueError names fields that a GPT cannot express."""
     if theirs.model_type not in FAMILIES:
-        suspects = ("rope_parameters", "rotary_dim", "use_parallel_residual", "num_key_value_heads")
+        suspects = ("rope_parameters", "num_key_value_heads", "num_experts", "sliding_window")
         found = [f"{name}={value!r}" for name in suspects if (value := getattr(theirs, name, None))]
         raise ValueError(
             f"model_type={theirs.model_type!r} cannot be expressed"

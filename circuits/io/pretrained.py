@@ -1,4 +1,4 @@
-"""Loading and saving of models: models that ship, model folders, GPT-2 from the Hub.
+"""Loading and saving of models: models that ship, model folders, models on the Hub.
 
 A model folder holds config.json, model.safetensors and, if the model has a tokenizer,
 tokenizer.json. A tokenizer_config.json names a BOS or EOS that is not <|endoftext|>. The folder of
@@ -8,6 +8,7 @@ a model that ships also holds a model card (README.md), and the recipe and log o
 import difflib
 import json
 import os
+import re
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -29,15 +30,13 @@ HUB = {
     "gpt2-large": "openai-community/gpt2-large",
     "gpt2-xl": "openai-community/gpt2-xl",
     "distilgpt2": "distilbert/distilgpt2",
-}
-"Models that `load` fetches from the Hugging Face Hub; `bridge.from_hub` takes any other name."
+    **{f"pythia-{size}": f"EleutherAI/pythia-{size}"
+       for size in ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b")},
+    "gpt-j-6b": "EleutherAI/gpt-j-6b",
+}  # fmt: skip
+"Short names of models on the Hugging Face Hub; `load` also takes a full name, owner/model."
 BESIDE = ("bos", "trained_ctx")
 "Values of a model that config.json also holds if they differ from their default."
-INEXPRESSIBLE = {
-    "pythia": "positional_embedding_type='rotary' and parallel_attn_mlp=True",
-    "gpt-neo": "use_local_attn=True with a window_size of 256 for n_ctx=2048",
-}
-"Well-known families that a GPT cannot express, each with the fields that it lacks."
 
 
 def models() -> list[str]:
@@ -62,34 +61,40 @@ def folder_of(name: str | Path) -> Path:
 def load(
     name: str | Path,
     *,
+    revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     fold_ln: bool = False,
     center_writing_weights: bool = False,
     center_unembed: bool = False,
     fold_value_biases: bool = False,
 ) -> GPT:
-    """A model that ships, by name; a model from a folder that `save` wrote; or a GPT-2 by its name
-    in `HUB`, which is downloaded. In eval mode, on CPU.
+    """A model that ships, by name; a model from a folder that `save` wrote; or a model of the
+    Hugging Face Hub, by its short name in `HUB` or as owner/model, which is downloaded. In eval
+    mode, on CPU. `revision` is a version of a model of the Hub: Pythia's step of training is
+    revision="step1000".
 
     By default the weights are as trained. The flags simplify them and keep the log-probabilities,
     see `process_weights`; TransformerLens sets all of them. ValueError, with the reason, for a flag
     that this model does not allow.
 
     KeyError for an unknown name. ValueError for a checkpoint that does not fit its config (it names
-    the tensor and both shapes), for a number that is not finite, and for a model that a GPT cannot
-    express. OSError if the Hub cannot be reached.
+    the tensor and both shapes), for a number that is not finite, for a model that a GPT cannot
+    express, and for a revision of a model that is not on the Hub. OSError if the Hub cannot be
+    reached.
     """
-    model = _as_trained(name, dtype)
+    model = _as_trained(name, dtype, revision)
     steps = {"fold_ln": fold_ln, "center_writing_weights": center_writing_weights,
              "center_unembed": center_unembed, "fold_value_biases": fold_value_biases}  # fmt: skip
     return process_weights(model, **steps) if any(steps.values()) else model
 
 
-def _as_trained(name: str | Path, dtype: torch.dtype) -> GPT:
-    if not (Path(name) / "config.json").is_file():
-        if str(name) in HUB:
-            return _fetched(str(name), dtype)
-        _check_expressible(str(name))
+def _as_trained(name: str | Path, dtype: torch.dtype, revision: str | None) -> GPT:
+    on_hub = _name_on_hub(name)
+    if on_hub is not None:
+        return _fetched(str(name), on_hub, dtype, revision)
+    if revision is not None:
+        raise ValueError(f"revision={revision!r} is a version on the Hugging Face Hub, and "
+                         f"{str(name)!r} does not come from there")  # fmt: skip
     folder = folder_of(name)
     cfg, beside = _read(folder / "config.json")
     text = folder / "tokenizer.json"
@@ -181,17 +186,19 @@ def _zoo() -> Path:
     return Path(str(resources.files("circuits"))) / "zoo"
 
 
-def _check_expressible(name: str) -> None:
-    for family, fields in INEXPRESSIBLE.items():
-        if name.rpartition("/")[2].startswith(family):
-            raise ValueError(f"{name!r} has {fields}, which a GPT cannot express")
+def _name_on_hub(name: str | Path) -> str | None:
+    """The owner/model of a model on the Hub; None for a model that ships, a folder, and a name that
+    is none."""
+    if Path(name).exists() or isinstance(name, Path):
+        return None
+    return HUB.get(name) or (name if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) else None)
 
 
-def _fetched(name: str, dtype: torch.dtype) -> GPT:
+def _fetched(name: str, on_hub: str, dtype: torch.dtype, revision: str | None) -> GPT:
     try:
-        return bridge.from_hub(HUB[name], dtype=dtype)
+        return bridge.from_hub(on_hub, dtype=dtype, revision=revision)
     except OSError as error:
         raise OSError(
-            f"{name!r} needs config, weights and tokenizer of {HUB[name]} from the Hugging Face "
+            f"{name!r} needs config, weights and tokenizer of {on_hub} from the Hugging Face "
             f"Hub, and they could not be fetched; {models()} ship and need no network"
         ) from error

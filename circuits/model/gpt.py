@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     real: Bool[Tensor, "batch src"] | None
     "True where a source is a token, False at pads; None without pads."
     rows: Rows
-    "The number of each position: the number of tokens before it."
+    "The position of each token: the number of tokens before it, without pads."
 
 
 class GPT(Hooked):
@@ -77,8 +77,8 @@ class GPT(Hooked):
             self.pos_embed = PosEmbed(cfg)
             kept_as = CACHE_NAMES["hook_pos_embed"] if cfg.shortformer else None
             self.hook_pos_embed = HookPoint(shared=True, cache_name=kept_as)  # [batch pos d_model]
-        rotary = Rotary(cfg) if cfg.rotary else None
-        self.blocks = nn.ModuleList(Block(cfg, rotary) for _ in range(cfg.n_layers))
+        self.rotary = Rotary(cfg) if cfg.rotary else None  # one table for the heads of all layers
+        self.blocks = nn.ModuleList(Block(cfg, self.rotary) for _ in range(cfg.n_layers))
         self.ln_final = norm(cfg)
         self.unembed = Unembed(cfg)
         self.name_hooks()
@@ -171,8 +171,7 @@ class GPT(Hooked):
         return self.hook_tokens(checked_tokens(tokens, self.cfg).to(self.W_E.device))
 
     def _positions(self, batch: int, n: int, rows: Rows) -> Places:
-        """The embeddings of the last `n` positions. The position of a token is the number of tokens
-        before it, without pads."""
+        """The embeddings of the last `n` positions."""
         if not self.cfg.embeds_positions:
             return None
         pos = (

@@ -26,6 +26,11 @@ GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 15, "vocab_size": 29, "n_positions"
 NEO = {"num_layers": 2, "num_heads": 3, "hidden_size": 15, "vocab_size": 29, "window_size": 16,
        "max_position_embeddings": 16, "attention_types": [[["global", "local"], 1]]}  # fmt: skip
 
+NEOX = {"num_hidden_layers": 2, "num_attention_heads": 3, "hidden_size": 24, "vocab_size": 29,
+        "intermediate_size": 11, "max_position_embeddings": 64}  # fmt: skip
+GPTJ = {"n_layer": 2, "n_head": 3, "n_embd": 24, "vocab_size": 29, "n_positions": 64,
+        "rotary_dim": 4}  # fmt: skip
+
 
 def same_weights(a, b) -> bool:
     theirs = b.state_dict()
@@ -41,7 +46,8 @@ def hugging_face(family, dtype=torch.float64, **fields):
     shape, config, model = {
         "gpt2": (GPT2, transformers.GPT2Config, transformers.GPT2LMHeadModel),
         "gpt_neo": (NEO, transformers.GPTNeoConfig, transformers.GPTNeoForCausalLM),
-        "gpt_neox": ({}, transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
+        "gptj": (GPTJ, transformers.GPTJConfig, transformers.GPTJForCausalLM),
+        "gpt_neox": (NEOX, transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
         "llama": ({}, transformers.LlamaConfig, transformers.LlamaForCausalLM),
     }[family]
     torch.manual_seed(0)
@@ -73,15 +79,20 @@ def test_a_native_bridge_comes_in_and_goes_out_bit_for_bit(fields):
 OTHER_GPT2 = {"activation_function": "relu", "n_inner": 7, "scale_attn_weights": False,
               "tie_word_embeddings": False, "layer_norm_epsilon": 0.1}  # fmt: skip
 
+OTHER_NEOX = {"use_parallel_residual": False, "hidden_act": "relu", "tie_word_embeddings": True,
+              "rope_parameters": {"rope_type": "default", "rope_theta": 300.0,
+                                  "partial_rotary_factor": 0.5}}  # fmt: skip
+
 
 @DTYPES
 @pytest.mark.parametrize(("family", "fields"), [
-    ("gpt2", {}), ("gpt2", OTHER_GPT2), ("gpt_neo", {"intermediate_size": 9})])  # fmt: skip
+    ("gpt2", {}), ("gpt2", OTHER_GPT2), ("gpt_neo", {"intermediate_size": 9}),
+    ("gpt_neox", {}), ("gpt_neox", OTHER_NEOX), ("gptj", {"n_inner": 9})])  # fmt: skip
 def test_a_model_of_hugging_face_has_its_logits_streams_and_patterns(family, fields, dtype):
     theirs = hugging_face(family, dtype, **fields)
     gpt = bridge.from_hugging_face(theirs)
-    if family == "gpt_neo":
-        dtype = torch.float32  # its scores are in float32 whatever it is given
+    if family != "gpt2":
+        dtype = torch.float32  # scores or angles are in float32 whatever they are given
     with torch.no_grad():
         expected = theirs(TOKENS, output_hidden_states=True, output_attentions=True)
         logits, cache = gpt.run_with_cache(TOKENS)
@@ -92,7 +103,7 @@ def test_a_model_of_hugging_face_has_its_logits_streams_and_patterns(family, fie
     assert close(gpt.ln_final(cache["resid_post", 1]), expected.hidden_states[2], dtype)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "gpt_neox", "gptj"])
 def test_a_bridge_around_a_model_of_hugging_face_has_every_shared_hook(family):
     theirs = wrapped(hugging_face(family))
     gpt = bridge.from_transformer_lens(theirs)
@@ -103,11 +114,14 @@ def test_a_bridge_around_a_model_of_hugging_face_has_every_shared_hook(family):
     assert close(logits, expected, dtype)
     shared = [name for name in cache if name in their_cache.cache_dict]
     others = {name.rpartition(".")[2] for name in cache if name not in shared}
-    assert others == {"hook_tokens", "hook_mlp_in"}  # which theirs keeps on request only
+    wanted = {"hook_tokens", "hook_mlp_in"}  # which theirs keeps on request only
+    wanted |= {"hook_rot_q", "hook_rot_k"} if gpt.cfg.rotary else set()
+    wanted |= {"hook_scale", "hook_normalized"} if family == "gptj" else set()  # of ln2
+    assert others == wanted
     for name in shared:
         mine, other = cache[name], their_cache[name]
         if name.endswith("attn_scores"):
-            if family == "gpt_neo":
+            if family in ("gpt_neo", "gptj"):
                 continue  # theirs is the pattern, as in a native bridge
             mine, other = mine.tril(), other.tril()  # theirs is masked with the lowest number
         assert close(mine, other, dtype), name
@@ -142,7 +156,10 @@ def test_what_a_native_bridge_writes_otherwise_has_the_same_logits(fields):
 @pytest.mark.parametrize(("fields", "message"), [
     ({"positional_embedding_type": "shortformer"}, "positional_embedding_type='shortformer'"),
     ({"smeared_keys": True}, "smeared_keys=True"), ({"n_layers": 0}, "n_layers=0"),
-    ({"attn_scale": 1.0}, "attn_scale=1.0")])  # fmt: skip
+    ({"attn_scale": 1.0}, "attn_scale=1.0"),
+    ({"positional_embedding_type": "rotary", "d_head": 4}, "positional_embedding_type='rotary'"),
+    ({"parallel_attn_mlp": True, "d_mlp": 7, "act_fn": "gelu"}, "parallel_attn_mlp=True"),
+])  # fmt: skip
 def test_what_a_native_bridge_lacks_is_refused_by_field(fields, message):
     with pytest.raises(ValueError, match=f"{message} cannot be expressed by a native"):
         bridge.to_transformer_lens(tiny(**fields))
@@ -160,10 +177,9 @@ def native(**fields):
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"positional_embedding_type": "rotary", "d_head": 4}, "positional_embedding_type='rotary'"),
     ({"n_key_value_heads": 1}, "n_key_value_heads=1"),
     ({"gated_mlp": True, "act_fn": "silu"}, "gated_mlp=True"),
-    ({"parallel_attn_mlp": True}, "parallel_attn_mlp=True"),
+    ({"parallel_attn_mlp": True}, r"logits of the two models differ by \d"),  # it is not parallel
     ({"output_logits_soft_cap": 9.0}, "output_logits_soft_cap=9.0"),
     ({"final_rms": True}, "final_rms=True")])  # fmt: skip
 def test_what_a_gpt_lacks_is_refused_by_field(fields, message):
@@ -175,9 +191,9 @@ def test_what_a_gpt_lacks_is_refused_by_field(fields, message):
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
     ("gpt2", {"activation_function": "tanh"}, "act_fn='tanh' is not supported"),
     ("gpt_neo", {"window_size": 15}, "use_local_attn=True cannot be expressed: .*window_size=15"),
-    ("gpt_neox", {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3,
-                  "intermediate_size": 5, "vocab_size": 29},
-     "model_type='gpt_neox' .*rope_parameters=.*use_parallel_residual=True"),
+    ("gpt_neox", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4,
+                                      "partial_rotary_factor": 0.5}},
+     "rope_parameters=.*linear.* cannot be expressed: rope_type must be 'default'"),
     ("llama", {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2,
                "num_key_value_heads": 1, "intermediate_size": 5, "vocab_size": 29},
      "model_type='llama' .*rope_parameters=.*num_key_value_heads=1")])  # fmt: skip
@@ -272,7 +288,7 @@ def test_a_gpt2_loads_by_name_and_without_network_the_error_says_what_ships(tmp_
     assert gpt.to_tokens("the cat").equal(vocabulary.to_tokens("the cat"))
     assert close(gpt(TOKENS), theirs.double()(TOKENS).logits, torch.float64)
 
-    def offline(name):
+    def offline(name, **at):
         raise OSError("no route to the Hub")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", offline)
@@ -280,11 +296,33 @@ def test_a_gpt2_loads_by_name_and_without_network_the_error_says_what_ships(tmp_
         load("distilgpt2")
 
 
-def test_models_that_cannot_be_expressed_are_refused_before_anything_is_fetched():
-    with pytest.raises(ValueError, match="'pythia-70m' has positional_embedding_type='rotary'"):
-        load("pythia-70m")
-    with pytest.raises(ValueError, match="use_local_attn=True with a window_size of 256"):
-        load("EleutherAI/gpt-neo-125m")
+def test_models_that_cannot_be_expressed_are_refused_before_weights_are_fetched(
+    tmp_path, monkeypatch
+):
+    from transformers import GPTNeoConfig
+
+    from circuits.io import pretrained
+
+    GPTNeoConfig(**{**NEO, "window_size": 8}).save_pretrained(tmp_path)  # and no weights
+    monkeypatch.setitem(pretrained.HUB, "gpt2", str(tmp_path))
+    with pytest.raises(ValueError, match="use_local_attn=True .*window_size=8"):
+        load("gpt2")
+
+
+def test_a_name_with_an_owner_and_a_revision_go_to_the_hub(monkeypatch):
+    from circuits.io import bridge as door
+
+    asked = []
+    monkeypatch.setattr(door, "from_hub", lambda name, **given: asked.append((name, given)))
+    load("EleutherAI/pythia-70m", revision="step1000")
+    load("pythia-70m")
+    given = {"dtype": torch.float32, "revision": None}
+    assert asked == [("EleutherAI/pythia-70m", {**given, "revision": "step1000"}),
+                     ("EleutherAI/pythia-70m", given)]  # fmt: skip
+    with pytest.raises(ValueError, match="revision='main' is a version on the Hugging Face Hub"):
+        load("attn-only-2l", revision="main")
+    with pytest.raises(KeyError, match="no model 'pythia'"):
+        load("pythia")
 
 
 def test_analyses_of_a_bridge_are_those_of_its_gpt():

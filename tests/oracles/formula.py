@@ -43,7 +43,7 @@ def formula(model, tokens, edits=None):
     batch, n = tokens.shape
     resid = at("hook_embed", w["embed.W_E"][tokens])
     shift = torch.zeros(n, cfg.d_model, dtype=resid.dtype)
-    if cfg.positional_embedding_type != "none":
+    if cfg.positional_embedding_type not in ("none", "rotary"):
         pos = at("hook_pos_embed", model.W_pos[:n].expand(batch, n, -1).clone())
         if "shortformer" in cfg.positional_embedding_type:
             shift = pos
@@ -74,6 +74,8 @@ def formula(model, tokens, edits=None):
             before = torch.cat([k[:, :1], k[:, :-1]], 1)
             k = s[None, None, :, None] * k + (1 - s)[None, None, :, None] * before
         q, k, v = at(f"{a}.hook_q", q), at(f"{a}.hook_k", k), at(f"{a}.hook_v", v)
+        if cfg.positional_embedding_type == "rotary":
+            q, k = at(f"{a}.hook_rot_q", turned(q, cfg)), at(f"{a}.hook_rot_k", turned(k, cfg))
         scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / (cfg.attn_scale or math.sqrt(cfg.d_head))
         future = torch.arange(n)[None, :] > torch.arange(n)[:, None]
         if cfg.attention_dir == "causal":
@@ -84,9 +86,11 @@ def formula(model, tokens, edits=None):
         z = at(f"{a}.hook_z", torch.einsum("bhqk,bkhe->bqhe", pattern, v))
         result = at(f"{a}.hook_result", torch.einsum("bqhe,hed->bqhd", z, w[f"{a}.W_O"]))
         out = at(f"{b}.hook_attn_out", result.sum(2) + w.get(f"{a}.b_O", 0.0))
-        resid = at(f"{b}.hook_resid_mid", resid + out)
+        before, resid = resid, resid + out
+        if not cfg.parallel_attn_mlp:
+            before = resid = at(f"{b}.hook_resid_mid", resid)
         if cfg.d_mlp is not None:
-            mlp_in = at(f"{b}.hook_mlp_in", resid)
+            mlp_in = at(f"{b}.hook_mlp_in", before)
             m = f"{b}.mlp"
             pre = norm(f"{b}.ln2", mlp_in) @ w[f"{m}.W_in"] + w.get(f"{m}.b_in", 0.0)
             post = ACT[cfg.act_fn.removesuffix("_ln")](at(f"{m}.hook_pre", pre))
@@ -98,6 +102,20 @@ def formula(model, tokens, edits=None):
         resid = at(f"{b}.hook_resid_post", resid)
     logits = norm("ln_final", resid) @ w["unembed.W_U"] + w.get("unembed.b_U", 0.0)
     return Seen(seen, logits)
+
+
+def turned(x, cfg):
+    """Queries or keys, each plane of two dims turned by the angle p base^(-2a / dim) at place p,
+    as a product of complex numbers."""
+    dim, base = cfg.rotary_dim or cfg.d_head, cfg.rotary_base or 10_000.0
+    out = x.clone()
+    for a in range(dim // 2):
+        one, other = (2 * a, 2 * a + 1) if cfg.rotary_adjacent_pairs else (a, a + dim // 2)
+        for p in range(x.shape[1]):
+            angle = torch.tensor(p * base ** (-2 * a / dim), dtype=torch.float64)
+            z = torch.complex(x[:, p, :, one], x[:, p, :, other]) * torch.exp(1j * angle)
+            out[:, p, :, one], out[:, p, :, other] = z.real, z.imag
+    return out
 
 
 class Seen(dict):
