@@ -57,7 +57,7 @@ VARIANTS = [
 "Every norm and every kind of positions twice, and the other fields in turn."
 ROTARY = [
     {"normalization_type": "LN", "positional_embedding_type": "rotary", "d_head": 6,
-     "rotary_dim": 4, "parallel_attn_mlp": True, "d_mlp": 7, "act_fn": "gelu", "rotary_base": 50},
+     "rotary_dim": 4, "parallel_attn_mlp": True, "d_mlp": 7, "act_fn": "gelu", "rotary_base": 50.0},
     {"normalization_type": "RMS", "positional_embedding_type": "rotary", "d_head": 4,
      "rotary_adjacent_pairs": True, "bias": False, "n_layers": 3},
 ]  # fmt: skip

@@ -6,6 +6,7 @@
 - long_context: the same scores for patterns that do not fit into memory.
 - induction: induction scores and losses on repeated random tokens.
 - copying: whether an OV circuit raises the logit of the token that it reads.
+- offset_preference: the distance that a rotary head prefers for any tokens, from weights alone.
 - detectors: every score with the threshold above which a head is found.
 - logit_effects: the effect of each head on the logit of the next token.
 - head_composition: composition scores of each pair of heads, against chance.
@@ -13,4 +14,4 @@
 """
 
 __all__ = ["attention", "copying", "detectors", "head_composition", "induction", "logit_effects",
-           "long_context", "masks", "patterns", "skip_trigrams"]  # fmt: skip
+           "long_context", "masks", "offset_preference", "patterns", "skip_trigrams"]  # fmt: skip

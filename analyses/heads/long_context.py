@@ -27,8 +27,8 @@ from circuits.model import Ids, check_causal
 
 BLOCK = 2**26
 "The bytes of one block of scores, 64 MiB; their exponentials take the same again."
-KINDS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "none")
-"The positional_embedding_types with which a score is q . k / scale."
+KINDS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "rotary", "none")
+"The positional_embedding_types with which a score is q . k / scale, for rotary of the turned q, k."
 
 
 def behaviours(
@@ -111,7 +111,10 @@ def queries_and_keys(
     kind = getattr(model.cfg, "positional_embedding_type", "none")
     if kind not in KINDS:
         raise ValueError(f"with {kind} positions a score is not q . k / scale: expected {KINDS}")
-    names = [f"blocks.{layer}.attn.hook_{what}" for what in "qk"]
+    turned = "rot_" if kind == "rotary" else ""
+    names = [f"blocks.{layer}.attn.hook_{turned}{what}" for what in "qk"]
+    if not set(names) <= set(model.hook_dict):
+        raise ValueError(f"the model has no {names[0]}: convert it with from_transformer_lens")
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names)
     q, k = (at_least_single(cache[name].to(tokens.device)) for name in names)

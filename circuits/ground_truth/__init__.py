@@ -16,6 +16,7 @@ formulas need sharp attention: a class raises ValueError for arguments that blur
 - MIND: the token ' mind' of `SkipTrigramBug`.
 - SmearedInduction: an induction head in one layer, which smeared keys make possible.
 - StatisticalInduction: a head that predicts the bigram frequencies of the context.
+- RotaryInduction: induction with rotary positions, exact also where attention is blurred.
 - InductionAmongDistractors: `Induction` with random heads beside its two heads.
 - rotated: the same model with its residual stream in another basis.
 - regauged: the same model with every head in another basis of d_head.
@@ -35,6 +36,7 @@ from circuits.ground_truth.exercises import (
 )
 from circuits.ground_truth.k_composition import Induction
 from circuits.ground_truth.q_composition import PointerInduction
+from circuits.ground_truth.rotary import RotaryInduction
 from circuits.ground_truth.scaffold import LEAK
 from circuits.ground_truth.skip_trigrams import AT, BAY, BOS, IN, KEEP, MIND, SkipTrigramBug
 from circuits.ground_truth.smeared_keys import SmearedInduction
@@ -54,6 +56,7 @@ __all__ = [
     "InductionExercise",
     "PointerInduction",
     "PointerInductionExercise",
+    "RotaryInduction",
     "SkipTrigramBug",
     "SmearedInduction",
     "StatisticalInduction",

@@ -134,15 +134,16 @@ def regauged(model: GPT, seed: int = 0) -> GPT:
     """The same function of tokens with every head in a random basis of d_head.
 
     (W_Q, W_K) becomes (W_Q M, W_K M^-T) and (W_V, W_O) becomes (W_V N, N^-1 W_O), and biases change
-    alike. W_QK and W_OV stay equal; single dims of q, k, v and z change. The result has the model's
-    dtype, eval mode and no gradients.
+    alike. W_QK and W_OV stay equal; single dims of q, k, v and z change. With rotary positions M
+    turns and stretches each plane and mixes no planes, so that it commutes with every R. The result
+    has the model's dtype, eval mode and no gradients.
     """
     changed = _copy(GPT(model.cfg, model.tokenizer), model.state_dict(), like=model.W_E)
     generator = torch.Generator().manual_seed(seed)
     for block in changed.blocks:
         attn = block.attn
         for head in range(model.cfg.n_heads):
-            M, N = (invertible(model.cfg.d_head, generator) for _ in range(2))
+            M, N = _gauge(model, generator), invertible(model.cfg.d_head, generator)
             for weight, by in (
                 (attn.W_Q, M),
                 (attn.b_Q, M),
@@ -155,6 +156,20 @@ def regauged(model: GPT, seed: int = 0) -> GPT:
                     weight[head] = weight[head] @ by.to(weight)
             attn.W_O[head] = N.inverse().to(attn.W_O) @ attn.W_O[head]
     return changed
+
+
+def _gauge(model: GPT, generator: torch.Generator) -> Float[Tensor, "d_head d_head"]:
+    """A random invertible matrix that commutes with every turn of the model's positions."""
+    if model.rotary is None:
+        return invertible(model.cfg.d_head, generator)
+    rotary, c = model.rotary, torch.rand(2, model.rotary.dim // 2, generator=generator).double()
+    size, angle = 2 ** (2 * c[0] - 1), 2 * math.pi * c[1]  # a plane is turned and stretched
+    planes = torch.eye(rotary.d_head, dtype=torch.float64)
+    planes = rotary.turned(planes, size * angle.cos(), size * angle.sin())
+    still = slice(rotary.dim, None)
+    if rotary.dim < rotary.d_head:
+        planes[still, still] = invertible(rotary.d_head - rotary.dim, generator)
+    return planes
 
 
 def orthogonal(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:

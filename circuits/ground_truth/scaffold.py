@@ -47,6 +47,10 @@ class Circuit:
                 raise ValueError(f"{name}={value!r}: this circuit needs a whole number >= {least}")
         if not 0 < self.gain < math.inf:
             raise ValueError(f"gain={self.gain!r}: expected a finite number above 0")
+        self.check_sharpness()
+
+    def check_sharpness(self) -> None:
+        """ValueError for a sharpness that blurs attention."""
         (margin, formula), least = self.margin, -math.log(LEAK)
         if not least <= margin < math.inf:
             raise ValueError(

@@ -22,8 +22,8 @@ THEIRS: dict[str, Any] = {
     "use_attn_in": False, "use_hook_tokens": False, "ungroup_grouped_query_attention": False,
     "use_attn_scale": True, "scale_attn_by_inverse_layer_idx": False, "use_local_attn": False,
     "window_size": None, "attn_types": None, "attention_dir": "causal", "d_vocab_out": -1,
-    "gated_mlp": False, "parallel_attn_mlp": False, "final_rms": False, "post_embedding_ln": False,
-    "rotary_dim": None, "n_key_value_heads": None, "init_mode": "gpt2", "init_weights": True,
+    "gated_mlp": False, "final_rms": False, "post_embedding_ln": False,
+    "n_key_value_heads": None, "init_mode": "gpt2", "init_weights": True,
     "original_architecture": None, "from_checkpoint": False, "checkpoint_index": None,
     "checkpoint_label_type": None, "checkpoint_value": None, "trust_remote_code": False,
 }  # fmt: skip

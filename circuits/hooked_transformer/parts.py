@@ -8,7 +8,17 @@ from torch import Tensor, nn
 
 from circuits.hooked_transformer.config import HookedTransformerConfig
 from circuits.hooked_transformer.matrices import FactoredMatrix
-from circuits.model import HeadsOrResid, LayerPast, Resid, Seen, attention, block, layers, triangle
+from circuits.model import (
+    HeadsOrResid,
+    LayerPast,
+    Resid,
+    Rows,
+    Seen,
+    attention,
+    block,
+    layers,
+    triangle,
+)
 
 
 class Block(block.Block):
@@ -22,6 +32,7 @@ class Block(block.Block):
         shortformer_pos_embed: block.Places = None,
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
+        rows: Rows | None = None,
         attention_mask: Any = None,
     ) -> Resid:
         """The stream after the block. ValueError if a shortformer block gets no positions."""
@@ -34,7 +45,7 @@ class Block(block.Block):
         if seen is None and not self.cfg.causal:
             n = resid.shape[1]
             seen = torch.ones(1, 1, n, n, dtype=torch.bool, device=resid.device)
-        return super().forward(resid, shortformer_pos_embed, past_kv_cache_entry, seen)
+        return super().forward(resid, shortformer_pos_embed, past_kv_cache_entry, seen, rows)
 
 
 class Attention(attention.Attention):
@@ -49,9 +60,11 @@ class Attention(attention.Attention):
         value_input: HeadsOrResid,
         past_kv_cache_entry: LayerPast | None = None,
         seen: Seen | None = None,
+        rows: Rows | None = None,
     ) -> Resid:
         """The sum of all heads' outputs to the stream."""
-        return super().forward(query_input, key_input, value_input, past_kv_cache_entry, seen)
+        past = past_kv_cache_entry
+        return super().forward(query_input, key_input, value_input, past, seen, rows)
 
     @property
     def QK(self) -> FactoredMatrix:

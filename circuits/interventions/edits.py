@@ -32,6 +32,8 @@ class Edit:
     "Add `source` to the values instead of replacing them."
 
 
+PER_HEAD = ("q", "k", "v", "rot_q", "rot_k", "z", "result", "q_input", "k_input", "v_input")
+"The short names of activations [batch pos head ...]."
 Cell = Sequence[Edit]
 "One experiment: the edits of one run."
 
@@ -191,4 +193,4 @@ def _head_dim(name: str) -> int | None:
     short = name.rpartition("hook_")[2]
     if short in ("attn_scores", "pattern"):
         return 1
-    return 2 if short in ("q", "k", "v", "z", "result", "q_input", "k_input", "v_input") else None
+    return 2 if short in PER_HEAD else None

@@ -185,6 +185,8 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
                "act_fn": _SYNONYMS.get(str(act_fn), act_fn)}  # fmt: skip
     positions = given.get("positional_embedding_type", "standard")
     rotary = {name: given[name] for name in ROTARY if name in given and positions == "rotary"}
+    if "rotary_base" in rotary:
+        rotary["rotary_base"] = float(rotary["rotary_base"])  # a whole number in theirs
     return GPTConfig(
         **shape,
         **mlp,

@@ -38,6 +38,7 @@
 - Resid: the type of the residual stream, [batch pos d_model].
 - ROTARY: the names of the fields that shape rotary positions.
 - Rotary: positions that turn queries and keys.
+- Rows: the type of the positions of a run: a slice, or one for each token.
 - Seen: the type of an attention mask, True where a destination sees a source.
 - senders: the names of all components that write to the residual stream.
 - Sources: the type of keys and values: [batch src head d_head].
@@ -76,7 +77,7 @@ from circuits.model.gpt import GPT
 from circuits.model.kv_cache import KeyValueCache, LayerPast, Sources
 from circuits.model.layers import HeadsOrResid, Norm, Resid
 from circuits.model.loss import mean_loss, token_loss
-from circuits.model.rotary import Rotary
+from circuits.model.rotary import Rotary, Rows
 from circuits.model.vocabulary import (
     BOS,
     Ids,
@@ -89,52 +90,11 @@ from circuits.model.vocabulary import (
 from circuits.model.weights import d_mlp, is_bias, misfit, unwrap_names
 
 __all__ = [
-    "BOS",
-    "GPT",
-    "ROTARY",
-    "AnyHead",
-    "AnyPath",
-    "Attention",
-    "GPTConfig",
-    "Head",
-    "HeadsOrResid",
-    "Ids",
-    "KeyValueCache",
-    "LayerPast",
-    "Norm",
-    "Path",
-    "Reader",
-    "Resid",
-    "Rotary",
-    "Seen",
-    "Sources",
-    "Vocabulary",
-    "Writer",
-    "check_causal",
-    "check_predicts",
-    "check_words",
-    "checked_text",
-    "checked_tokens",
-    "d_mlp",
-    "depth",
-    "every_head",
-    "head",
-    "heads",
-    "is_bias",
-    "is_text",
-    "likeliest",
-    "masked_scores",
-    "mean_loss",
-    "misfit",
-    "mlp",
-    "path",
-    "process_weights",
-    "reader",
-    "receivers",
-    "senders",
-    "token_loss",
-    "triangle",
-    "unwrap_names",
-    "vocabulary_of",
-    "writer",
+    "BOS", "GPT", "ROTARY", "AnyHead", "AnyPath", "Attention", "GPTConfig", "Head", "HeadsOrResid",
+    "Ids", "KeyValueCache", "LayerPast", "Norm", "Path", "Reader", "Resid", "Rotary", "Rows",
+    "Seen", "Sources", "Vocabulary", "Writer", "check_causal", "check_predicts", "check_words",
+    "checked_text", "checked_tokens", "d_mlp", "depth", "every_head", "head", "heads", "is_bias",
+    "is_text", "likeliest", "masked_scores", "mean_loss", "misfit", "mlp", "path",
+    "process_weights", "reader", "receivers", "senders", "token_loss", "triangle", "unwrap_names",
+    "vocabulary_of", "writer",
 ]  # fmt: skip

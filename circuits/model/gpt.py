@@ -103,8 +103,7 @@ class GPT(Hooked):
         positions and have no loss, so each row has the same logits as alone (see
         `to_padded_tokens`). With `stop_at_layer` the residual stream before this block is returned.
         With `past_kv_cache` the input continues the tokens in the cache and is added to it: text
-        gets no BOS, positions continue, hooks and results are of the new tokens only, and sources
-        are old and new tokens.
+        gets no BOS, positions continue, hooks and results are of the new tokens, sources are all.
         """
         check_return(self.cfg, return_type, loss_per_token, stop_at_layer)
         first = self._layer(start_at_layer, 0)
@@ -143,9 +142,8 @@ class GPT(Hooked):
             past.check(self.cfg, batch, n, layers=layers)
             real, pasts = past.joined(real, batch, n), past.layers
         seen = visible(self.cfg, n, start + n, real, read.device)
-        rows: Rows = slice(start, start + n)
-        if real is not None:
-            rows = (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
+        last = slice(start, start + n)
+        rows = last if real is None else (real.cumsum(1) - 1).clamp(min=0)[:, -n:]
         if tokens is None:
             pos = self._positions(batch, n, rows) if self.cfg.shortformer else None
             return Entry(read, pos, seen, pasts, None, real, rows)
@@ -250,8 +248,8 @@ class GPT(Hooked):
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
         """The embedding of each position; ValueError for a model that embeds no positions."""
         if not self.cfg.embeds_positions:
-            raise ValueError(f"the model has no W_pos: positional_embedding_type is "
-                             f"{self.cfg.positional_embedding_type!r}")  # fmt: skip
+            kind = self.cfg.positional_embedding_type
+            raise ValueError(f"the model has no positions to embed: the type is {kind!r}")
         return self.pos_embed.W_pos
 
     @property
@@ -291,7 +289,7 @@ class GPT(Hooked):
 
     @property
     def QK(self) -> FactoredMatrix:
-        """W_Q W_K^T per layer and head, d_model x d_model; `algebra.QK` folds norm and scale in."""
+        """W_Q W_K^T per layer and head; `algebra.QK` folds norm, scale and rotary positions in."""
         return FactoredMatrix(self.W_Q, self.W_K.mT)
 
     @property

@@ -17,7 +17,7 @@ from circuits.model.config import GPTConfig
 
 Rows = slice | Int[Tensor, "batch pos"]
 "The numbers of the positions of a run: the same for all rows, or one for each token."
-PerPlane = Float[Tensor, "*lead plane"]
+PerPlane = Float[Tensor, "... plane"]
 
 
 class Rotary(nn.Module):
@@ -41,9 +41,10 @@ class Rotary(nn.Module):
         return self.turned(x, self.cos[rows].unsqueeze(-2), self.sin[rows].unsqueeze(-2))
 
     def turned(
-        self, x: Float[Tensor, "*#lead d_head"], cos: PerPlane, sin: PerPlane
-    ) -> Float[Tensor, "*lead d_head"]:
-        """x R, for the cosines and sines of R. It is linear in them."""
+        self, x: Float[Tensor, "... d_head"], cos: PerPlane, sin: PerPlane
+    ) -> Float[Tensor, "... d_head"]:
+        """x R, for the cosines and sines of R; leading dims broadcast. The turned dims are linear
+        in cosine and sine."""
         a, b = self.planes(x)
         pair = a * cos - b * sin, a * sin + b * cos
         planes = torch.stack(pair, -1).flatten(-2) if self.adjacent else torch.cat(pair, -1)
@@ -52,7 +53,7 @@ class Rotary(nn.Module):
         rest = x[..., self.dim :]
         return torch.cat([planes, rest.expand(*planes.shape[:-1], -1)], -1)
 
-    def planes(self, x: Float[Tensor, "*lead d_head"]) -> tuple[PerPlane, PerPlane]:
+    def planes(self, x: Float[Tensor, "... d_head"]) -> tuple[PerPlane, PerPlane]:
         """The two coordinates of x in each plane, in the order of growing wavelengths."""
         turned = x[..., : self.dim]
         if self.adjacent:
@@ -68,7 +69,7 @@ class Rotary(nn.Module):
         slow planes, and dims that are not turned, stay."""
         return self._matrix(self.cos.mean(0), self.sin.mean(0))
 
-    def _matrix(self, cos: PerPlane, sin: PerPlane) -> Float[Tensor, "*lead d_head d_head"]:
+    def _matrix(self, cos: PerPlane, sin: PerPlane) -> Float[Tensor, "... d_head d_head"]:
         units = torch.eye(self.d_head, dtype=cos.dtype, device=cos.device)
         return self.turned(units, cos[..., None, :], sin[..., None, :])
 

@@ -305,7 +305,7 @@ def test_models_that_cannot_be_expressed_are_refused_before_weights_are_fetched(
 
     GPTNeoConfig(**{**NEO, "window_size": 8}).save_pretrained(tmp_path)  # and no weights
     monkeypatch.setitem(pretrained.HUB, "gpt2", str(tmp_path))
-    with pytest.raises(ValueError, match="use_local_attn=True .*window_size=8"):
+    with pytest.raises(ValueError, match=r"use_local_attn=True .*window_size=8"):
         load("gpt2")
 
 

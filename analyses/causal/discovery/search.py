@@ -115,11 +115,15 @@ def _size(scores: DataArray, n: int) -> DataArray:
 
 def _exists(scores: DataArray) -> DataArray:
     """True where an edge exists, by the names of sender and receiver: a component is read by the
-    components of later layers, and by the MLP of its own layer."""
+    components of later layers, and by the MLP of its own layer. If no edge to such an MLP has a
+    score, the blocks are parallel, and these edges do not exist."""
     depths = [np.array([_depth(str(name)) for name in scores[dim].values])
               for dim in ("sender", "receiver")]  # fmt: skip
     coords = {dim: scores[dim].values for dim in ("sender", "receiver")}
-    return DataArray(np.less.outer(*depths), coords, ("sender", "receiver"))
+    steps = np.subtract.outer(depths[1], depths[0]).T
+    heads_to_mlp = (steps == 1) & (depths[0] % 2 == 1)[:, None]
+    parallel = not scores.notnull().values[heads_to_mlp].any()
+    return DataArray((steps > 0) & ~(parallel & heads_to_mlp), coords, ("sender", "receiver"))
 
 
 def _depth(name: str) -> float:

@@ -68,7 +68,8 @@ def architecture(model: GPT) -> Finding:
 def residual_stream(model: GPT) -> Finding:
     """What each part writes to the residual stream, token by token, and how much of the stream is
     still the embedding. The stream is the plain sum of all that was written."""
-    tokens, between = prompt(model), model.cfg.d_mlp is not None
+    tokens, cfg = prompt(model), model.cfg
+    between = cfg.d_mlp is not None and not cfg.parallel_attn_mlp
     written = bandwidth.write_norms(model, tokens)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
