@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         logit_effects,
         long_context,
         masks,
+        offset_preference,
         patterns,
         skip_trigrams,
     )
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 FOLDERS = {
     "prompts": ["passages"],
     "heads": ["masks", "attention", "patterns", "long_context", "induction", "copying", "detectors",
-              "logit_effects", "skip_trigrams", "head_composition"],
+              "offset_preference", "logit_effects", "skip_trigrams", "head_composition"],
     "terms": ["bandwidth", "deletion", "expansion", "importance"],
     "causal": ["metrics", "patching", "path_patching", "attribution", "discovery", "ablation",
                "idealised"],
@@ -103,6 +104,7 @@ __all__ = [
     "long_context",
     "masks",
     "metrics",
+    "offset_preference",
     "passages",
     "patching",
     "path_patching",

@@ -27,7 +27,7 @@ def test_the_planes_sum_to_the_kernel(fields):
     model = tiny(**fields)
     wavelength, size, phase, rest = offsets.planes(model)
     assert (wavelength.diff() > 0).all() and math.isclose(wavelength[0], 2 * math.pi)
-    turns = 2 * math.pi * torch.arange(16)[:, None] / wavelength
+    turns = 2 * math.pi * torch.arange(16).double()[:, None] / wavelength
     waves = (size[..., None, :] * (turns + phase[..., None, :]).cos()).sum(-1)
     assert close(offsets.kernel(model), rest[..., None] + waves)
 
