@@ -18,6 +18,7 @@ from xarray import DataArray
 from analyses.labelled import to_numpy
 from circuits import composition
 from circuits.decomposition import composition_chance
+from circuits.decomposition.turns import Offset, offsets
 from circuits.model import GPT, GPTConfig, every_head
 
 NULLS = ("drawn", "closed", "rotated")
@@ -25,7 +26,12 @@ NULLS = ("drawn", "closed", "rotated")
 
 
 def over_chance(
-    model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn"
+    model: GPT,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    null: str = "drawn",
+    offset: Offset = None,
 ) -> DataArray:
     """||W_OV M|| / (||W_OV|| ||M||) minus chance, (via, writer, reader), in [-chance, 1 - chance];
     NaN unless the writer's layer is earlier than the reader's.
@@ -42,8 +48,11 @@ def over_chance(
     null="rotated" the null model is this model with every head rotated at random and its singular
     values kept. This quantile is higher: a head does not exceed it only by reading and writing few
     directions. See `circuits.decomposition.composition_chance`.
+
+    With rotary positions the scores of Q and K are of one or several offsets, by default the root
+    of the mean square over all. The formula of "closed" is for one offset.
     """
-    result = raw(model, samples=samples, seed=seed, null=null)
+    result = raw(model, samples=samples, seed=seed, null=null, offset=offset)
     chance = result.attrs["chance"]
     changed = {
         "long_name": "composition less chance",
@@ -53,7 +62,14 @@ def over_chance(
     return (result - chance).assign_attrs({**result.attrs, **changed})
 
 
-def raw(model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "drawn") -> DataArray:
+def raw(
+    model: GPT,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    null: str = "drawn",
+    offset: Offset = None,
+) -> DataArray:
     """||W_OV M|| / (||W_OV|| ||M||), (via, writer, reader), in [0, 1], without subtraction; attrs
     hold `chance` and `quantile` for comparison. See `over_chance`."""
     _require_two_layers(model)
@@ -61,11 +77,14 @@ def raw(model: GPT, *, samples: int | None = None, seed: int = 0, null: str = "d
         raise ValueError(f"samples is a number of random models, 1 or more, got {samples}")
     if null not in NULLS:
         raise ValueError(f"null={null!r}; choose from {', '.join(NULLS)}")
+    if null == "closed" and model.cfg.rotary and not isinstance(offset, int):
+        raise ValueError("null='closed' is for one offset of rotary positions: give offset=1, or "
+                         "take null='drawn'")  # fmt: skip
     with torch.no_grad():
-        values = composition.scores(model)
+        values = composition.scores(model, offset)
         pairs = int((~values.isnan()).sum())
         samples = samples or (min(19, max(3, 20_000 // pairs)) if null == "drawn" else 19)
-        quantile = _quantile(model, null, samples, seed)
+        quantile = _quantile(model, null, samples, seed, offset)
     return _labelled(
         model,
         values,
@@ -93,29 +112,32 @@ def erratum(model: GPT) -> DataArray:
     return _labelled(model, values - chance, long_name=words, chance=chance)
 
 
-def _quantile(model: GPT, null: str, samples: int, seed: int) -> float:
+def _quantile(model: GPT, null: str, samples: int, seed: int, offset: Offset) -> float:
     """The score below which all scores of another null model stay with probability n / (n + 1)."""
     cfg, level = model.cfg, samples / (samples + 1)
     if null == "closed":
         return composition_chance.largest_score(cfg, level)
     if null == "rotated":
-        return composition_chance.largest_score_rotated(model, level)
-    shape = (cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_head, torch.get_default_dtype())
-    return max(_largest_at_random(*shape, seed + i) for i in range(samples))
+        return composition_chance.largest_score_rotated(model, level, offset)
+    shape = {name: getattr(cfg, name) for name in ("n_layers", "d_model", "n_heads", "d_head")}
+    back = None
+    if cfg.rotary and not isinstance(offset, int):  # at one offset heads are as without turns
+        names = ("positional_embedding_type", "rotary_dim", "rotary_base", "n_ctx")
+        shape |= {name: getattr(cfg, name) for name in names}
+        back = None if offset is None else tuple(offsets(model, offset).tolist())
+    kind = (tuple(shape.items()), torch.get_default_dtype(), back)
+    return max(_largest_at_random(*kind, seed + i) for i in range(samples))
 
 
 @cache
 def _largest_at_random(
-    n_layers: int, d_model: int, n_heads: int, d_head: int, dtype: torch.dtype, seed: int
+    shape: tuple[tuple[str, Any], ...], dtype: torch.dtype, back: tuple[int, ...] | None, seed: int
 ) -> float:
     """The largest composition score of a model with Gaussian heads. The arguments determine it
     (`dtype` is torch's default dtype, in which weights are drawn), so it is cached."""
-    bare = GPTConfig(
-        n_layers=n_layers, d_model=d_model, n_heads=n_heads, d_head=d_head, d_vocab=1, n_ctx=1,
-        normalization_type=None, positional_embedding_type="none", bias=False, init_range=1.0,
-        seed=seed,
-    )  # fmt: skip
-    return composition.scores(GPT(bare)).nan_to_num(0.0).max().item()
+    bare = {"d_vocab": 1, "n_ctx": 1, "positional_embedding_type": "none", **dict(shape)}
+    drawn = {"normalization_type": None, "bias": False, "init_range": 1.0, "seed": seed}
+    return composition.scores(GPT(GPTConfig(**bare, **drawn)), back).nan_to_num(0.0).max().item()
 
 
 def _require_two_layers(model: GPT) -> None:

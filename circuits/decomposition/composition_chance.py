@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.decomposition.composition import VIA, chance, grams
+from circuits.decomposition.turns import Offset
 from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, GPTConfig
 
@@ -39,12 +40,12 @@ def concentration(cfg: GPTConfig) -> float:
     return ((d + 1) * (d + h + 1) + h * d + 2) / (h * d**2 + 4 * d + 2 * h + 2)
 
 
-def concentrations(model: GPT) -> Float[Tensor, "via layer head"]:
+def concentrations(model: GPT, offset: Offset = None) -> Float[Tensor, "via layer head"]:
     """tr R^2 of each head as a reader through Q, K and V, on the CPU. For V it is also tr P^2 of
     the head as a writer. With singular values sigma of W_QK or W_OV it is sum(sigma^4) /
-    sum(sigma^2)^2. It is 1 / d_model for a head of zeros. With rotary positions R is of the mean
-    over offsets, and Q and K differ."""
-    _, ways = grams(model)
+    sum(sigma^2)^2. It is 1 / d_model for a head of zeros. With rotary positions R is the
+    mean over offsets, and Q and K differ."""
+    _, ways = grams(model, offset)
     shares = []
     for left, right in ways:
         R = FactoredMatrix(left.mT.cpu().double(), right.cpu().double())
@@ -66,12 +67,12 @@ def largest_score(cfg: GPTConfig, level: float) -> float:
     return _bound(variance, pairs, cfg.d_model, level)
 
 
-def largest_score_rotated(model: GPT, level: float) -> float:
+def largest_score_rotated(model: GPT, level: float, offset: Offset = None) -> float:
     """The same as `largest_score` for the heads of this model, each rotated at random with its
     singular values kept. It is larger than for Gaussian heads if the heads write and read few
     directions."""
     d = model.cfg.d_model
-    excess = (concentrations(model) - 1 / d).clamp(min=0)
+    excess = (concentrations(model, offset) - 1 / d).clamp(min=0)
     earlier, later = torch.triu_indices(model.cfg.n_layers, model.cfg.n_layers, 1)
     pairs = einsum(
         excess[-1, earlier],

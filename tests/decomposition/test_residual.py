@@ -17,6 +17,10 @@ def test_components_sum_to_the_stream_at_every_place(run):
             assert close(parts.total, parts.whole, dtype), repr(parts)
             assert parts.remainder.abs().max() < 1e-4
         for layer in range(n):
+            if model.cfg.parallel_attn_mlp:
+                with pytest.raises(ValueError, match="in a parallel block heads and MLP both read"):
+                    residual.components(model, cache, layer, mid=True, by=by)
+                continue
             parts = residual.components(model, cache, layer, mid=True, by=by)
             assert parts.whole is cache["resid_mid", layer]
             assert close(parts.total, parts.whole, dtype)
@@ -67,13 +71,14 @@ def test_an_attribution_is_what_the_logit_loses_without_the_component():
 
 def test_the_logit_lens_ends_at_the_model_and_starts_at_the_direct_path(run):
     model, cache, logits, dtype = run
-    lens = residual.logit_lens(model, cache, mid=True)
-    assert lens.places == residual.places(model, mid=True) and lens.places[-1] == "final"
+    mid = not model.cfg.parallel_attn_mlp
+    lens = residual.logit_lens(model, cache, mid=mid)
+    assert lens.places == residual.places(model, mid=mid) and lens.places[-1] == "final"
     assert close(lens.kl[-1], torch.zeros_like(lens.kl[-1]), dtype)
     assert (lens.kl > -1e-4).all() and (lens.rank[-1] == 0).all()
     assert lens.top[-1].equal(logits.argmax(-1))
     assert close(lens.log_prob[-1], logits.log_softmax(-1).amax(-1), dtype)
-    streams = residual.streams(model, cache, mid=True)
+    streams = residual.streams(model, cache, mid=mid)
     assert len(streams) == len(lens.places) == len(lens.kl)
     for stream, top, kl in zip(streams, lens.top, lens.kl, strict=True):
         here = model.unembed(model.ln_final(stream))  # its own scale, as if it were the last

@@ -36,7 +36,8 @@ def test_parts_pass_every_norm_with_the_scale_of_the_place_where_they_are_read(r
         read = read + residual.norm_bias(model, layer)
         assert close(read, block.ln1(parts.whole), dtype)
         if block.mlp is not None:
-            parts = residual.components(model, cache, layer, mid=True)
+            at_mid = not model.cfg.parallel_attn_mlp  # there the MLP reads what the heads read
+            parts = residual.components(model, cache, layer, mid=at_mid)
             read = residual.through_norm(model, cache, parts.stack, layer, mid=True).sum(0)
             read = read + residual.norm_bias(model, layer, mid=True)
             assert close(read, block.ln2(parts.whole), dtype)

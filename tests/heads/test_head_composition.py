@@ -8,7 +8,7 @@ import torch
 
 from analyses import head_composition
 from circuits import GPT, algebra, ground_truth
-from tests.conftest import NORMS, tiny
+from tests.conftest import NORMS, ROTARY, tiny
 from tests.decomposition.initialised import initialised
 from tests.laws import invariances
 
@@ -152,3 +152,16 @@ def test_the_chance_level_of_the_erratum_is_what_random_models_give():
     chance = found[0].attrs["chance"]
     squared = np.array([float(((one + chance) ** 2).mean()) for one in found])
     assert np.sqrt(squared.mean()) == pytest.approx(chance, rel=0.02)
+
+
+def test_rotary_heads_compose_at_an_offset_or_in_the_mean_with_chance_of_the_same_kind():
+    model = tiny(**ROTARY[1]).float()
+    at_one, mean = (head_composition.raw(model, samples=2, offset=back) for back in (1, None))
+    assert np.allclose(at_one.sel(via="V"), mean.sel(via="V"), equal_nan=True)
+    assert not np.allclose(at_one.sel(via="K"), mean.sel(via="K"), equal_nan=True)
+    plain = head_composition.raw(tiny(d_head=4, n_layers=3).float(), samples=2)
+    assert at_one.attrs["quantile"] == plain.attrs["quantile"] != mean.attrs["quantile"]
+    for null in ("closed", "rotated"):
+        assert head_composition.raw(model, null=null, offset=1).attrs["quantile"] > at_one.chance
+    with pytest.raises(ValueError, match="'closed' is for one offset"):
+        head_composition.raw(model, null="closed")

@@ -80,11 +80,11 @@ def test_the_watch_sees_a_pattern_where_there_is_one():
     assert largest.entries < n * n
 
 
-def test_positions_that_turn_queries_and_keys_are_refused():
+def test_positions_with_which_a_score_is_no_product_are_refused():
     model = tiny()
     model.cfg = dataclasses.replace(model.cfg)
-    object.__setattr__(model.cfg, "positional_embedding_type", "rotary")
-    with pytest.raises(ValueError, match="with rotary positions a score is not"):
+    object.__setattr__(model.cfg, "positional_embedding_type", "alibi")
+    with pytest.raises(ValueError, match="with alibi positions a score is not"):
         long_context.behaviours(model, torch.arange(5)[None])
 
 

@@ -55,6 +55,10 @@ def test_a_hooked_transformer_checkpoint_becomes_the_gpt_it_was(kind, tmp_path):
     ({"use_local_attn": True, "window_size": 2, "attn_types": ["global", "global"]}, {}),
     ({"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"},
      {"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"}),
+    ({"positional_embedding_type": "rotary", "rotary_dim": 4, "rotary_base": 500,
+      "parallel_attn_mlp": True}, {"rotary_base": 500.0, "rotary_dim": 4, "parallel_attn_mlp": True}),
+    ({"rotary_dim": None, "rotary_base": 10000, "rotary_adjacent_pairs": False},
+     {"rotary_base": None, "rotary_adjacent_pairs": False}),  # theirs say it of all models
     ({"d_vocab_out": 29}, {"d_vocab_out": None, "attention_dir": "causal"}),
     ({"attn_only": True}, {"d_mlp": None, "act_fn": None})])  # fmt: skip
 def test_its_fields_become_ours(fields, ours):
@@ -64,7 +68,9 @@ def test_its_fields_become_ours(fields, ours):
 
 @pytest.mark.parametrize(("fields", "message"), [
     ({"gated_mlp": True}, "gated_mlp=True cannot be expressed: in a GPT it is always False"),
-    ({"positional_embedding_type": "rotary"}, "positional_embedding_type='rotary' is not supp"),
+    ({"positional_embedding_type": "alibi"}, "positional_embedding_type='alibi' is not supp"),
+    ({"positional_embedding_type": "rotary", "rotary_dim": 4, "use_yarn_rope": True},
+     "use_yarn_rope=True cannot be expressed"),
     ({"use_local_attn": True, "window_size": 4}, "use_local_attn=True cannot be expressed"),
     ({"use_local_attn": True}, "use_local_attn=True cannot be expressed"),
     ({"num_experts": 4}, "num_experts=4"), ({"act_fn": "relu2"}, "act_fn='relu2' is not supp"),
