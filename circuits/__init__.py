@@ -6,7 +6,7 @@ logits, cache = model.run_with_cache(model.to_tokens("When Mary and John went to
 cache["pattern", 1]
 """
 
-from circuits.decomposition import algebra, composition, paths, residual, scores
+from circuits.decomposition import algebra, composition, offsets, paths, residual, scores
 from circuits.hooks import Cache, HookPoint
 from circuits.io import load, save
 from circuits.matrices import FactoredMatrix
@@ -21,6 +21,7 @@ __all__ = [
     "algebra",
     "composition",
     "load",
+    "offsets",
     "paths",
     "residual",
     "save",

@@ -113,7 +113,7 @@ def queries_and_keys(
         raise ValueError(f"with {kind} positions a score is not q . k / scale: expected {KINDS}")
     turned = "rot_" if kind == "rotary" else ""
     names = [f"blocks.{layer}.attn.hook_{turned}{what}" for what in "qk"]
-    if not set(names) <= set(model.hook_dict):
+    if turned and not set(names) <= set(getattr(model, "hook_dict", names)):
         raise ValueError(f"the model has no {names[0]}: convert it with from_transformer_lens")
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names)

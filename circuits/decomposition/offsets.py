@@ -15,7 +15,8 @@ kernel, their 1/sigma is not. Deep layers are read straight from the embedding, 
 with `mean` from the mean streams of a run. Mean tokens are not mean streams: kernels of deep layers
 without `mean` can mislead.
 
-ValueError for a model without rotary positions: see `algebra.positional_QK`.
+The precision is at least single. ValueError for a model without rotary positions: see
+`algebra.positional_QK`.
 """
 
 import math
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from circuits.decomposition.algebra import reads
 from circuits.decomposition.turns import rotary_of, turned_trace
+from circuits.matrices import at_least_single
 from circuits.model import GPT, Norm
 
 PerHead = Float[Tensor, "layer head d_head"]
@@ -64,17 +66,19 @@ def kernel(
     """The mean score of a source at each offset, 0 to n_ctx - 1, over all pairs of tokens."""
     rotary, found = rotary_of(model), planes(model, mean=mean, biased=biased)
     across, along = (found.size * f(found.phase) for f in (torch.cos, torch.sin))
-    return found.rest[..., None] + across @ rotary.cos.T - along @ rotary.sin.T
+    cos, sin = rotary.tables(across)
+    return found.rest[..., None] + across @ cos.T - along @ sin.T
 
 
 def variance(model: GPT) -> Float[Tensor, "layer head offset"]:
     """The variance of the score at each offset over all pairs of tokens."""
     q, k = (_mean_read(model, what, None, False) for what in ("Q", "K"))
-    centred = model.W_E - model.W_E.mean(0)
+    embedding = at_least_single(model.W_E)
+    centred = embedding - embedding.mean(0)
     spread = centred.T @ centred / len(centred)
     S_Q, S_K = (
         einsum(W, spread, W, "layer head d e, d c, layer head c f -> layer head e f")
-        for W in (reads(model, what) for what in ("Q", "K"))
+        for W in (at_least_single(reads(model, what)) for what in ("Q", "K"))
     )
     square_q, square_k = (x[..., :, None] * x[..., None, :] for x in (q, k))
     return turned_trace(model, S_Q, S_K + square_k) + turned_trace(model, square_q, S_K)
@@ -82,9 +86,9 @@ def variance(model: GPT) -> Float[Tensor, "layer head offset"]:
 
 def _mean_read(model: GPT, what: str, mean: Means | None, biased: bool) -> PerHead:
     """The mean query (divided by the scale) or key of every head."""
-    W = reads(model, what)  # type: ignore[arg-type]
+    W = at_least_single(reads(model, what))  # type: ignore[arg-type]
     n_layers, d_model = model.cfg.n_layers, model.cfg.d_model
-    mean = model.W_E.mean(0).expand(n_layers, d_model) if mean is None else mean
+    mean = at_least_single(model.W_E).mean(0).expand(n_layers, -1) if mean is None else mean
     if mean.shape != (n_layers, d_model):
         raise ValueError(f"mean must be the mean stream of each layer, [{n_layers} {d_model}], got "
                          f"{list(mean.shape)}")  # fmt: skip

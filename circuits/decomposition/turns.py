@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from circuits.matrices import at_least_single
 from circuits.model import GPT, Rotary
 
 Offset = int | Sequence[int] | Int[Tensor, "*offset"] | None
@@ -81,11 +82,13 @@ def eigen(
     model: GPT, offset: Offset = None
 ) -> tuple[Complex[Tensor, "d_head d_head"], Complex[Tensor, "offset d_head"]]:
     """U, and the eigenvalues of R at each offset: R(d) = U diag(eigenvalues at d) U^H. Each plane
-    has two eigenvalues exp(i w d) and exp(-i w d); dims that are not turned have 1."""
+    has two eigenvalues exp(i w d) and exp(-i w d); dims that are not turned have 1. The precision
+    is at least single."""
     rotary, back = rotary_of(model), torch.atleast_1d(offsets(model, offset))
-    plane = torch.complex(rotary.cos[back], rotary.sin[back])
+    cos, sin = rotary.tables(at_least_single(rotary.cos))
+    plane = torch.complex(cos[back], sin[back])
     rest = plane.new_ones(len(plane), rotary.d_head - rotary.dim)
-    units = torch.eye(rotary.d_head, dtype=rotary.cos.dtype, device=rotary.cos.device)
+    units = torch.eye(rotary.d_head, dtype=cos.dtype, device=cos.device)
     a, b = rotary.planes(units)  # units are rows, so columns are the dims of each plane
     U = torch.cat([torch.complex(a, b), torch.complex(a, -b)], -1) / 2**0.5
     U = torch.cat([U, units[:, rotary.dim :].to(U.dtype)], -1)

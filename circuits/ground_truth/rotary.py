@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.ground_truth.scaffold import Circuit, match, move
-from circuits.model import GPT
+from circuits.model import GPT, Rotary
 
 PLANES, BASE = 4, 10.0
 ONE, CONTENT = 0, 1
@@ -67,7 +67,7 @@ class RotaryInduction(Circuit):
         back, seek = (block.attn for block in model.blocks)
         unit = (torch.arange(back.W_Q.shape[2]) < PLANES).to(back.W_Q)  # u: 1 in each plane
         back.W_Q[0, ONE] = self.sharpness * back.scale * unit
-        back.W_K[0, ONE] = unit @ model.rotary.matrix(torch.tensor(1))
+        back.W_K[0, ONE] = unit @ Rotary(model.cfg).double().matrix(torch.tensor(1))
         move(back, token, read=CONTENT, write=previous)
         match(seek, token, query=CONTENT, key=previous, score=self.sharpness, at=turned)
         move(seek, token, read=CONTENT, write=out)

@@ -145,11 +145,18 @@ def check_fits(cfg: GPTConfig, weights: Mapping[str, Tensor], tokenizer: Vocabul
         if name not in weights:
             raise ValueError(f"the checkpoint does not fit the config: it lacks {[name]}")
         _check_shape(name, weights[name], size)
-    held = sum(weight.numel() for weight in weights.values())
-    if cfg.sinusoidal and cfg.n_ctx * cfg.d_model > max(held, _SINUSOIDS):
+    _check_tables(cfg, sum(weight.numel() for weight in weights.values()))
+
+
+def _check_tables(cfg: GPTConfig, held: int) -> None:
+    """ValueError for tables of sines that are far larger than the checkpoint, which holds `held`
+    numbers: no checkpoint has them, so a config alone could ask for any size."""
+    kind = cfg.positional_embedding_type
+    width = cfg.d_model if cfg.sinusoidal else cfg.turned_dims if cfg.rotary else 0
+    if cfg.n_ctx * width > max(held, _SINUSOIDS):
         raise ValueError(
-            f"n_ctx={cfg.n_ctx} sinusoidal positions of d_model={cfg.d_model} are more numbers "
-            f"than all the {held} in the checkpoint"
+            f"n_ctx={cfg.n_ctx} {kind} positions of {width} dims are more numbers than all the "
+            f"{held} in the checkpoint"
         )
 
 

@@ -30,7 +30,7 @@ class Rotary(nn.Module):
         super().__init__()
         self.n_ctx, self.base, self.d_head = cfg.n_ctx, cfg.rotary_base or 1e4, cfg.d_head
         self.dim, self.adjacent = cfg.turned_dims, cfg.rotary_adjacent_pairs
-        for name, table in zip(("cos", "sin"), self._tables(torch.zeros(())), strict=True):
+        for name, table in zip(("cos", "sin"), self.tables(torch.zeros(())), strict=True):
             self.register_buffer(name, table, persistent=False)
 
     def forward(
@@ -73,12 +73,12 @@ class Rotary(nn.Module):
         units = torch.eye(self.d_head, dtype=cos.dtype, device=cos.device)
         return self.turned(units, cos[..., None, :], sin[..., None, :])
 
-    def frequencies(self, like: Tensor) -> Float[Tensor, " plane"]:
+    def frequencies(self, like: Float[Tensor, "..."]) -> Float[Tensor, " plane"]:
         """w_a of each plane, in radians per position, from 1 downwards."""
         steps = torch.arange(0, self.dim, 2, dtype=like.dtype, device=like.device) / self.dim
         return 1.0 / self.base**steps
 
-    def _tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def tables(self, like: Float[Tensor, "..."]) -> tuple[Tensor, Tensor]:
         """cos and sin of all angles, in the dtype of `like`. Angles of half precision are made in
         float32, as in the models that are trained so."""
         fine = torch.zeros((), dtype=torch.promote_types(like.dtype, torch.float32)).to(like.device)
@@ -92,5 +92,5 @@ class Rotary(nn.Module):
         before = self.cos.dtype
         super()._apply(fn, recurse)
         if self.cos.dtype != before:
-            self.cos, self.sin = self._tables(self.cos)
+            self.cos, self.sin = self.tables(self.cos)
         return self

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from circuits.decomposition import algebra, offsets
+from circuits.decomposition import algebra, composition, offsets
 from tests.conftest import ROTARY, tiny, variant_name
 
 KINDS = pytest.mark.parametrize("fields", ROTARY, ids=variant_name)
@@ -56,3 +56,13 @@ def test_from_the_mean_streams_of_a_run_it_is_the_score_of_these_means():
 def test_other_positions_are_referred_to_their_own_circuit():
     with pytest.raises(ValueError, match=r"'standard': only rotary positions .* positional_QK"):
         offsets.kernel(tiny())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_low_precision_is_raised_and_not_refused(dtype):
+    exact, low = tiny(**ROTARY[0]), tiny(**ROTARY[0]).to(dtype)
+    for measure in (offsets.kernel, offsets.variance):
+        assert measure(low).dtype == torch.float32
+        assert close(measure(low).double(), measure(exact), 1e-2)
+    scores = composition.scores(low, 1)
+    assert torch.allclose(scores.double(), composition.scores(exact, 1), equal_nan=True, atol=1e-2)

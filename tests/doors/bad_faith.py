@@ -281,7 +281,7 @@ LOADED = [
     (with_config(d_head=10**9), "blocks.0.attn.W_Q is [2, 6, 3] in the checkpoint, but [2, 6, 100"),
     (with_config(d_mlp=10**9), "blocks.0.mlp.W_in is [6, 4] in the checkpoint, but [6, 100000000"),
     (with_config(n_ctx=10**9, positional_embedding_type="sinusoidal"),
-     "n_ctx=1000000000 sinusoidal positions of d_model=6 are more numbers than all the"),
+     "n_ctx=1000000000 sinusoidal positions of 6 dims are more numbers than all the"),
     (with_config(eps=math.nan), "config.json: eps must be a number > 0, got nan"),
     (file("config.json", b'{"n_layers":' * 10**5), "config.json has 1,200,000 bytes, more than"),
     (file("config.json", b"[" * 10**6), "config.json: maximum recursion depth"),

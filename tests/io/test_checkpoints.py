@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from circuits import GPTConfig
 from circuits.io import config_of, from_state_dict
-from tests.conftest import TINY, tiny, tiny_tokens
+from tests.conftest import ROTARY, TINY, tiny, tiny_tokens
 
 THEIRS = {
     **TINY, "model_name": "toy", "act_fn": "gelu", "eps": 1e-5, "use_attn_result": True,
@@ -55,8 +55,9 @@ def test_a_hooked_transformer_checkpoint_becomes_the_gpt_it_was(kind, tmp_path):
     ({"use_local_attn": True, "window_size": 2, "attn_types": ["global", "global"]}, {}),
     ({"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"},
      {"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"}),
-    ({"positional_embedding_type": "rotary", "rotary_dim": 4, "rotary_base": 500,
-      "parallel_attn_mlp": True}, {"rotary_base": 500.0, "rotary_dim": 4, "parallel_attn_mlp": True}),
+    ({"positional_embedding_type": "rotary", "rotary_dim": 4, "rotary_base": 500},
+     {"rotary_base": 500.0, "rotary_dim": 4, "parallel_attn_mlp": False}),
+    ({"parallel_attn_mlp": True}, {"parallel_attn_mlp": True}),
     ({"rotary_dim": None, "rotary_base": 10000, "rotary_adjacent_pairs": False},
      {"rotary_base": None, "rotary_adjacent_pairs": False}),  # theirs say it of all models
     ({"d_vocab_out": 29}, {"d_vocab_out": None, "attention_dir": "causal"}),
@@ -167,3 +168,10 @@ def test_surplus_tensors_are_named_and_nothing_else():
     weights = {**tiny().state_dict(), "x_embed": torch.ones(2)}
     with pytest.raises(ValueError, match=r"config: the model has no \['x_embed'\]; remove the"):
         from_state_dict(tiny().cfg, weights)
+
+
+def test_a_table_of_angles_that_no_checkpoint_fills_is_refused_before_it_is_made():
+    model = tiny(**ROTARY[0])
+    fields = {**vars(model.cfg), "n_ctx": 10**13}
+    with pytest.raises(ValueError, match=r"n_ctx=10000000000000 rotary positions .* more numbers"):
+        from_state_dict(GPTConfig(**fields), model.state_dict())
