@@ -62,7 +62,8 @@ class WeightsAsBefore(GPT):
         """||W_OV M|| / (||W_OV|| ||M||) of every head (writer) with every head of a later layer
         (reader), else 0. M is the reader's W_QK (Q), W_QK^T (K) or W_OV (V).
 
-        `circuits.composition.scores` also folds norms into the matrices and has a baseline.
+        `circuits.composition.scores` also folds norms into the matrices, has a baseline, and reads
+        rotary heads at any offset. Here they are read at offset 0, as TransformerLens does.
         """
         ways = {"Q": self.QK, "K": self.QK.T, "V": self.OV}
         if mode not in ways:

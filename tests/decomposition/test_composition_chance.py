@@ -38,16 +38,17 @@ def test_the_concentration_of_gaussian_heads_is_the_closed_form(d_head):
     cfg = dataclasses.replace(BARE, d_model=8, n_heads=4000, d_head=d_head, n_layers=1)
     model = GPT(cfg).requires_grad_(False)
     own = composition_chance.concentrations(model)[:, 0]
-    size = torch.stack([algebra.QK(model).norm(), algebra.OV(model).norm()])[:, 0] ** 4
+    size = torch.stack([algebra.QK(model).norm()] * 2 + [algebra.OV(model).norm()])[:, 0] ** 4
     averaged = ((own * size).sum(-1) / size.sum(-1)).tolist()
-    assert averaged == pytest.approx([composition_chance.concentration(cfg)] * 2, rel=0.03)
+    assert averaged == pytest.approx([composition_chance.concentration(cfg)] * 3, rel=0.03)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_the_closed_quantile_is_exceeded_by_random_models_as_often_as_its_level_says(level):
     """Of 40 random models each; pairs of a model are not quite independent."""
+    shape = (("n_layers", 2), ("d_model", 64), ("n_heads", 4), ("d_head", 16))
     count = sum(
-        head_composition._largest_at_random(2, 64, 4, 16, torch.float32, 500 + i)
+        head_composition._largest_at_random(shape, torch.float32, None, 500 + i)
         > composition_chance.largest_score(SMALL, level)
         for i in range(40)
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuits.model import folding
-from tests.conftest import NORMS, POSITIONS, tiny, tiny_tokens
+from tests.conftest import NORMS, POSITIONS, ROTARY, tiny, tiny_tokens
 
 TOKENS = tiny_tokens()
 FIELDS = [
@@ -14,7 +14,7 @@ FIELDS = [
         ({}, {"smeared_keys": True}, {}, {"bias": False}, {}, {"d_mlp": 7, "act_fn": "gelu"},
          {"d_mlp": 7, "act_fn": "relu"}, {"bias": False}), strict=True,
     )
-]  # fmt: skip
+] + ROTARY  # fmt: skip
 
 
 def same(before, after) -> None:
