@@ -59,9 +59,10 @@ ROTARY = [
     {"normalization_type": "LN", "positional_embedding_type": "rotary", "d_head": 6,
      "rotary_dim": 4, "parallel_attn_mlp": True, "d_mlp": 7, "act_fn": "gelu", "rotary_base": 50.0},
     {"normalization_type": "RMS", "positional_embedding_type": "rotary", "d_head": 4,
-     "rotary_adjacent_pairs": True, "bias": False, "n_layers": 3},
+     "rotary_adjacent_pairs": True, "bias": False, "n_layers": 3, "d_mlp": 7, "act_fn": "silu",
+     "gated_mlp": True},
 ]  # fmt: skip
-"Pythia's kind and GPT-J's pairs; bases so small that a tiny context turns a plane all around."
+"Pythia's kind, and Llama's kind with GPT-J's pairs of dims."
 VARIANTS += ROTARY
 DEPTHS = [
     {"normalization_type": "LN", "positional_embedding_type": "standard", "n_layers": 1},

@@ -29,6 +29,8 @@ from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, AnyHead, AnyPath, Head, Norm, components
 
 LayerHead = Float[Tensor, "layer head d_model d_head"]
+Half = Literal["gate", "linear"]
+"Which of the two reads of the neurons of a gated MLP; other MLPs have one, under the name of gate."
 
 
 def QK(model: GPT, offset: Offset = None) -> FactoredMatrix:
@@ -98,11 +100,14 @@ def positional_QK(model: GPT) -> FactoredMatrix:
     return FactoredMatrix(W_pos, W_Q / _score_scale(model), W_K.mT, W_pos.T)
 
 
-def neuron_reads(model: GPT) -> FactoredMatrix:
+def neuron_reads(model: GPT, half: Half = "gate") -> FactoredMatrix:
     """W_E W_in, [layer d_vocab d_mlp]: the input that a token gives each neuron through the
-    embedding. ValueError for an attention-only model. `virtual_weights` has the ways through a head
-    ('embed > L0H1 > MLP0') and from the neurons to the logits ('MLP0 > logits')."""
-    return FactoredMatrix(_embedding(model), _neurons(model))
+    embedding. In a gated MLP it is W_E W_gate, and W_E W_in for the half "linear". ValueError for
+    an attention-only model, and for that half without gates. `virtual_weights` has the ways through
+    a head ('embed > L0H1 > MLP0') and from the neurons to the logits ('MLP0 > logits')."""
+    if half == "linear" and not model.cfg.gated_mlp:
+        raise ValueError("the MLPs have no linear half: gated_mlp=False")
+    return FactoredMatrix(_embedding(model), _neurons(model, half))
 
 
 def virtual_OV(model: GPT, chain: Sequence[AnyHead]) -> FactoredMatrix:
@@ -170,7 +175,8 @@ def virtual_weights(model: GPT, path: AnyPath) -> FactoredMatrix:
     weights with which its end reads.
 
     Starts: embed (W_E), pos (W_pos), a head such as L0H1 (W_O), an MLP such as MLP0 (W_out). Ends:
-    L1H4.Q, L1H4.K, L1H4.V, an MLP (W_in), logits (W_U). So 'embed > L0H1 > logits' is a full OV
+    L1H4.Q, L1H4.K, L1H4.V, an MLP (W_in; of a gated MLP W_gate, and W_in for MLP0.linear), logits
+    (W_U). So 'embed > L0H1 > logits' is a full OV
     circuit, and 'MLP0 > L1H2.K' the virtual weights of one pair. ValueError for a name that does
     not exist, and for a component that does not come after the component that it reads.
     """
@@ -239,10 +245,11 @@ def _finite(name: str, W: Tensor) -> Tensor:
     return W
 
 
-def _neurons(model: GPT) -> Float[Tensor, "layer d_model d_mlp"]:
-    W_in = _finite("W_in", model.W_in)
+def _neurons(model: GPT, half: Half) -> Float[Tensor, "layer d_model d_mlp"]:
+    name = "W_gate" if model.cfg.gated_mlp and half == "gate" else "W_in"
+    weights = _finite(name, getattr(model, name))
     norms = [block.ln2 for block in model.blocks]
-    return _stack(W_in, [fold_norm(norm, W) for norm, W in zip(norms, W_in, strict=True)])
+    return _stack(weights, [fold_norm(norm, W) for norm, W in zip(norms, weights, strict=True)])
 
 
 def _stack(like: Tensor, layers: list[Tensor]) -> Tensor:
@@ -270,6 +277,7 @@ def _read(model: GPT, name: str) -> Float[Tensor, "d_model read"]:
     if name == "logits":
         return unembedding(model)
     if name.startswith("MLP"):
-        return _neurons(model)[components.mlp(model.cfg, name)]
+        layer, linear = components.mlp_input(model.cfg, name)
+        return _neurons(model, "linear" if linear else "gate")[layer]
     head, what = components.head_input(model.cfg, name)
     return reads(model, what)[head]  # type: ignore[arg-type]

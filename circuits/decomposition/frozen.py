@@ -3,7 +3,7 @@ inputs of the readers.
 
 If patterns and the 1/sigma of the norms are frozen as in a run, the model is linear but for its
 MLPs. Starts and ends have the names of paths.py. Starts are `embed`, `pos`, `L0 bias` and `MLP0`.
-Ends are `logits`, `MLP1`, `L1H2.Q`.
+Ends are `logits`, `MLP1`, `L1H2.Q`, and `MLP1.linear` of a gated MLP.
 """
 
 import re
@@ -122,8 +122,10 @@ def end_weights(model: GPT, end: str) -> EndWeights:
     if end == "logits":
         return EndWeights(model.W_U, model.unembed.b_U, None, False)
     if end.startswith("MLP"):
-        layer = components.mlp(model.cfg, end)
+        layer, linear = components.mlp_input(model.cfg, end)
         mlp = model.blocks[layer].mlp
+        if model.cfg.gated_mlp and not linear:
+            return EndWeights(mlp.W_gate, mlp.b_gate, layer, True)
         return EndWeights(mlp.W_in, mlp.b_in, layer, True)
     (layer, head), what = components.head_input(model.cfg, end)
     attn = model.blocks[layer].attn
@@ -137,7 +139,8 @@ def whole_input(model: GPT, cache: Cache, end: str) -> Read:
     if end == "logits":
         return model.unembed(model.ln_final(stream(model, cache)))
     if end.startswith("MLP"):
-        return check_run(model, cache)["pre", layer_of(end)]
+        linear = components.mlp_input(model.cfg, end)[1]
+        return check_run(model, cache)["pre_linear" if linear else "pre", layer_of(end)]
     head, what = components.head_input(model.cfg, end)
     return check_run(model, cache)[what.lower(), head.layer][:, :, head.head]
 

@@ -8,7 +8,8 @@ https://transformer-circuits.pub/2021/framework/index.html)
 A path starts at a term that enters the stream: `embed`; `pos`, unless positions are shortformer;
 `L0 bias`, the b_O of a layer and the effect of b_V and of the norm's bias behind its heads; `MLP0`,
 the frozen output of an MLP, which is not linear. A path passes heads of increasing layers. It ends
-at a reader: `logits`, the neurons of `MLP1`, or the `L1H2.Q`, `.K` or `.V` of a head. The constants
+at a reader: `logits`, the neurons of `MLP1` (in a gated MLP their gates, and `MLP1.linear` is their
+second read), or the `L1H2.Q`, `.K` or `.V` of a head. The constants
 that are added at the end (b_U, b_in, b_Q, the norm's bias) form a path from `bias`.
 """
 

@@ -12,7 +12,7 @@ from circuits.ground_truth.k_composition import Induction
 from circuits.ground_truth.scaffold import Edges
 from circuits.model import GPT, Attention
 
-READS = ("W_Q", "W_K", "W_V", "W_in", "W_U")
+READS = ("W_Q", "W_K", "W_V", "W_gate", "W_in", "W_U")
 "Parameters that read the stream: their second last dim is d_model."
 WRITES = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
 "Parameters that write to the stream: their last dim is d_model."

@@ -12,7 +12,7 @@ from torch import Tensor
 CacheKey = str | tuple[str, int | str | None] | tuple[str, int | str | None, str]
 
 _IN_ATTN = {"q", "k", "v", "z", "rot_q", "rot_k", "attn_scores", "pattern", "result"}
-_IN_MLP = {"pre", "mid", "post"}
+_IN_MLP = {"pre", "pre_linear", "mid", "post"}
 _IN_NORM = {"scale", "normalized"}
 _ALIASES = {"attn": "pattern", "attn_logits": "attn_scores", "key": "k", "query": "q", "value": "v",
             "mlp_pre": "pre", "mlp_mid": "mid", "mlp_post": "post"}  # fmt: skip

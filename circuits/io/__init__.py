@@ -15,9 +15,10 @@
 - vocabulary_by_name: the vocabulary of a model on the Hugging Face Hub.
 """
 
-from circuits.io.checkpoints import config_of, from_state_dict, load_weights, read_tokenizer
+from circuits.io.checkpoints import config_of, from_state_dict, load_weights
 from circuits.io.hugging_face import from_hugging_face, vocabulary, vocabulary_by_name
 from circuits.io.pretrained import folder_of, load, models, save, saved_config
+from circuits.io.tokenizer_files import read_tokenizer
 from circuits.io.weight_files import read_weights
 
 __all__ = [

@@ -20,7 +20,7 @@ from circuits.io.hugging_face import (
     from_hugging_face,
     read_config,
 )
-from circuits.model import GPT, GPTConfig, Vocabulary
+from circuits.model import GPT, GPTConfig, Vocabulary, is_bias
 
 __all__ = ["activation_cache", "from_hub", "from_hugging_face", "from_transformer_lens",
            "to_transformer_lens"]  # fmt: skip
@@ -63,6 +63,9 @@ def _of_bridge(model: Any) -> tuple[GPTConfig, Weights]:
         shared = {name.replace(".ln1.", ".ln2."): w for name, w in weights.items()
                   if ".ln1." in name}  # fmt: skip
         weights = {**shared, **weights}
+    biases = [name for name in weights if is_bias(name)]
+    if not (cfg.bias or any(weights[name].any() for name in biases)):  # all bridges have biases
+        weights = {name: w for name, w in weights.items() if name not in biases}
     return cfg, weights
 
 
@@ -71,12 +74,13 @@ def to_transformer_lens(gpt: GPT) -> Any:
 
     Sinusoids become learned positions. Absent positions and biases become zeros. ValueError for
     features that a native bridge lacks: shortformer positions, smeared keys, zero layers,
-    attn_scale=1, parallel blocks; and for rotary positions, which it turns in adjacent pairs only.
+    attn_scale=1, parallel blocks; and for gated MLPs and rotary positions, which are not converted.
     """
     cfg = gpt.cfg
     lacking = {
         "positional_embedding_type": cfg.shortformer or cfg.rotary,
         "parallel_attn_mlp": cfg.parallel_attn_mlp,
+        "gated_mlp": cfg.gated_mlp,
         "smeared_keys": cfg.smeared_keys,
         "n_layers": cfg.n_layers == 0,
         "attn_scale": cfg.attn_scale == 1 and cfg.d_head > 1,

@@ -7,18 +7,14 @@ every other field ValueError names it.
 """
 
 import difflib
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from circuits.files import read_text
 from circuits.io.weight_files import read_weights
 from circuits.model import (
     GPT,
@@ -35,9 +31,8 @@ _SHAPES = ("n_layers", "d_model", "d_head", "d_vocab", "n_ctx")
 _PARTS = ("n_heads", "d_mlp", "act_fn", "attn_only", "normalization_type", "eps", "attn_scale",
           "positional_embedding_type", "use_attn_scale", "use_local_attn", "window_size",
           "attn_types", "n_key_value_heads", "attention_dir", "d_vocab_out",
-          "final_rms", "parallel_attn_mlp", *ROTARY)  # fmt: skip
+          "final_rms", "parallel_attn_mlp", "gated_mlp", *ROTARY)  # fmt: skip
 _ALWAYS = {
-    "gated_mlp": False,
     "scale_attn_by_inverse_layer_idx": False, "post_embedding_ln": False, "use_qk_norm": False,
     "use_normalization_before_and_after": False, "rmsnorm_uses_offset": False,
     "num_experts": None, "experts_per_token": None, "scale_embedding": False,
@@ -73,8 +68,6 @@ _UNSET = -1
 "TransformerLens's value for a number that is not set."
 _SINUSOIDS = 2**22
 "The number of sinusoidal values that a config may always ask for; no checkpoint holds them."
-_GROWTH = 100
-"The largest factor by which a tokenizer may lengthen a text."
 _SYNONYMS = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
 
 
@@ -201,7 +194,8 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
         n_heads=n_heads,
         normalization_type=norm,
         positional_embedding_type=positions,
-        parallel_attn_mlp=given.get("parallel_attn_mlp", False) and bool(mlp),
+        parallel_attn_mlp=given.get("parallel_attn_mlp", False),
+        gated_mlp=given.get("gated_mlp", False),
         attn_scale=_scale(given, shape["d_head"]),
         attention_dir=given.get("attention_dir", "causal"),
         d_vocab_out=None if d_vocab_out == shape["d_vocab"] else d_vocab_out,
@@ -246,53 +240,6 @@ def _scale(given: Mapping[str, Any], d_head: int) -> float | None:
     usual = math.sqrt(d_head)
     scale = given.get("attn_scale", usual)
     return None if scale == usual else scale
-
-
-def read_tokenizer(file: Path) -> Vocabulary:
-    """The vocabulary in a tokenizer.json, without its truncation and padding. BOS and EOS are those
-    of the tokenizer_config.json beside it, if there is one.
-
-    ValueError for a file that is no tokenizer, or that would make a text too long.
-    """
-    beside = file.with_name("tokenizer_config.json")
-    try:
-        fields = json.loads(read_text(file))
-        for part in ("normalizer", "decoder"):
-            if (growth := _growth(fields.get(part))) > _GROWTH:
-                raise ValueError(f"its {part} makes a text {growth:.0g} times as long")
-        whole = {**fields, "truncation": None, "padding": None}
-        said = json.loads(read_text(beside)) if os.path.lexists(beside) else {}
-        return Vocabulary(Tokenizer.from_str(json.dumps(whole)), **special_tokens(said))
-    except OSError:
-        raise
-    except Exception as error:  # tokenizers raises nothing more special
-        raise ValueError(f"{file} is no tokenizer: {error}") from None
-
-
-def special_tokens(said: Mapping[str, Any]) -> dict[str, str]:
-    """The BOS and the EOS that a tokenizer_config.json names, as arguments of a Vocabulary. A
-    tokenizer without a BOS begins a text with its EOS."""
-    bos, eos = (_content(said.get(f"{name}_token")) for name in ("bos", "eos"))
-    named = {"bos_token": bos or eos, "eos_token": eos}
-    return {name: token for name, token in named.items() if token is not None}
-
-
-def _content(token: Any) -> str | None:
-    """The text of a special token, which is written as a text or as a dict with its content."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _growth(part: Any) -> float:
-    """The largest number of characters that a normalizer or decoder makes from one character."""
-    if isinstance(part, list):
-        return math.prod(map(_growth, part))
-    if not isinstance(part, dict):
-        return 1.0
-    if part.get("type") == "Precompiled":  # a table of replacements that cannot be read here
-        return math.inf
-    if part.get("type") == "Replace":
-        return max(1.0, len(str(part.get("content"))))
-    return math.prod(map(_growth, part.values()))
 
 
 def load_weights(model: GPT, weights: Mapping[str, Tensor]) -> None:

@@ -6,24 +6,26 @@ same tokens, and ValueError is raised if their logits differ.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from circuits.io.checkpoints import config_of, from_state_dict, special_tokens
+from circuits.io.checkpoints import config_of, from_state_dict
 from circuits.io.families import FAMILIES, Weights, fields_of, weights_of
+from circuits.io.tokenizer_files import special_tokens
 from circuits.model import GPT, GPTConfig, Vocabulary
 
 
 def from_hugging_face(model: Any, tokenizer: Any = None) -> GPT:
     """A model of transformers as a GPT with copied weights and equal logits: GPT-2, GPT-Neo,
-    GPT-NeoX (Pythia) or GPT-J. `tokenizer` is its fast tokenizer; without it `bos` comes from the
-    model's config.
+    GPT-NeoX (Pythia), GPT-J, and Llama, Mistral or Qwen 2 without grouped queries. `tokenizer` is
+    its fast tokenizer; without it `bos` comes from the model's config.
 
-    A GPT-Neo needs a local window as large as the context. ValueError names the field that a GPT
-    cannot express.
+    A local window must be as large as the context. ValueError names the field that a GPT cannot
+    express.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     if not hasattr(model, "config") or head is None:
@@ -62,7 +64,8 @@ def read_config(theirs: Any) -> GPTConfig:
             + (f", for its {', '.join(found)}" if found else "")
             + f"; there are {sorted(FAMILIES)}"
         )
-    return config_of(fields_of(FAMILIES[theirs.model_type], theirs))
+    family = FAMILIES[theirs.model_type]
+    return replace(config_of(fields_of(family, theirs)), bias=family.biased(theirs))
 
 
 def convert(cfg: GPTConfig, weights: Weights, tokenizer: Any, bos: int | None) -> GPT:

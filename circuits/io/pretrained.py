@@ -20,7 +20,8 @@ from torch import Tensor
 
 from circuits.files import in_words, read_text, sweep, workshop, write
 from circuits.io import bridge
-from circuits.io.checkpoints import build, check_fits, check_weights, read_tokenizer
+from circuits.io.checkpoints import build, check_fits, check_weights
+from circuits.io.tokenizer_files import read_tokenizer
 from circuits.model import BOS, GPT, GPTConfig, Vocabulary, process_weights
 
 HUB = {

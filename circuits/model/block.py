@@ -8,7 +8,7 @@ from circuits.hooks import HookPoint
 from circuits.model.attention import Attention, Seen
 from circuits.model.config import GPTConfig
 from circuits.model.kv_cache import LayerPast
-from circuits.model.layers import MLP, HeadsOrResid, Resid, norm
+from circuits.model.layers import HeadsOrResid, Resid, mlp, norm
 from circuits.model.rotary import Rotary, Rows
 
 Places = Float[Tensor, "... pos d_model"] | None
@@ -35,7 +35,7 @@ class Block(nn.Module):
         self.hook_resid_mid = nn.Identity() if self.parallel else HookPoint()
         if cfg.d_mlp is not None:
             self.ln2 = norm(cfg)
-            self.mlp = MLP(cfg, cfg.d_mlp)
+            self.mlp = mlp(cfg, cfg.d_mlp)
             self.hook_mlp_in = HookPoint(shared=True)
             self.hook_mlp_out = HookPoint()
         else:

@@ -150,6 +150,16 @@ def mlp(cfg: GPTConfig, name: str) -> int:
     return int(match[1])
 
 
+def mlp_input(cfg: GPTConfig, name: str) -> tuple[int, bool]:
+    """The layer of an MLP that reads as 'MLP0', and whether it is the linear read 'MLP0.linear' of
+    a gated MLP; 'MLP0' is its gate. ValueError for any other name."""
+    label, _, half = name.partition(".")
+    if half and not (half == "linear" and cfg.gated_mlp):
+        raise ValueError(f"there is no {name!r}: an MLP reads as {label}, and a gated MLP also as "
+                         f"{label}.linear")  # fmt: skip
+    return mlp(cfg, label), half == "linear"
+
+
 def neuron(cfg: GPTConfig, name: str) -> tuple[int, int]:
     """The layer and the number of a neuron named like 'MLP0N17'; ValueError, with the neurons that
     exist, if there is no such neuron."""
@@ -234,7 +244,7 @@ def depth(cfg: GPTConfig, name: str) -> int:
     if name in ("embed", "pos", "logits"):
         return 2 * cfg.n_layers + 1 if name == "logits" else 0
     if name.startswith("MLP"):
-        return 2 * mlp(cfg, name) + (1 if cfg.parallel_attn_mlp else 2)
+        return 2 * mlp_input(cfg, name)[0] + (1 if cfg.parallel_attn_mlp else 2)
     label = name.partition(".")[0]
     if not re.fullmatch(r"L\d+H\d+", label):
         raise ValueError(

@@ -11,6 +11,7 @@ DIRECTIONS = ("causal", "bidirectional")
 NORMALIZATIONS = (None, "LN", "LNPre", "RMS", "RMSPre")
 SINUSOIDS = ("sinusoid_base", "sinusoid_scale")
 ROTARY = ("rotary_dim", "rotary_base", "rotary_adjacent_pairs")
+MLP_KINDS = ("gated_mlp", "parallel_attn_mlp")
 POSITIONS = ("standard", "sinusoidal", "shortformer", "shortformer_sinusoidal", "rotary", "none")
 
 
@@ -52,6 +53,8 @@ class GPTConfig:
     rotary_adjacent_pairs: bool = False
     """Whether dims 0 and 1, 2 and 3, ... are turned together as in GPT-J, or dim i and dim i +
     rotary_dim / 2 as in GPT-NeoX; only for rotary."""
+    gated_mlp: bool = False
+    "Each neuron is act(gate) times a second, linear read: act(x W_gate) * (x W_in) (Shazeer 2020)."
     parallel_attn_mlp: bool = False
     "The MLP of a block reads the same stream as the heads, not the stream after the heads."
     bias: bool = True
@@ -89,7 +92,7 @@ class GPTConfig:
                 raise ValueError(f"{name} must be a whole number >= {bound}, got {value!r}")
         if not (_is_whole(self.seed, -(2**63)) and self.seed < 2**63):
             raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
-        for name in ("bias", "smeared_keys", "rotary_adjacent_pairs", "parallel_attn_mlp"):
+        for name in ("bias", "smeared_keys", "rotary_adjacent_pairs", *MLP_KINDS):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         positive = ("attn_scale", "eps", "init_range", "embed_init_range", "rotary_base")
@@ -118,8 +121,12 @@ class GPTConfig:
                 )
             self._check_choice("act_fn", ACTIVATIONS)
         self._check_positions()
-        if self.parallel_attn_mlp and self.d_mlp is None:
-            raise ValueError("parallel_attn_mlp=True would do nothing: the model has no MLP")
+        for name in MLP_KINDS:
+            if getattr(self, name) and self.d_mlp is None:
+                raise ValueError(f"{name}=True would do nothing: the model has no MLP")
+        if self.gated_mlp and self.act_fn == "solu_ln":
+            raise ValueError("gated_mlp=True and act_fn='solu_ln' cannot be combined: the norm has "
+                             "no place in a gated MLP")  # fmt: skip
 
     def _check_positions(self) -> None:
         acts = {**dict.fromkeys(SINUSOIDS, (self.sinusoidal, "has no sinusoids")),

@@ -56,8 +56,10 @@ def fold_layer_norm(model: GPT) -> GPT:
         for what in "QKV":
             _fold(old.ln1, new.attn, f"W_{what}", f"b_{what}")
         if new.mlp is not None:
-            _fold(old.ln2, new.mlp, "W_in", "b_in")
-            _fold(old.mlp.ln, new.mlp, "W_out", "b_out")
+            for read in ("gate", "in") if model.cfg.gated_mlp else ("in",):
+                _fold(old.ln2, new.mlp, f"W_{read}", f"b_{read}")
+            if model.cfg.act_fn == "solu_ln":
+                _fold(old.mlp.ln, new.mlp, "W_out", "b_out")
     _fold(model.ln_final, folded.unembed, "W_U", "b_U")
     return folded
 

@@ -236,8 +236,7 @@ class GPT(Hooked):
             raise ValueError(f"trained_ctx={positions} must be 1 to n_ctx={self.cfg.n_ctx}")
         self._trained_ctx = positions
 
-    # The weight matrices by name, read from the parameters at each use. To edit or differentiate
-    # one, use the parameter: `blocks[1].attn.W_Q`.
+    # The weights by name, read at each use. To edit one, use the parameter: `blocks[1].attn.W_Q`.
 
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
@@ -297,4 +296,5 @@ class GPT(Hooked):
         """W_V W_O per layer and head, d_model x d_model; `algebra.OV` folds the norm in."""
         return FactoredMatrix(self.W_V, self.W_O)
 
+    W_gate = property(weights.W_gate)
     accumulated_bias = weights.accumulated_bias

@@ -127,6 +127,33 @@ class MLP(nn.Module):
         return F.linear(post, self.W_out.mT, self.b_out)
 
 
+class GatedMLP(nn.Module):
+    """(act(x W_gate + b_gate) * (x W_in + b_in)) W_out + b_out. hook_pre sees the gate before its
+    activation, hook_pre_linear the second read, and hook_post their product."""
+
+    def __init__(self, cfg: GPTConfig, d_mlp: int) -> None:
+        super().__init__()
+        self.W_gate = nn.Parameter(torch.empty(cfg.d_model, d_mlp))
+        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_mlp))
+        self.W_out = nn.Parameter(torch.empty(d_mlp, cfg.d_model))
+        self.b_gate, self.b_in, self.b_out = (bias(cfg, n) for n in (d_mlp, d_mlp, cfg.d_model))
+        self.act = ACTIVATIONS[str(cfg.act_fn)]
+        self.hook_pre = HookPoint()  # [batch pos d_mlp], as are the others
+        self.hook_pre_linear = HookPoint()
+        self.hook_post = HookPoint()
+
+    def forward(self, x: Resid) -> Resid:
+        pre = self.hook_pre(F.linear(x, self.W_gate.mT, self.b_gate))
+        pre_linear = self.hook_pre_linear(F.linear(x, self.W_in.mT, self.b_in))
+        post = self.hook_post(self.act(pre) * pre_linear)
+        return F.linear(post, self.W_out.mT, self.b_out)
+
+
+def mlp(cfg: GPTConfig, d_mlp: int) -> nn.Module:
+    """The config's MLP, with or without a gate."""
+    return GatedMLP(cfg, d_mlp) if cfg.gated_mlp else MLP(cfg, d_mlp)
+
+
 class Unembed(nn.Module):
     """x W_U + b_U."""
 

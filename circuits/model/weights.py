@@ -14,6 +14,7 @@ _SHAPES = {
     "W_K": ("n_heads", "d_model", "d_head"),
     "W_V": ("n_heads", "d_model", "d_head"),
     "W_O": ("n_heads", "d_head", "d_model"),
+    "W_gate": ("d_model", "d_mlp"),
     "W_in": ("d_model", "d_mlp"),
     "W_out": ("d_mlp", "d_model"),
 }
@@ -27,6 +28,13 @@ def stack(model: Any, part: Literal["attn", "mlp"], name: str) -> Float[Tensor, 
     weights = [getattr(getattr(block, part), name) for block in model.blocks]
     shape = [getattr(model.cfg, size) for size in _SHAPES[name]]
     return torch.stack(weights) if weights else model.W_U.new_empty(0, *shape)
+
+
+def W_gate(model: Any) -> Float[Tensor, "layer d_model d_mlp"]:
+    """Gate weights; ValueError for a model without gated MLPs."""
+    if not model.cfg.gated_mlp:
+        raise ValueError("the model has no W_gate: gated_mlp=False")
+    return stack(model, "mlp", "W_gate")
 
 
 def d_mlp(cfg: GPTConfig) -> int:

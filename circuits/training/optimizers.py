@@ -11,7 +11,7 @@ from circuits.training.recipe import Recipe
 
 WRITING = {"W_V", "W_O", "W_out"}
 "The matrices whose product is written to the residual stream. They have weight decay."
-READING = {"W_Q", "W_K", "W_in"}
+READING = {"W_Q", "W_K", "W_gate", "W_in"}
 "The matrices that only read the residual stream."
 
 

@@ -10,7 +10,7 @@ from circuits import algebra, paths
 from circuits.decomposition import frozen
 from circuits.model import Head, Path
 from tests.benchmarks.bench_model import peak_mebibytes
-from tests.conftest import tiny, tiny_tokens
+from tests.conftest import ROTARY, tiny, tiny_tokens
 from tests.decomposition.conftest import missing
 
 
@@ -148,3 +148,31 @@ def test_a_path_is_written_as_it_is_read():
     path = paths.path(model, "embed > L0H1 > L2H0 > logits")
     assert path == Path("embed", (Head(0, 1), Head(2, 0))) and path.order == 2
     assert str(path) == "embed > L0H1 > L2H0 > logits"
+
+
+@torch.no_grad()
+def test_a_gated_mlp_reads_twice_and_paths_sum_to_both_reads():
+    model = tiny(**ROTARY[1])
+    _, cache = model.run_with_cache(tiny_tokens())
+    for end, kept in (("MLP2", "pre"), ("MLP2.linear", "pre_linear")):
+        for by in ("order", "start", "path"):
+            assert missing(paths.groups(model, cache, by, end=end)) < 1e-10
+        assert paths.groups(model, cache, end=end).whole.equal(cache[kept, 2])
+    reads = algebra.neuron_reads(model), algebra.neuron_reads(model, "linear")
+    for read, W in zip(reads, (model.W_gate, model.W_in), strict=True):
+        gain = torch.stack([block.ln2.w for block in model.blocks])[..., None]
+        assert torch.allclose(read.AB, model.W_E @ (gain * W))
+    for end, W in (("MLP1", model.W_gate), ("MLP1.linear", model.W_in)):
+        folded = model.blocks[1].ln2.w[:, None] * W[1]
+        assert torch.allclose(algebra.virtual_weights(model, f"embed > {end}").factors[-1], folded)
+
+
+def test_only_a_gated_mlp_has_a_linear_read():
+    for ask in (lambda: paths.path(tiny(d_mlp=7, act_fn="gelu"), "embed > MLP1.linear"),
+                lambda: paths.path(tiny(**ROTARY[1]), "embed > MLP1.gate")):  # fmt: skip
+        with pytest.raises(ValueError, match=r"there is no 'MLP1\.\w+': an MLP reads as MLP1"):
+            ask()
+    with pytest.raises(ValueError, match="no linear half: gated_mlp=False"):
+        algebra.neuron_reads(tiny(d_mlp=7, act_fn="gelu"), "linear")
+    with pytest.raises(ValueError, match="no W_gate: gated_mlp=False"):
+        _ = tiny(d_mlp=7, act_fn="gelu").W_gate

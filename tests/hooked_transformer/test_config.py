@@ -45,7 +45,7 @@ def test_a_config_can_be_set_until_a_model_is_made_of_it():
     ({"init_mode": "xavier_uniform"}, "init_mode='xavier_uniform' cannot be expressed"),
     ({"n_devices": 2}, "n_devices=2 cannot be expressed: a model lies on one device"),
     ({"use_attn_in": True}, "there is no hook_attn_in"), ({"gated_mlp": True}, "gated_mlp=True"),
-    ({"positional_embedding_type": "rotary"}, "positional_embedding_type='rotary'"),
+    ({"positional_embedding_type": "alibi"}, "positional_embedding_type='alibi'"),
     ({"d_vocab": -1}, r"d_vocab must be a whole .* write d_vocab=len\(tokenizer\)"),
     ({"n_layer": 1}, "did you mean")])  # fmt: skip
 def test_what_cannot_be_expressed_is_refused_by_field(fields, message):

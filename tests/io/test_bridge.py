@@ -31,6 +31,10 @@ NEOX = {"num_hidden_layers": 2, "num_attention_heads": 3, "hidden_size": 24, "vo
 GPTJ = {"n_layer": 2, "n_head": 3, "n_embd": 24, "vocab_size": 29, "n_positions": 64,
         "rotary_dim": 4}  # fmt: skip
 
+LLAMA = {"num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 3,
+         "hidden_size": 24, "vocab_size": 29, "intermediate_size": 11,
+         "max_position_embeddings": 64}  # fmt: skip
+
 
 def same_weights(a, b) -> bool:
     theirs = b.state_dict()
@@ -48,7 +52,10 @@ def hugging_face(family, dtype=torch.float64, **fields):
         "gpt_neo": (NEO, transformers.GPTNeoConfig, transformers.GPTNeoForCausalLM),
         "gptj": (GPTJ, transformers.GPTJConfig, transformers.GPTJForCausalLM),
         "gpt_neox": (NEOX, transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
-        "llama": ({}, transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "llama": (LLAMA, transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "mistral": (LLAMA, transformers.MistralConfig, transformers.MistralForCausalLM),
+        "qwen2": (LLAMA, transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+        "gemma": (LLAMA, transformers.GemmaConfig, transformers.GemmaForCausalLM),
     }[family]
     torch.manual_seed(0)
     made = model(config(attn_implementation="eager", **{**shape, **fields})).to(dtype).eval()
@@ -79,6 +86,8 @@ def test_a_native_bridge_comes_in_and_goes_out_bit_for_bit(fields):
 OTHER_GPT2 = {"activation_function": "relu", "n_inner": 7, "scale_attn_weights": False,
               "tie_word_embeddings": False, "layer_norm_epsilon": 0.1}  # fmt: skip
 
+OTHER_LLAMA = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
+               "head_dim": 6, "hidden_act": "gelu"}  # fmt: skip
 OTHER_NEOX = {"use_parallel_residual": False, "hidden_act": "relu", "tie_word_embeddings": True,
               "rope_parameters": {"rope_type": "default", "rope_theta": 300.0,
                                   "partial_rotary_factor": 0.5}}  # fmt: skip
@@ -87,7 +96,8 @@ OTHER_NEOX = {"use_parallel_residual": False, "hidden_act": "relu", "tie_word_em
 @DTYPES
 @pytest.mark.parametrize(("family", "fields"), [
     ("gpt2", {}), ("gpt2", OTHER_GPT2), ("gpt_neo", {"intermediate_size": 9}),
-    ("gpt_neox", {}), ("gpt_neox", OTHER_NEOX), ("gptj", {"n_inner": 9})])  # fmt: skip
+    ("gpt_neox", {}), ("gpt_neox", OTHER_NEOX), ("gptj", {"n_inner": 9}), ("llama", {}),
+    ("llama", OTHER_LLAMA), ("mistral", {"sliding_window": None}), ("qwen2", {})])  # fmt: skip
 def test_a_model_of_hugging_face_has_its_logits_streams_and_patterns(family, fields, dtype):
     theirs = hugging_face(family, dtype, **fields)
     gpt = bridge.from_hugging_face(theirs)
@@ -103,7 +113,7 @@ def test_a_model_of_hugging_face_has_its_logits_streams_and_patterns(family, fie
     assert close(gpt.ln_final(cache["resid_post", 1]), expected.hidden_states[2], dtype)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "gpt_neox", "gptj"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "qwen2"])
 def test_a_bridge_around_a_model_of_hugging_face_has_every_shared_hook(family):
     theirs = wrapped(hugging_face(family))
     gpt = bridge.from_transformer_lens(theirs)
@@ -115,7 +125,7 @@ def test_a_bridge_around_a_model_of_hugging_face_has_every_shared_hook(family):
     shared = [name for name in cache if name in their_cache.cache_dict]
     others = {name.rpartition(".")[2] for name in cache if name not in shared}
     wanted = {"hook_tokens", "hook_mlp_in"}  # which theirs keeps on request only
-    wanted |= {"hook_rot_q", "hook_rot_k"} if gpt.cfg.rotary else set()
+    wanted |= {"hook_rot_q", "hook_rot_k"} & others if gpt.cfg.rotary else set()
     wanted |= {"hook_scale", "hook_normalized"} if family == "gptj" else set()  # of ln2
     assert others == wanted
     for name in shared:
@@ -159,6 +169,7 @@ def test_what_a_native_bridge_writes_otherwise_has_the_same_logits(fields):
     ({"attn_scale": 1.0}, "attn_scale=1.0"),
     ({"positional_embedding_type": "rotary", "d_head": 4}, "positional_embedding_type='rotary'"),
     ({"parallel_attn_mlp": True, "d_mlp": 7, "act_fn": "gelu"}, "parallel_attn_mlp=True"),
+    ({"gated_mlp": True, "d_mlp": 7, "act_fn": "gelu"}, "gated_mlp=True"),
 ])  # fmt: skip
 def test_what_a_native_bridge_lacks_is_refused_by_field(fields, message):
     with pytest.raises(ValueError, match=f"{message} cannot be expressed by a native"):
@@ -178,7 +189,6 @@ def native(**fields):
 
 @pytest.mark.parametrize(("fields", "message"), [
     ({"n_key_value_heads": 1}, "n_key_value_heads=1"),
-    ({"gated_mlp": True, "act_fn": "silu"}, "gated_mlp=True"),
     ({"parallel_attn_mlp": True}, r"logits of the two models differ by \d"),  # it is not parallel
     ({"output_logits_soft_cap": 9.0}, "output_logits_soft_cap=9.0"),
     ({"final_rms": True}, "final_rms=True")])  # fmt: skip
@@ -194,9 +204,9 @@ def test_what_a_gpt_lacks_is_refused_by_field(fields, message):
     ("gpt_neox", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4,
                                       "partial_rotary_factor": 0.5}},
      "rope_parameters=.*linear.* cannot be expressed: rope_type must be 'default'"),
-    ("llama", {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2,
-               "num_key_value_heads": 1, "intermediate_size": 5, "vocab_size": 29},
-     "model_type='llama' .*rope_parameters=.*num_key_value_heads=1")])  # fmt: skip
+    ("llama", {"num_key_value_heads": 1}, "n_key_value_heads=1 cannot be expressed"),
+    ("mistral", {"sliding_window": 63}, "use_local_attn=True cannot be expressed: .*=63"),
+    ("gemma", {}, "model_type='gemma' cannot be expressed, for its rope_parameters=")])  # fmt: skip
 def test_a_model_of_hugging_face_that_a_gpt_cannot_express_is_refused(family, fields, message):
     theirs = hugging_face(family, **fields)
     with pytest.raises(ValueError, match=message):

@@ -57,7 +57,8 @@ def test_a_hooked_transformer_checkpoint_becomes_the_gpt_it_was(kind, tmp_path):
      {"attention_dir": "bidirectional", "d_vocab_out": 3, "act_fn": "solu_ln"}),
     ({"positional_embedding_type": "rotary", "rotary_dim": 4, "rotary_base": 500},
      {"rotary_base": 500.0, "rotary_dim": 4, "parallel_attn_mlp": False}),
-    ({"parallel_attn_mlp": True}, {"parallel_attn_mlp": True}),
+    ({"parallel_attn_mlp": True}, {"parallel_attn_mlp": True, "gated_mlp": False}),
+    ({"gated_mlp": True}, {"parallel_attn_mlp": False, "gated_mlp": True}),
     ({"rotary_dim": None, "rotary_base": 10000, "rotary_adjacent_pairs": False},
      {"rotary_base": None, "rotary_adjacent_pairs": False}),  # theirs say it of all models
     ({"d_vocab_out": 29}, {"d_vocab_out": None, "attention_dir": "causal"}),
@@ -68,7 +69,7 @@ def test_its_fields_become_ours(fields, ours):
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"gated_mlp": True}, "gated_mlp=True cannot be expressed: in a GPT it is always False"),
+    ({"use_qk_norm": True}, "use_qk_norm=True cannot be expressed: in a GPT it is always False"),
     ({"positional_embedding_type": "alibi"}, "positional_embedding_type='alibi' is not supp"),
     ({"positional_embedding_type": "rotary", "rotary_dim": 4, "use_yarn_rope": True},
      "use_yarn_rope=True cannot be expressed"),

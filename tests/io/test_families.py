@@ -11,7 +11,7 @@ from circuits.io import families
 from circuits.io.hugging_face import from_hugging_face
 from circuits.model import GPTConfig
 from tests.conftest import tiny_tokens
-from tests.io.test_bridge import OTHER_NEOX, hugging_face
+from tests.io.test_bridge import OTHER_LLAMA, OTHER_NEOX, hugging_face
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 TOKENS = tiny_tokens(2, 40)
@@ -40,7 +40,8 @@ def exact():
 
 
 @pytest.mark.parametrize(("family", "fields"), [
-    ("gpt_neox", {}), ("gpt_neox", OTHER_NEOX), ("gptj", {"n_inner": 9})])  # fmt: skip
+    ("gpt_neox", {}), ("gpt_neox", OTHER_NEOX), ("gptj", {"n_inner": 9}), ("llama", {}),
+    ("llama", OTHER_LLAMA), ("mistral", {"sliding_window": None}), ("qwen2", {})])  # fmt: skip
 @torch.no_grad()
 def test_logits_streams_and_patterns_are_equal_to_1e_10(exact, family, fields):
     theirs = hugging_face(family, torch.float64, **fields)

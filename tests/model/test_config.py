@@ -15,7 +15,7 @@ CHANGES = {
     "sinusoid_base": 50.0, "sinusoid_scale": 2.0, "bias": False, "smeared_keys": True,
     "attn_scale": 3.0, "eps": 0.1, "init_range": 0.5, "embed_init_range": 2.0, "seed": 1,
     "attention_dir": "bidirectional", "d_vocab_out": 4, "parallel_attn_mlp": True, "rotary_dim": 2,
-    "rotary_base": 20.0, "rotary_adjacent_pairs": True,
+    "rotary_base": 20.0, "rotary_adjacent_pairs": True, "gated_mlp": True,
 }  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def test_json_round_trip_gives_an_equal_config():
      "sinusoid_base=9.0 would do nothing: .*'rotary', which has no sinusoids"),
     ({"positional_embedding_type": "rotary", "rotary_dim": 4, "smeared_keys": True},
      "smeared_keys=True and rotary positions"),
+    ({"gated_mlp": True}, "gated_mlp=True would do nothing: .* no MLP"),
+    ({"gated_mlp": True, "d_mlp": 7, "act_fn": "solu_ln"}, "gated_mlp=True and act_fn='solu_ln'"),
     ({"parallel_attn_mlp": True}, "parallel_attn_mlp=True would do nothing: .* no MLP"),
 ])  # fmt: skip
 def test_fields_that_would_do_nothing_or_do_not_go_together_are_refused(fields, message):

@@ -92,8 +92,12 @@ def formula(model, tokens, edits=None):
         if cfg.d_mlp is not None:
             mlp_in = at(f"{b}.hook_mlp_in", before)
             m = f"{b}.mlp"
-            pre = norm(f"{b}.ln2", mlp_in) @ w[f"{m}.W_in"] + w.get(f"{m}.b_in", 0.0)
+            read, first = norm(f"{b}.ln2", mlp_in), "gate" if cfg.gated_mlp else "in"
+            pre = read @ w[f"{m}.W_{first}"] + w.get(f"{m}.b_{first}", 0.0)
             post = ACT[cfg.act_fn.removesuffix("_ln")](at(f"{m}.hook_pre", pre))
+            if cfg.gated_mlp:
+                linear = read @ w[f"{m}.W_in"] + w.get(f"{m}.b_in", 0.0)
+                post = post * at(f"{m}.hook_pre_linear", linear)
             if cfg.act_fn == "solu_ln":
                 post = norm(f"{m}.ln", at(f"{m}.hook_mid", post), kind="LN")
             post = at(f"{m}.hook_post", post)

@@ -4,10 +4,10 @@
 architecture of known parts is one entry in a table.
 """
 
-from circuits.io.families import gpt2, neox
+from circuits.io.families import gpt2, llama, neox
 from circuits.io.families.reading import Family, Weights, fields_of, weights_of
 
-FAMILIES: dict[str, Family] = {**gpt2.FAMILIES, **neox.FAMILIES}
+FAMILIES: dict[str, Family] = {**gpt2.FAMILIES, **neox.FAMILIES, **llama.FAMILIES}
 "The architectures by transformers' model_type."
 
 __all__ = ["FAMILIES", "Family", "Weights", "fields_of", "weights_of"]

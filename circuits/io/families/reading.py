@@ -13,6 +13,11 @@ Split = Callable[[Tensor, GPTConfig], Sequence[Tensor]]
 "A fused weight or bias, its outputs in the first dim -> the tensors of its parts."
 
 
+def always(theirs: Any) -> bool:
+    """True for any config."""
+    return True
+
+
 @dataclass(frozen=True)
 class Fused:
     """A module of theirs that holds several of our parts in one tensor."""
@@ -34,6 +39,8 @@ class Family:
     "The place of a block among their modules, with {} for its number."
     parts: Mapping[str, str | Fused]
     "The parts of a block -> their modules in it. 'attn.Q attn.K attn.V' are fused in this order."
+    biased: Callable[[Any], bool] = always
+    "Whether the GPT has biases; those that their model lacks are 0."
     inputs_first: bool = False
     "True if the matrices of their blocks are [in out] as in GPT-2, False if they are [out in]."
 
