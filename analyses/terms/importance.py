@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from xarray import DataArray, concat
+from xarray import DataArray, Dataset, concat
 
-from circuits import paths
+from circuits import paths, residual
 from circuits.decomposition import check_run, end_input, start_term, starts, through_heads
 from circuits.hooks import Cache, HookPoint
 from circuits.model import GPT, AnyPath, check_predicts, checked_tokens, components, token_loss
@@ -95,17 +95,32 @@ def without_order(model: GPT, tokens: Tokens) -> DataArray:
     return DataArray(rise, {"order": range(len(rise))}, "order", "without_order", attrs)
 
 
-def without_embedding(model: GPT, tokens: Tokens) -> float:
-    """The rise of the loss in nats without the embedding in the final residual stream. The final
-    norm computes its scale again. A value near 0 means that the direct path has no effect."""
+def without_component(model: GPT, tokens: Tokens) -> Dataset:
+    """What the final residual stream is made of: for the embedding and for the heads and the MLP of
+    each layer, (component), the mean `norm` of the component's vector, and the `rise` of the loss
+    in nats without it in the final stream. The final norm computes its scale again.
+
+    A rise near 0 means that the component has no direct effect: what it writes is not used, or
+    another component writes it too. The first position, where BOS is, is left out of the norms.
+    attrs["loss"] is the loss of the model.
+    """
     tokens = _next_tokens(model, tokens)
     with torch.no_grad():
-        final, cache = model.run_with_cache(
-            tokens, stop_at_layer=model.cfg.n_layers, names_filter="hook_embed"
-        )
-        streams = (final, final - cache["embed"])
-        whole, without = (loss(model.unembed(model.ln_final(x)), tokens) for x in streams)
-    return float(without - whole)
+        parts = residual.components(model, model.run_with_cache(tokens)[1], by="layer")
+        whole = float(loss(model.unembed(model.ln_final(parts.whole)), tokens))
+        rise = [
+            float(loss(model.unembed(model.ln_final(parts.whole - part)), tokens)) - whole
+            for part in parts.stack
+        ]
+    norm = parts.stack[:, :, 1:].norm(dim=-1).mean((1, 2))
+    return Dataset(
+        {
+            "rise": ("component", rise, {"units": "nats"}),
+            "norm": ("component", norm.cpu().numpy()),
+        },
+        coords={"component": list(parts.labels)},
+        attrs={"loss": whole},
+    )
 
 
 def by_example(measure: Callable[[GPT, Tokens], DataArray], model: GPT, tokens: Tokens

@@ -177,12 +177,25 @@ def test_without_an_order_the_model_lacks_just_its_paths(deep):
 
 def test_without_its_embedding_a_model_of_no_layers_guesses():
     model, tokens = tiny(n_layers=0, bias=False, positional_embedding_type="none"), tiny_tokens()
-    rise = importance.without_embedding(model, tokens)
-    loss = model(tokens, return_type="loss").item()
-    assert rise + loss == pytest.approx(math.log(model.cfg.d_vocab))
+    seen = importance.without_component(model, tokens)
+    assert seen.component.values.tolist() == ["embed"]
+    norm = model.W_E[tokens[:, 1:]].norm(dim=-1).mean().item()
+    assert seen.norm.item() == pytest.approx(norm)
+    assert seen.rise.item() + seen.attrs["loss"] == pytest.approx(math.log(model.cfg.d_vocab))
     with torch.no_grad():
         model.W_U.zero_()
-    assert importance.without_embedding(model, tokens) == 0  # a path that says nothing
+    assert importance.without_component(model, tokens).rise.item() == 0  # nothing is read
+
+
+def test_a_component_that_is_taken_out_is_missing_from_the_final_stream():
+    model, tokens = tiny(d_mlp=8, act_fn="gelu"), tiny_tokens()
+    seen = importance.without_component(model, tokens)
+    _, cache = model.run_with_cache(tokens)
+    final = cache["resid_post", model.cfg.n_layers - 1]
+    for label, written in (("embed", cache["embed"]), ("L1 mlp", cache["mlp_out", 1])):
+        logits = model.unembed(model.ln_final(final - written))
+        left = importance.loss(logits, tokens).item() - seen.attrs["loss"]
+        assert seen.rise.sel(component=label).item() == pytest.approx(left)
 
 
 def test_a_measure_of_each_example_has_the_mean_of_all_of_them():
