@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray, Dataset, concat
 
+from analyses.labelled import to_numpy
 from circuits import paths, residual
 from circuits.decomposition import check_run, end_input, start_term, starts, through_heads
 from circuits.hooks import Cache, HookPoint
@@ -116,7 +117,7 @@ def without_component(model: GPT, tokens: Tokens) -> Dataset:
     return Dataset(
         {
             "rise": ("component", rise, {"units": "nats"}),
-            "norm": ("component", norm.cpu().numpy()),
+            "norm": ("component", to_numpy(norm)),
         },
         coords={"component": list(parts.labels)},
         attrs={"loss": whole},

@@ -49,6 +49,6 @@ FLOORS = {
     "analyses/papers/figures/toys": ["bietti", "edelman", "nichani", "pattern_matching"],
     "analyses/papers/report": ["entries", "workers", "arguments", "pages", "folder"],
     "analyses/cli": ["corpus", "run_folder", "options", "plans", "runs", "train", "measure",
-                     "figures", "explore", "main", "__main__"],
+                     "models", "figures", "explore", "main", "__main__"],
 }  # fmt: skip
 "What lies in each folder, from the ground up: a file imports only from files below it."
