@@ -97,11 +97,11 @@ def test_a_paths_value_is_the_rise_of_the_metric_without_it():
         assert value == pytest.approx(rise.item())
     assert saved.path.values.tolist() == [str(path) for path in chosen]
 
-    def one_logit(logits, tokens):
-        return logits[:, -1, 3].mean()
+    def one_logit(logits):
+        return logits[:, -1, 3]
 
     linear = importance.of_paths(model, tokens, paths.all(model), one_logit)
-    assert -linear.values.sum() == pytest.approx(one_logit(logits, tokens).item())
+    assert -linear.values.sum() == pytest.approx(one_logit(logits).mean().item())
 
 
 def test_a_virtual_heads_value_is_that_of_all_its_paths():
@@ -123,12 +123,12 @@ def test_known_circuits_have_their_known_orders():
     model = answers.model
     tokens = prompts.repeated(model, 19)
 
-    def second(logits, tokens):  # what the first copy predicts: all but the second's first token
+    def second(logits):  # the second copy, without its first token
         return importance.token_loss(logits, tokens)[:, 20:].mean()
 
     _, cache = model.run_with_cache(tokens)
     orders = paths.groups(model, cache, "order").stack.cumsum(0)
-    losses = [second(one, tokens).item() for one in orders]
+    losses = [second(one).item() for one in orders]
     assert losses == pytest.approx(answers.loss_by_order, abs=1e-6)
     pairs = importance.of_virtual_heads(model, tokens, second)
     assert float(pairs.sel(writer="L0H0", reader="L1H0")) == pytest.approx(0.0, abs=1e-9)
@@ -155,9 +155,9 @@ def test_before_training_no_term_is_worth_anything():
 def test_no_gradient_is_followed_and_the_callers_mode_is_left_alone():
     model, seen = tiny(), []
 
-    def metric(logits, tokens):
+    def metric(logits):
         seen.append(logits.requires_grad)
-        return importance.loss(logits, tokens)
+        return logits.mean()
 
     importance.of_paths(model, tiny_tokens(), paths.all(model, 0), metric)
     importance.of_virtual_heads(model, tiny_tokens(), metric)
