@@ -47,13 +47,15 @@ def positions(model: GPT) -> Finding:
     preference = attention.positional_preference(model)
     start = attention.positional_preference(at_initialisation(model))
 
+    bounds = 0.0, float(max(preference.max(), start.max()))
+
     def picture() -> Picture:
         figure, axes = plots.grid(1, 2, (4.6, 0.24 * preference.label.size + 1.2))
         titles = ("trained", "at initialisation")
         for ax, result, title in zip(axes[0], (preference, start), titles, strict=True):
             rows = result.stack(heads=("layer", "head")).transpose("heads", "offset")
             rows = rows.drop_vars(["heads", "layer", "head"])
-            rows = rows.assign_coords(heads=result.label.values.ravel())
+            rows = rows.assign_coords(heads=result.label.values.ravel()).assign_attrs(bounds=bounds)
             plots.heatmap(rows, ax, title, bar=title != "trained")
             ax.set(xlabel="distance from destination back to source", ylabel="")
         return figure
@@ -77,7 +79,7 @@ def positions(model: GPT) -> Finding:
 )
 def positional_qk(model: GPT) -> Finding:
     """The attention that the positions alone would give, softmax of W_pos W_QK W_pos^T, below the
-    mean attention on random tokens. Where both are alike the head attends by position.
+    mean attention on random tokens. Where both are alike, positions ask for what is attended to.
 
     LeftOut for a model whose positions are no embeddings.
     """
@@ -88,11 +90,11 @@ def positional_qk(model: GPT) -> Finding:
         raise LeftOut(str(error)) from error
     tokens = prompts.random_tokens(model, n - 1, batch=32)
     seen = to_numpy(of_patterns(model, tokens, lambda pattern: pattern)[:, 0].mean(0))
-    uniform = np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None]
-    common, flat = (_in_common(seen, other) for other in (alone, uniform[None]))
+    seen, alone, even = (_without_first(one) for one in (seen, alone, np.tril(np.ones((1, n, n)))))
     names = [f"L0H{head}" for head in range(len(alone))]
-    listed = ", ".join(f"{name} {share:.0%} ({even:.0%})"
-                       for name, share, even in zip(names, common, flat, strict=True))  # fmt: skip
+    common = (np.minimum(seen, other).sum(-1).mean(-1) for other in (alone, even))
+    listed = ", ".join(f"{name} {share:.0%} ({by_chance:.0%})"
+                       for name, share, by_chance in zip(names, *common, strict=True))  # fmt: skip
 
     def picture() -> Picture:
         titles = [f"{name}, {words}" for words in ("measured", "by positions") for name in names]
@@ -105,17 +107,19 @@ def positional_qk(model: GPT) -> Finding:
         f"in brackets where even attention would put it: {listed}",
         f"Above: mean attention of the heads of layer 0 on random tokens, the first {n} positions. "
         "Below: the softmax of the scores that the embedding of a position gives that of an "
-        "earlier one, W_pos W_QK W_pos^T; tokens and biases are left out, but for the size of the "
-        "mean token, by which the first norm divides.",
+        "earlier one, W_pos W_QK W_pos^T. Tokens and biases are left out, but for the size of the "
+        "mean token, by which the first norm divides. Attention to the first token is left out "
+        "above and below, for that is attention to BOS, and each row is scaled to 1. The mean over "
+        "random tokens hides what single tokens ask for: whether a head attends by position alone "
+        "is the test of the figure before.",
         picture,
     )
 
 
-def _in_common(
-    one: Float[np.ndarray, "head dest src"], other: Float[np.ndarray, "*head dest src"]
-) -> Float[np.ndarray, " head"]:
-    """The share of attention that two patterns have in common, without destination 0."""
-    return np.minimum(one, other)[:, 1:].sum(-1).mean(-1)
+def _without_first(pattern: Float[np.ndarray, "head n n"]) -> Float[np.ndarray, "head dest src"]:
+    """A pattern without its first token, each row scaled to 1."""
+    rest = pattern[:, 1:, 1:]
+    return rest / rest.sum(-1, keepdims=True).clip(min=1e-12)
 
 
 @one_layer_figure(

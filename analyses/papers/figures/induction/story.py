@@ -26,7 +26,7 @@ from analyses.papers.figures.induction.without_heads import (
 from analyses.papers.figures.record import Finding, Picture, figure
 from analyses.plots import html_tables, html_text
 from analyses.prompts import passages
-from circuits.model import GPT, Head
+from circuits.model import GPT, Head, components
 
 PAGE = "induction-story-without-heads.html"
 SHOWN = 118
@@ -99,27 +99,30 @@ def others(model: GPT, heads: Sequence[Head]) -> Sets:
 
 
 def titled(model: GPT, tokens: Int[Tensor, "1 pos"], sets: Sets) -> Titled:
-    """The rise of the loss of each token without each set, NaN for the first token: with later
-    patterns as they were and, where a later layer has patterns, in full, each with its title."""
+    """The rise of the loss of each token without each set, NaN for the first token: by both kinds
+    of ablation, or once where they are the same, for no later layer has patterns."""
     at = torch.arange(tokens.shape[1] - 1)
     whole, without = losses_without(model, tokens, sets, (torch.zeros_like(at), at))
     rises = torch.nn.functional.pad(without - whole, (1, 0), value=torch.nan)
     found = {}
-    for (name, heads), (full, held) in zip(sets.items(), rises, strict=True):
-        said = f"Without {', '.join(heads)}, {WORDS.get(name, 'alone')}"
-        last = min(int(head[1 : head.index("H")]) for head in heads) == model.cfg.n_layers - 1
-        if not last:
-            found[f"{said}, ablated in full"] = to_numpy(full)
-        found[said + (" (no layer follows)" if last else ", patterns of later layers held")] = (
-            to_numpy(held)
-        )
+    for (name, heads), both in zip(sets.items(), rises, strict=True):
+        first = min(components.head(model.cfg, head).layer for head in heads)
+        same = first == model.cfg.n_layers - 1
+        for kind, rise in list(zip(ablation.KINDS, both, strict=True))[same:]:
+            words = (
+                "in the last layer, so both kinds of ablation are the same"
+                if same
+                else f"{kind} ablation"
+            )
+            title = f"Without {', '.join(heads)}: {WORDS.get(name, 'a single head')}; {words}"
+            found[title] = to_numpy(rise)
     return found
 
 
 WORDS = {
     "together": "all induction heads together",
     "previous": "the previous-token head of layer 0",
-    "others": "as many other heads of the same layers",
+    "others": "as many other heads",
 }
 "What is said of the sets of heads that are shown; other sets are single heads."
 
@@ -142,7 +145,8 @@ def _verdict(found: Dataset, sets: Sets) -> tuple[bool, str]:
 
 def _caption() -> str:
     return (
-        f"By how much the loss of each token of our story rises without some heads. {COLOURS} The "
+        f"By how much the loss of each token of our story rises without some heads. {COLOURS} Full "
+        "ablation lets later heads react; pattern-preserving ablation keeps their patterns. The "
         f"test is on {WINDOWS} windows of held-out text: without all induction heads together, "
         f"with patterns held, right repeats must lose {MORE} nats more than {OTHERS} other tokens "
         "of the window, with the interval above 0, in full too; and as many other heads of the "
