@@ -57,7 +57,8 @@ def test_the_claim_holds_with_induction_heads_and_its_page_says_each_number(monk
     assert drawing.verdict.holds and drawing.figure, drawing.verdict.here
     page = drawing.pages[story.PAGE]
     assert story.PAGE in drawing.html and "<script" not in page
-    said = 1 + len(induction_heads(model)) + 2 + 1  # together, alone, of two kinds, others
+    alone = len(induction_heads(model))
+    said = 1 + (alone if alone > 1 else 0) + 2 + 1  # together, alone, of two kinds, others
     length = story._story(model, model.cfg.n_ctx).shape[1]
     assert page.count('nats"') == said * (length - 1)
 

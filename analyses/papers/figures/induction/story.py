@@ -60,6 +60,7 @@ def story_without_heads(model: GPT) -> Finding:
         lacks = "no head stands beside the induction heads, to be silent instead of them"
         return Finding(None, lacks if heads else LACKING, _caption(), None)
     found = rise_on_repeats(model, sets, WINDOWS)
+    alone = {head: [head] for head in sets["together"]} if len(heads) > 1 else {}
     shown = {"together": sets["together"], "previous": [str(previous_token_head(model))],
              "others": sets["others 1"]}  # fmt: skip
 
@@ -78,7 +79,7 @@ def story_without_heads(model: GPT) -> Finding:
         picture,
         lambda: html_tables.fragment(page=PAGE, words="The whole story, with the number of each "
                                      "token, also without each induction head alone"),
-        lambda: {PAGE: _page(model, shown | {head: [head] for head in sets["together"]})},
+        lambda: {PAGE: _page(model, shown | alone)},
     )  # fmt: skip
 
 
@@ -108,7 +109,9 @@ def titled(model: GPT, tokens: Int[Tensor, "1 pos"], sets: Sets) -> Titled:
     for (name, heads), both in zip(sets.items(), rises, strict=True):
         first = min(components.head(model.cfg, head).layer for head in heads)
         same = first == model.cfg.n_layers - 1
-        for kind, rise in list(zip(ablation.KINDS, both, strict=True))[same:]:
+        for kind, rise in zip(ablation.KINDS, both, strict=True):
+            if same and kind == "full":
+                continue
             words = (
                 "in the last layer, so both kinds of ablation are the same"
                 if same
