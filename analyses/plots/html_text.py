@@ -34,7 +34,8 @@ def passage(
 ) -> str:
     """Tokens as text below a caption. A token has the colour of its value, blue above 0 and orange
     below, full at `scale`, and says the value in its unit when a reader points at it. A NaN has
-    neither. Tokens whose numbers are in `framed` have a frame. Everything is escaped.
+    neither. Tokens whose numbers are in `framed` have a frame. Everything is escaped, and a token
+    of nothing but whitespace made visible.
 
     ValueError unless there is one value for each token.
     """
@@ -42,7 +43,7 @@ def passage(
         raise ValueError(f"wanted a value for each of {len(tokens)} tokens, got {len(values)}")
     words = [
         Word(
-            token if token.strip() else show_token(token),
+            _written(token),
             "" if np.isnan(value) else colour(value, scale),
             f"{value:+.2f} {unit}",
             index in framed,
@@ -51,3 +52,8 @@ def passage(
         for index, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True))
     ]
     return render("analyses.plots", "passage.html", caption=caption, words=words)
+
+
+def _written(token: str) -> str:
+    shown = show_token(token)
+    return shown if shown == "BOS" or not token.strip() else token

@@ -6,7 +6,7 @@ import pytest
 from analyses.plots import html_text
 
 VALUES = np.array([np.nan, 2.0, -9.0, 0.5])
-TOKENS = ["BOS", " <b>", "\n", " end"]
+TOKENS = ["<|endoftext|>", " <b>", "\n", " end"]
 
 
 def test_each_token_says_its_number_and_the_first_says_none():
@@ -14,6 +14,7 @@ def test_each_token_says_its_number_and_the_first_says_none():
     assert page.count("data-value") == page.count("background:") == 3
     assert 'data-value="+2.00 nats"' in page and 'data-value="-9.00 nats"' in page
     assert "a &amp; b" in page and "&lt;b&gt;" in page and "<b>" not in page
+    assert ">BOS<" in page and ">⏎<" in page
     assert page.count("marked") == 1 and page.count("<br>") == 1
     assert "rgba(0, 114, 178, 0.30)" in page and "rgba(213, 94, 0, 0.60)" in page  # half, and full
 
