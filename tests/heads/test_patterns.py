@@ -46,7 +46,7 @@ def test_a_large_token_leaves_positions_less_to_say_behind_a_norm_alone():
 
 
 def test_positions_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match="no positions"):
+    with pytest.raises(ValueError, match="the model has no"):
         patterns.from_positions(tiny(positional_embedding_type="none"), 3)
     with pytest.raises(ValueError, match="positions 1 to 16, got length=17"):
         patterns.from_positions(tiny(), 17)
