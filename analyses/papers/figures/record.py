@@ -57,7 +57,8 @@ class Finding:
     here: str
     "The numbers in words."
     caption: str
-    picture: Callable[[], Picture]
+    picture: Callable[[], Picture] | None
+    "None: no model can show anything, and `here` says why."
     tables: Callable[[], str] = str
     "HTML that the report shows under the picture."
     pages: Callable[[], Mapping[str, str]] = dict
@@ -68,7 +69,8 @@ class Finding:
 class Drawing:
     """One figure of a paper, drawn again."""
 
-    figure: Picture
+    figure: Picture | None
+    "None where nothing can be shown: the verdict says why."
     title: str
     source: str
     "Paper, section and URL."
@@ -172,7 +174,8 @@ class Figure:
         """
         found = self.finding(model, loaded)
         url = self.url or URLS[self.paper]
-        return Drawing(found.picture(), self.title, f"{self.where}, {url}", found.caption,
+        picture = found.picture() if found.picture else None
+        return Drawing(picture, self.title, f"{self.where}, {url}", found.caption,
                        self.verdict(found), found.tables(), found.pages())  # fmt: skip
 
 

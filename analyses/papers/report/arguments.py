@@ -88,6 +88,7 @@ ARGUMENTS = (
             "induction/full-ablation",
             "induction/ablated-score",
             "induction/ablation-on-text",
+            "induction/story-without-heads",
         ),
         (ONE_LAYER, SEED, "heads that do no induction"),
         "Intervals over training, for which the histories keep too little: what is lost with all "

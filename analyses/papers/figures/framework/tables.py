@@ -1,4 +1,4 @@
-"""Framework paper, "Skip-trigrams": tables of skip-trigrams, split words and patterns (F10 to F12).
+"""Framework paper, "Skip-trigrams": tables of skip-trigrams and of split words (F10, F11).
 
 All read the circuits behind the first norm, as the paper does: exact for heads of layer 0,
 positions and biases aside; heads of later layers are read as if they saw the embedding alone.
@@ -13,23 +13,18 @@ from analyses.papers.figures.framework.samples import ends
 from analyses.papers.figures.record import Finding, one_layer_figure
 from analyses.plots import html_tables
 from circuits.ground_truth.controls import at_initialisation
-from circuits.model import GPT, every_head
+from circuits.model import GPT
 
 READ = (
     "Circuits are read behind the first norm, each row less its mean; heads of later layers are "
     "read as if they saw the embedding alone. ␣ is a space, ⏎ a new line."
 )
 TOKENS = ["source", "destination", "out"]
-N = 400
-"The number of skip-trigrams of each head that are counted by pattern."
 COPIES = 0.05
 "A head copies if more than this share of tokens raise themselves most."
 GAIN, SHARE, WORDS = 0.05, 0.6, 100
 "The mean gain in nats, the share of words that gain, and the least number of words, of a model "
 "that completes split words."
-TOP, TIMES, SOURCES = 5, 10, 20
-"A head spells if the rest of a word is among the TOP outs of TIMES as many sources as by chance, "
-"and of SOURCES or more."
 
 
 @one_layer_figure(
@@ -96,7 +91,7 @@ def split_words(model: GPT, rows: int = 12) -> Finding:
         contrast, by_luck = (
             skip_trigrams.split_contrast(found) for found in (read, control(model))
         )
-        both = _beside(contrast, by_luck).filter(["model", "head", "destination", "out", "score"])
+        both = beside(contrast, by_luck).filter(["model", "head", "destination", "out", "score"])
         scales = {name: float(np.max(best[name])) for name in ("qk", "ov", "score")}
         return html_tables.fragment(
             html_tables.table(best, caption=caption, tokens=TOKENS, scales=scales),
@@ -124,85 +119,7 @@ def split_words(model: GPT, rows: int = 12) -> Finding:
     )
 
 
-@one_layer_figure(
-    "framework/classes",
-    "Patterns of skip-trigrams",
-    "Framework, Skip-trigrams: abstract patterns (F12)",
-    "skip-trigrams follow four patterns, copying in several forms, of split words too",
-)
-def classes(model: GPT) -> Finding:
-    """The abstract patterns of skip-trigrams, `[b]...[a]->[b]` and its kin: how many of the largest
-    skip-trigrams of each head follow each pattern, with an example; beside them, the numbers at
-    initialisation."""
-    every, started = (_triples(found) for found in (skip_trigrams.through_first_norm(model),
-                                                    control(model)))  # fmt: skip
-    spelling, lucky = (_spelling(found) for found in (skip_trigrams.through_first_norm(model),
-                                                      control(model)))  # fmt: skip
-    words = len(skip_trigrams.split_tokens(model))
-    bar = max(TIMES * TOP / model.cfg.d_vocab * words, SOURCES)
-    trained, by_luck = _counts(every, model), _counts(started, model)
-    named = list(skip_trigrams.PATTERNS[:-1])
-    total, luck = ({name: int(np.sum(counts[name])) for name in named}
-                   for counts in (trained, by_luck))  # fmt: skip
-    counts = _beside(trained, by_luck).filter(["model", "head", *skip_trigrams.PATTERNS])
-    counts = counts.reset_index(drop=True)
-    caption = (
-        f"How many of the {N:,} largest skip-trigrams of each head follow each pattern. [b] is the "
-        "source, [a] the destination; b' is similar to b: the same word but for case and space, or "
-        "of an embedding within a cosine of 0.6; [ab] is a source that a and b spell."
-    )
-    widths = {"model": 18, "head": 7, **{name: len(name) + 3 for name in skip_trigrams.PATTERNS}}
-
-    def tables() -> str:
-        examples = every.query("pattern != 'other'").drop_duplicates(["pattern", "source"])
-        examples = examples.groupby("pattern", sort=False).head(3)
-        examples = examples.sort_values("pattern", kind="stable")
-        examples = examples.filter(["pattern", "head", *TOKENS, "score"])
-        largest = "The largest of each pattern, one a source."
-        return html_tables.fragment(
-            html_tables.table(counts, caption=caption, scales=dict.fromkeys(named, float(N))),
-            html_tables.table(examples, caption=largest, tokens=TOKENS),
-        )
-
-    listed = (f"{name} {total[name]} (at initialisation {luck[name]})" for name in named)
-    return Finding(
-        max(spelling.values()) >= bar > max(lucky.values()),
-        f"the rest of the word is among the {TOP} largest outs of a split word for "
-        + ", ".join(f"{count} ({head})" for head, count in spelling.items())
-        + f" of {words} words (chance {TOP / model.cfg.d_vocab * words:.1f}, asked for {bar:.0f}; "
-        f"at initialisation at most {max(lucky.values())}). Among the {N:,} largest skip-trigrams "
-        "of each head: " + ", ".join(listed),
-        f"{caption} The test is by source: for some head, the piece after the first of a split "
-        f"word is among the {TOP} largest outs of the word for {TIMES} times as many words as by "
-        f"chance, and for {SOURCES} or more; for no head at initialisation. {READ}",
-        lambda: plots.token_table(counts, widths),
-        tables,
-    )
-
-
-def _spelling(read: GPT) -> dict[str, int]:
-    """The number of split words whose next piece is among the TOP largest outs, for each head."""
-    words = skip_trigrams.split_table(read)
-    counts = (words.out_rank < TOP).groupby(words["head"], sort=False).sum()
-    return {str(head): int(count) for head, count in counts.items()}
-
-
-def _triples(model: GPT) -> DataFrame:
-    """The N largest skip-trigrams of every head, largest first."""
-    found = [skip_trigrams.triples(model, at, n=N).assign(head=str(at))
-             for at in every_head(model.cfg)]  # fmt: skip
-    return concat(found).sort_values("score", ascending=False, kind="stable")
-
-
-def _counts(found: DataFrame, model: GPT) -> DataFrame:
-    """The number of skip-trigrams of each pattern, a row a head."""
-    counts = found.groupby("head").pattern.value_counts().unstack(fill_value=0)
-    heads = [str(at) for at in every_head(model.cfg)]
-    counts = counts.reindex(index=heads, columns=list(skip_trigrams.PATTERNS), fill_value=0)
-    return counts.rename_axis(index="head", columns=None).reset_index()
-
-
-def _beside(trained: DataFrame, untrained: DataFrame) -> DataFrame:
+def beside(trained: DataFrame, untrained: DataFrame) -> DataFrame:
     """One table of both, with a column that says which."""
     return concat([trained.assign(model="trained"), untrained.assign(model="untrained")])
 
