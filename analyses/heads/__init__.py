@@ -5,6 +5,7 @@
 - patterns: scores of patterns without a mask: entropy, sinks, fixed offsets.
 - long_context: the same scores for patterns that do not fit into memory.
 - induction: induction scores and losses on repeated random tokens.
+- translation: induction through a cipher, a fixed permutation of the tokens.
 - copying: whether an OV circuit raises the logit of the token that it reads.
 - detectors: every score with the threshold above which a head is found.
 - logit_effects: the effect of each head on the logit of the next token.
@@ -13,4 +14,4 @@
 """
 
 __all__ = ["attention", "copying", "detectors", "head_composition", "induction", "logit_effects",
-           "long_context", "masks", "patterns", "skip_trigrams"]  # fmt: skip
+           "long_context", "masks", "patterns", "skip_trigrams", "translation"]  # fmt: skip

@@ -11,7 +11,16 @@ from analyses.causal import Task, idealised
 from analyses.heads import attention, patterns, skip_trigrams
 from analyses.labelled import of_patterns, to_numpy
 from analyses.papers.figures.framework.samples import windows
-from analyses.papers.figures.framework.tables import READ, TOKENS, control, visible
+from analyses.papers.figures.framework.tables import (
+    COST,
+    READ,
+    TOKENS,
+    bug_costs,
+    control,
+    cost_panel,
+    costs_in_words,
+    visible,
+)
 from analyses.papers.figures.record import Finding, Picture, one_layer_figure, picture_of
 from analyses.papers.figures.runs import LeftOut
 from analyses.plots import html_tables
@@ -192,11 +201,14 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
               for one in grids]  # fmt: skip
     forced = sum(int(grid.forced.sum()) for grid in grids)
     above = sum(int((grid.forced & (grid > grid[0, 0])).sum()) for grid in grids)
+    costs = bug_costs(model)
 
     def picture() -> Picture:
-        figure, axes = plots.grid(1, len(grids), (5.3, 3.2))
-        for ax, grid, title in zip(axes[0], grids, titles, strict=True):
+        figure, axes = plots.grid(1, len(grids) + bool(costs), (5.3, 3.2))
+        for ax, grid, title in zip(axes[0], grids, titles, strict=False):
             plots.spelling_grid(grid, ax, plots.literal(title))
+        if costs:
+            cost_panel(costs, axes[0, -1])
         return figure
 
     def tables() -> str:
@@ -211,12 +223,12 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
         f"heads spell {len(spelled)} split words (both pieces among the first {NEAR:.0%} of "
         f"tokens; {len(words) * NEAR**2:.0f} by chance, {', '.join(map(str, luck))} in untrained "
         f"models), and in the grids of {len(grids)} of them {forced} cells that spell no word are "
-        f"forced above 0, {above} of them over the source's own",
+        f"forced above 0, {above} of them over the source's own; {costs_in_words(costs)}",
         "For one source word: destinations (rows) and outs (columns) that are the pieces of split "
         "words, the source's own first. Framed: forced bugs. The score has rank one, so a row and "
         "a column that each hold a word above 0 (bold) are above 0 where they cross, and these "
         "cross at no word of the vocabulary (a rare word of English may be among them). That a "
-        f"pair never occurs in text is not claimed: the corpus does not ship. {READ}",
+        f"pair never occurs in text is not claimed: the corpus does not ship. {READ} {COST}",
         picture,
         tables,
     )
