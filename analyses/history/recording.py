@@ -41,7 +41,7 @@ from circuits.training import Progress, Record
 
 VECTOR = 2048
 "The number of single tokens whose losses are kept at each step."
-FEW = 128
+FEW = 64
 "The number of evaluation rows for the losses of single tokens and for ablations."
 AGAIN = ".again"
 "The folder, in the folder of a run, where `remeasure` writes steps until all are measured."

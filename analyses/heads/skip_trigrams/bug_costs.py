@@ -148,6 +148,6 @@ def both_ways(model: GPT, windows: Int[Tensor, "window pos"], measured: int = 0)
         step = max(1, len(half) // measured) if measured else 1
         costs.append(bug_cost(model, half[::step][: measured or None], other))
     found = xarray.concat(costs, "window")
-    each = torch.from_numpy(found.values.T)
+    each = torch.from_numpy(found.transpose("window", "cells").values)
     low, high = to_numpy(interval(each, torch.ones_like(each)))
     return found.assign_coords(low=("cells", low), high=("cells", high))
