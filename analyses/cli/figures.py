@@ -55,7 +55,8 @@ def draw(
     model: Annotated[str, typer.Option(help=MODEL)] = "",
     out: Annotated[Path | None, typer.Option(help="picture file; the ending decides")] = None,
 ) -> None:
-    """Draw one figure into a picture file, and print its verdict."""
+    """Draw one figure into a picture file, and print its verdict. There is no file where no model
+    can show anything."""
     from analyses.papers import figures, report
     from circuits.files import replacing
 
@@ -64,13 +65,15 @@ def draw(
     with _window_free(), report.plain_matplotlib():
         _check_picture(file)
         drawing = figures.draw(figure, model)
-        with replacing(file) as part:  # a temporary name with the same ending
-            drawing.figure.savefig(part, dpi=160, facecolor="white")
+        if drawing.figure:
+            with replacing(file) as part:  # a temporary name with the same ending
+                drawing.figure.savefig(part, dpi=160, facecolor="white")
     record, words = figures.EVERY[figure], _in_words(drawing.verdict)
     shown, judged = (", ".join(names(model)) or "a model of its own"
                      for names in (record.shown, record.judged))  # fmt: skip
     also = "" if judged == shown else f", judged on {judged}"
-    typer.echo(f"{file}: drawn from {shown}{also}\n{drawing.verdict.state}: {words}")
+    first = f"{file}: drawn from" if drawing.figure else "no picture: nothing can be shown of"
+    typer.echo(f"{first} {shown}{also}\n{drawing.verdict.state}: {words}")
 
 
 def _in_words(verdict: "Verdict") -> str:

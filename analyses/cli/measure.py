@@ -58,6 +58,7 @@ def measure(
     folder: Annotated[str, typer.Argument(help="of a finished run with --keep-weights")],
     held_out: Annotated[list[Path], typer.Option(help="text to measure on; repeat for several")],
     examples: Annotated[int, typer.Option(help="windows of it")] = 128,
+    every: Annotated[int, typer.Option(help="measure each n-th of the steps that were kept")] = 1,
 ) -> None:
     """Measure the whole history of a run again, from the weights it kept; also under torchrun."""
     from analyses.cli.corpus import Corpus
@@ -71,7 +72,7 @@ def measure(
     corpus = Corpus(data=held_out, held_out=held_out)
     rows = corpus.evaluation(gpt.tokenizer, gpt.cfg.n_ctx, examples)
     with distributed.group("gloo"):
-        recording.remeasure(folder_of(folder), rows)
+        recording.remeasure(folder_of(folder), rows, every)
 
 
 def _print(seen: "Dataset", model: str) -> None:

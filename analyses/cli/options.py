@@ -42,10 +42,10 @@ class Options:
     batch_size: Annotated[int, "rows per step, of all processes"] = 16
     lr: float = 2e-3
     muon_lr: float = 0.01
-    muon_decay: Annotated[float, "weight decay of W_V, W_O and W_out"] = 0.0
+    muon_decay: Annotated[float, "weight decay of W_V, W_O and W_out"] = 0.1
     embed_init: Annotated[
         float, "standard deviation of W_E at first; 0: the deviation of all weights"
-    ] = 0.0
+    ] = 0.3
     warmup: Annotated[int, "steps"] = 100
     accumulate: Annotated[int, "micro-batches per step"] = 1
     bf16: Annotated[bool, "bfloat16, for a GPU"] = False

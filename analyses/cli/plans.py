@@ -17,7 +17,7 @@ from analyses.cli.corpus import Corpus
 from analyses.cli.options import RECORDED, Options
 from analyses.cli.run_folder import read_record
 from circuits.files import read_text
-from circuits.io import folder_of, saved_config
+from circuits.io import folder_of, saved_config, tokenizer_file
 from circuits.training import Recipe
 
 POSITIONS = {
@@ -50,7 +50,10 @@ def plan(options: Options, given: Collection[str]) -> Plan:
     """The plan of these options. `given` names the options that are not defaults. ValueError for a
     given option whose value comes from --recipe."""
     like = folder_of(options.recipe) if options.recipe else None
-    words = folder_of(options.tokenizer) if options.tokenizer else like
+    source = folder_of(options.tokenizer) if options.tokenizer else like
+    words = tokenizer_file(source) if source else None
+    if options.tokenizer and words is None:
+        raise ValueError(f"--tokenizer {options.tokenizer}: that model has no tokenizer")
     repeats = options.repeats
     if like is None:
         shape, recipe = _shape(options), _recipe(options)
@@ -71,7 +74,7 @@ def plan(options: Options, given: Collection[str]) -> Plan:
         shape=shape,
         recipe=recipe,
         corpus=corpus,
-        tokenizer=words / "tokenizer.json" if words and corpus else None,
+        tokenizer=words if corpus else None,
         like=like,
         device=usual_device(options.device or ""),
     )

@@ -5,6 +5,7 @@
 - patterns: scores of patterns without a mask: entropy, sinks, fixed offsets.
 - long_context: the same scores for patterns that do not fit into memory.
 - induction: induction scores and losses on repeated random tokens.
+- translation: induction through a cipher, a fixed permutation of the tokens.
 - copying: whether an OV circuit raises the logit of the token that it reads.
 - offset_preference: the distance that a rotary head prefers for any tokens, from weights alone.
 - detectors: every score with the threshold above which a head is found.
@@ -14,4 +15,5 @@
 """
 
 __all__ = ["attention", "copying", "detectors", "head_composition", "induction", "logit_effects",
-           "long_context", "masks", "offset_preference", "patterns", "skip_trigrams"]  # fmt: skip
+           "long_context", "masks", "offset_preference", "patterns", "skip_trigrams",
+           "translation"]  # fmt: skip

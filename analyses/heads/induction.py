@@ -10,7 +10,7 @@ https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/in
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
@@ -52,7 +52,12 @@ def _said_once(model: Model) -> Tokens:
     return prompts.random_tokens(model, min(25, prompts.reach(model) - 1), batch=10)
 
 
-def copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
+def copying(
+    model: Weighted,
+    tokens: Ids | str | None = None,
+    *,
+    cipher: Int[Tensor, " d_vocab"] | None = None,
+) -> DataArray:
     """The share of a head's raised logits that falls on the attended token, (layer, head), in
     [0, 1].
 
@@ -61,13 +66,15 @@ def copying(model: Weighted, tokens: Ids | str | None = None) -> DataArray:
     of the row. The score is the mean share, weighted by attention, without position 0.
     attrs["chance"] is the share if all logits are raised alike. The default prompt is BOS and 25
     random tokens. NaN for a head that attends only to BOS, as an ideal induction head does if no
-    token repeats. (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
+    token repeats. With a `cipher` the logits are those of cipher[t] for each token t of the row.
+    (Olsson et al. 2022 scale a score of this kind to -1 ... 1.)
     """
     check_predicts(model.cfg, "copying")
     tokens = prompts.tokens_or(model, tokens, _said_once)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=is_pattern_or_value)
-        W_U = _centred_unembedding(model, tokens[:, 1:])
+        said = tokens if cipher is None else cipher[tokens]
+        W_U = _centred_unembedding(model, said[:, 1:])
         same = tokens[:, 1:, None] == tokens[:, None, 1:]  # batch src out
         found, rounding = [], 1e3 * torch.finfo(W_U.dtype).eps
         for layer, W_O in enumerate(at_least_single(model.W_O)):

@@ -34,17 +34,24 @@ def to_first(tokens: Tokens, dests: slice = EVERY) -> Mask:
     return (positions == 0).expand(len(tokens), len(positions[dests]), -1)
 
 
-def to_duplicates(tokens: Tokens, dests: slice = EVERY) -> Mask:
-    """The earlier positions with the same token as the destination."""
+def to_duplicates(
+    tokens: Tokens, dests: slice = EVERY, *, cipher: Int[Tensor, " d_vocab"] | None = None
+) -> Mask:
+    """The earlier positions with the same token as the destination; with a `cipher`, those whose
+    token t becomes it, cipher[t]."""
     positions = torch.arange(tokens.shape[1], device=tokens.device)
-    same = tokens[:, dests, None] == tokens[:, None, :]
+    seen = tokens if cipher is None else cipher[tokens]
+    same = tokens[:, dests, None] == seen[:, None, :]
     return same & (positions < positions[dests, None])
 
 
-def to_successors(tokens: Tokens, dests: slice = EVERY) -> Mask:
+def to_successors(
+    tokens: Tokens, dests: slice = EVERY, *, cipher: Int[Tensor, " d_vocab"] | None = None
+) -> Mask:
     """The positions right after an earlier copy of the destination's token: B in `A B ... A`. This
-    is the prefix match of Olsson et al. 2022. In `A A` it is the second A itself."""
-    after = to_duplicates(tokens, dests).roll(1, -1)
+    is the prefix match of Olsson et al. 2022. In `A A` it is the second A itself. With a `cipher` a
+    token t is a copy of cipher[t]: B in `A B ... cipher[A]`."""
+    after = to_duplicates(tokens, dests, cipher=cipher).roll(1, -1)
     after[:, :, 0] = False  # roll moves the last column here
     return after
 

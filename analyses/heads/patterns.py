@@ -23,8 +23,9 @@ from analyses.labelled import (
     to_numpy,
     tokens_of,
 )
+from circuits import algebra
 from circuits.matrices import at_least_single
-from circuits.model import Ids
+from circuits.model import GPT, Ids, check_causal
 
 PerRow = Float[Tensor, "batch head"]
 SINK = 0.3
@@ -167,6 +168,39 @@ def capture(model: Model, tokens: Ids | str) -> DataArray:
         name="patterns",
         attrs={"long_name": "attention", "bounds": (0.0, 1.0)},
     )
+
+
+def from_positions(model: GPT, length: int) -> DataArray:
+    """The pattern that positions alone give each head of layer 0, (head, dest, src), in [0, 1], for
+    the first `length` positions: the softmax over earlier positions of W_pos W_QK W_pos^T, tokens
+    and biases aside.
+
+    A norm divides by the size of token and position together: its mean square over all tokens is
+    taken. ValueError for a model without positions, and for `length` not from 1 to n_ctx.
+    """
+    check_causal(model.cfg, "a pattern of positions")
+    if not 1 <= length <= model.cfg.n_ctx:
+        raise ValueError(f"the model has positions 1 to {model.cfg.n_ctx}, got length={length}")
+    with torch.no_grad():
+        scores = at_least_single(algebra.positional_QK(model)[0].AB[:, :length, :length])
+        sizes = _sizes_at_positions(model)[:length]
+        future = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
+        scores = (scores / (sizes[:, None] * sizes)).masked_fill(future, -torch.inf)
+    attrs = {"long_name": "attention by positions alone", "bounds": (0.0, 1.0)}
+    return DataArray(to_numpy(scores.softmax(-1)), dims=("head", "dest", "src"), attrs=attrs)
+
+
+def _sizes_at_positions(model: GPT) -> Float[Tensor, " pos"]:
+    """The number by which the first norm divides at each position, of the mean over all tokens; 1
+    where positions do not pass it."""
+    kind = model.cfg.normalization_type or ""
+    if not kind or model.cfg.shortformer:
+        return torch.ones(model.cfg.n_ctx, device=model.W_E.device)
+    E, P = (at_least_single(W) for W in (model.W_E, model.W_pos))
+    if kind.startswith("LN"):
+        E, P = (W - W.mean(-1, keepdim=True) for W in (E, P))
+    square = E.pow(2).sum(-1).mean() + 2 * P @ E.mean(0) + P.pow(2).sum(-1)
+    return (square / model.cfg.d_model + model.cfg.eps).sqrt()
 
 
 def _more_than_one(model: Model, tokens: Ids | str | None) -> Tokens:

@@ -41,7 +41,7 @@ from circuits.training import Progress, Record
 
 VECTOR = 2048
 "The number of single tokens whose losses are kept at each step."
-FEW = 128
+FEW = 64
 "The number of evaluation rows for the losses of single tokens and for ablations."
 AGAIN = ".again"
 "The folder, in the folder of a run, where `remeasure` writes steps until all are measured."
@@ -173,19 +173,22 @@ def collect(folder: Path | str, out: Path | str, losses: Sequence[float] = ()) -
     save_arrays(Path(out) / FILE, arrays)
 
 
-def remeasure(folder: Path | str, rows: Int[Tensor, "batch pos"]) -> None:
+def remeasure(folder: Path | str, rows: Int[Tensor, "batch pos"], every: int = 1) -> None:
     """Measure a finished run again on these rows, from the weights that it kept.
 
-    The weights are in half precision. In a process group each process measures its share of the
-    steps. history.npz is replaced when the new file is complete. ValueError for a run without kept
-    weights, and if another process uses the folder.
+    The weights are in half precision. With `every`, each n-th of the kept steps is measured, and
+    the last step; the new history has these steps alone. In a process group each process measures
+    its share of the steps. history.npz is replaced when the new file is complete. ValueError for a
+    run without kept weights, for `every` below 1, and if another process uses the folder.
     """
     folder = Path(folder)
+    if every < 1:
+        raise ValueError(f"every n-th step is measured, from 1; got {every}")
     with alone(folder) if distributed.rank() == 0 else nullcontext():
-        _remeasure(folder, load(folder), rows)
+        _remeasure(folder, load(folder), rows, every)
 
 
-def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None:
+def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"], every: int) -> None:
     files = numbered_files(folder / "weights", "weights", ".safetensors")
     if not files or not (folder / FILE).is_file():
         raise ValueError(f"{folder} kept no weights of its training: run it with --keep-weights")
@@ -197,7 +200,9 @@ def _remeasure(folder: Path, model: GPT, rows: Int[Tensor, "batch pos"]) -> None
     if first:
         _discard(new)  # of a killed process
     distributed.of_rank_0(0, torch.device("cpu"))
-    for step in sorted(files)[distributed.rank() :: distributed.world()]:
+    steps = sorted(files)
+    chosen = sorted({*steps[::every], *steps[-1:]})
+    for step in chosen[distributed.rank() :: distributed.world()]:
         weights = {name: w.float() for name, w in read_weights(files[step]).items()}
         try:
             load_weights(model, weights)

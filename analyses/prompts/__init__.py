@@ -1,6 +1,7 @@
 """The prompts of the analyses: random tokens in known orders, and passages of text.
 
 - bos_of: the token that begins a prompt for a model.
+- ciphered: BOS + R + cipher(R), with random tokens R and a permutation of the tokens.
 - described: the attrs of a score that describe its prompts.
 - length_of_repeat: the number of tokens of R in BOS + R + R.
 - random_tokens: BOS and random tokens.
@@ -12,6 +13,7 @@
 
 from analyses.prompts.sequences import (
     bos_of,
+    ciphered,
     described,
     length_of_repeat,
     random_tokens,
@@ -23,6 +25,7 @@ from analyses.prompts.sequences import (
 
 __all__ = [
     "bos_of",
+    "ciphered",
     "described",
     "length_of_repeat",
     "random_tokens",

@@ -91,6 +91,44 @@ def repeated(
     return random_tokens(model, length, batch=batch, times=2, bos=bos, seed=seed)
 
 
+def ciphered(
+    model: Model,
+    cipher: Int[Tensor, " d_vocab"],
+    length: int = 25,
+    *,
+    batch: int = 10,
+    seed: int = 0,
+) -> Int[Tensor, "batch pos"]:
+    """BOS + R + cipher(R), with random tokens R: token t becomes cipher[t]. R has `length` distinct
+    tokens, or fewer if the context or the vocabulary is too small. No token of R becomes another
+    one of R, so that each token of the second passage has one match. ValueError unless the cipher
+    is a permutation of the vocabulary in which no token but BOS stays.
+    """
+    bos, d_vocab = bos_of(model), model.cfg.d_vocab
+    to = cipher.tolist()
+    stays = [token for token in range(d_vocab) if token < len(to) and to[token] == token]
+    if sorted(to) != list(range(d_vocab)) or stays != [bos]:
+        raise ValueError(f"expected a permutation of {d_vocab} tokens in which BOS, {bos}, stays "
+                         f"and no other; got {len(to)} tokens, and {len(stays)} stay")  # fmt: skip
+    rng = np.random.default_rng(seed)
+    rows = [_apart(rng.permutation(d_vocab).tolist(), to, bos) for _ in range(batch)]
+    n = min(length, (reach(model) - 1) // 2, *map(len, rows))
+    first = torch.tensor([row[:n] for row in rows])
+    return torch.cat([torch.full((batch, 1), bos), first, cipher.cpu()[first]], dim=1)
+
+
+def _apart(order: list[int], to: list[int], bos: int) -> list[int]:
+    """The tokens of `order` of which none becomes another one, taken greedily; without BOS."""
+    taken: list[int] = []
+    banned = {bos}
+    back = {after: before for before, after in enumerate(to)}
+    for token in order:
+        if token not in banned:
+            taken.append(token)
+            banned |= {token, to[token], back[token]}
+    return taken
+
+
 def length_of_repeat(tokens: Int[Tensor, "batch pos"]) -> int:
     """The number of tokens of R in BOS + R + R; ValueError for tokens of another form."""
     n = tokens.shape[1] // 2

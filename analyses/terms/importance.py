@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from xarray import DataArray, concat
+from xarray import DataArray, Dataset, concat
 
-from circuits import paths
+from analyses.labelled import to_numpy
+from circuits import paths, residual
 from circuits.decomposition import check_run, end_input, start_term, starts, through_heads
 from circuits.hooks import Cache, HookPoint
+from circuits.interventions import Metric, evaluate_metric
 from circuits.model import GPT, AnyPath, check_predicts, checked_tokens, components, token_loss
 
 Tokens = Int[Tensor, "*batch pos"]
 Logits = Float[Tensor, "batch pos d_vocab"]
-TokenMetric = Callable[[Logits, Tokens], Float[Tensor, ""]]
-"A function of the logits and of the tokens, such as `loss`."
 Written = Mapping[str, Float[Tensor, "batch pos d_model"]]
 "The output of the heads of each layer, by hook name."
 
@@ -37,12 +37,20 @@ def loss(logits: Logits, tokens: Tokens) -> Float[Tensor, ""]:
     return token_loss(logits, tokens).mean()
 
 
-def _next_tokens(
-    model: GPT, tokens: Tokens, metric: TokenMetric = loss
-) -> Int[Tensor, "batch pos"]:
-    if metric is loss:
-        check_predicts(model.cfg, "the next-token loss")
+def _next_tokens(model: GPT, tokens: Tokens) -> Int[Tensor, "batch pos"]:
+    check_predicts(model.cfg, "the next-token loss")
     return checked_tokens(tokens, model.cfg)
+
+
+def _measured(
+    model: GPT, tokens: Tokens, metric: Metric | None
+) -> tuple[Int[Tensor, "batch pos"], Callable[[Logits], float]]:
+    """The tokens, checked, and the mean of the metric over them: by default of the loss."""
+    if metric is None:
+        rows = _next_tokens(model, tokens)
+        return rows, lambda logits: float(loss(logits, rows))
+    rows = checked_tokens(tokens, model.cfg)
+    return rows, lambda logits: float(evaluate_metric(metric, logits).mean())
 
 
 def by_order(model: GPT, tokens: Tokens) -> DataArray:
@@ -95,17 +103,32 @@ def without_order(model: GPT, tokens: Tokens) -> DataArray:
     return DataArray(rise, {"order": range(len(rise))}, "order", "without_order", attrs)
 
 
-def without_embedding(model: GPT, tokens: Tokens) -> float:
-    """The rise of the loss in nats without the embedding in the final residual stream. The final
-    norm computes its scale again. A value near 0 means that the direct path has no effect."""
+def without_component(model: GPT, tokens: Tokens) -> Dataset:
+    """What the final residual stream is made of: for the embedding and for the heads and the MLP of
+    each layer, (component), the mean `norm` of the component's vector, and the `rise` of the loss
+    in nats without it in the final stream. The final norm computes its scale again.
+
+    A rise near 0 means that the component has no direct effect: what it writes is not used, or
+    another component writes it too. The first position, where BOS is, is left out of the norms.
+    attrs["loss"] is the loss of the model.
+    """
     tokens = _next_tokens(model, tokens)
     with torch.no_grad():
-        final, cache = model.run_with_cache(
-            tokens, stop_at_layer=model.cfg.n_layers, names_filter="hook_embed"
-        )
-        streams = (final, final - cache["embed"])
-        whole, without = (loss(model.unembed(model.ln_final(x)), tokens) for x in streams)
-    return float(without - whole)
+        parts = residual.components(model, model.run_with_cache(tokens)[1], by="layer")
+        whole = float(loss(model.unembed(model.ln_final(parts.whole)), tokens))
+        rise = [
+            float(loss(model.unembed(model.ln_final(parts.whole - part)), tokens)) - whole
+            for part in parts.stack
+        ]
+    norm = parts.stack[:, :, 1:].norm(dim=-1).mean((1, 2))
+    return Dataset(
+        {
+            "rise": ("component", rise, {"units": "nats"}),
+            "norm": ("component", to_numpy(norm)),
+        },
+        coords={"component": list(parts.labels)},
+        attrs={"loss": whole},
+    )
 
 
 def by_example(measure: Callable[[GPT, Tokens], DataArray], model: GPT, tokens: Tokens
@@ -144,37 +167,38 @@ def by_layer(model: GPT, tokens: Tokens) -> DataArray:
 
 
 def of_paths(
-    model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: TokenMetric = loss
+    model: GPT, tokens: Tokens, chosen: Sequence[AnyPath], metric: Metric | None = None
 ) -> DataArray:
-    """The metric without a path less the metric of the model, (path): by default the nats that the
-    path saves. Patterns and norms are frozen. The model may have MLPs."""
-    tokens = _next_tokens(model, tokens, metric)
+    """The metric without a path less the metric of the model, (path). By default it is the
+    next-token loss: the nats that the path saves. Patterns and norms are frozen. The model may have
+    MLPs."""
+    tokens, value = _measured(model, tokens, metric)
     chosen = [paths.path(model, one) for one in chosen]
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
-        own = metric(logits, tokens)
+        own = value(logits)
         terms = (paths.logits(model, cache, path) for path in chosen)
-        saved = [float(metric(logits - term, tokens) - own) for term in terms]
+        saved = [value(logits - term) - own for term in terms]
     return DataArray(
         np.array(saved, dtype=float),
         dims=("path",),
         coords={"path": [str(path) for path in chosen],
                 "order": ("path", [path.order for path in chosen])},
         name="saved",
-        attrs={"long_name": "rise of the metric without the path", "metric": float(own)},
+        attrs={"long_name": "rise of the metric without the path", "metric": own},
     )  # fmt: skip
 
 
-def of_virtual_heads(model: GPT, tokens: Tokens, metric: TokenMetric = loss) -> DataArray:
+def of_virtual_heads(model: GPT, tokens: Tokens, metric: Metric | None = None) -> DataArray:
     """The metric without a virtual head less the metric of the model, (writer, reader): without all
     paths that pass exactly these two heads. NaN where the writer's layer is not before the reader's
-    layer. Patterns and norms are frozen. The model may have MLPs."""
+    layer. All else is as in `of_paths`."""
     heads = components.every_head(model.cfg)
     values = np.full((len(heads), len(heads)), np.nan)
-    tokens = _next_tokens(model, tokens, metric)
+    tokens, value = _measured(model, tokens, metric)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
-        own = metric(logits, tokens)
+        own = value(logits)
         for i, writer in enumerate(heads):
             depth = components.depth(model.cfg, str(writer))
             begin = [name for name, at in starts(model, "logits").items() if at < depth]
@@ -184,14 +208,14 @@ def of_virtual_heads(model: GPT, tokens: Tokens, metric: TokenMetric = loss) -> 
                 if writer.layer < reader.layer:
                     moved = through_heads(model, cache, written, [reader])
                     term = end_input(model, cache, moved, "logits")
-                    values[i, j] = float(metric(logits - term, tokens) - own)
+                    values[i, j] = value(logits - term) - own
     labels = [str(head) for head in heads]
     return DataArray(
         values,
         dims=("writer", "reader"),
         coords={"writer": labels, "reader": labels},
         name="saved",
-        attrs={"long_name": "rise of the metric without the virtual head", "metric": float(own)},
+        attrs={"long_name": "rise of the metric without the virtual head", "metric": own},
     )
 
 

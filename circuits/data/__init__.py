@@ -4,6 +4,7 @@
 - BigramTriggers: the task of Bietti et al. 2023: bigrams, and triggers with a fixed successor.
 - CategoryLines: the pattern-matching task of Olsson et al. 2022.
 - CausalGraph: the task of Nichani et al. 2024: each token depends on an earlier one.
+- Ciphered: a random passage, and the same passage under a fixed permutation of tokens.
 - chain_parents: a graph in which each position depends on the one before it.
 - documents: the documents of text files.
 - encode: the tokens of documents, one document after the other.
@@ -22,6 +23,7 @@
 - Windows: documents cut into rows of n_ctx tokens after BOS.
 """
 
+from circuits.data.ciphers import Ciphered
 from circuits.data.shards import Shards, file_marks, shards
 from circuits.data.synthetic import (
     BigramTriggers,
@@ -38,7 +40,7 @@ from circuits.data.text import documents, hub_documents, text_files
 from circuits.data.windows import Batches, Windows, encode, tokenize, train_tokenizer
 
 __all__ = [
-    "Batches", "BigramTriggers", "CategoryLines", "CausalGraph", "MarkovChains",
+    "Batches", "BigramTriggers", "CategoryLines", "CausalGraph", "Ciphered", "MarkovChains",
     "RepeatedTokens", "Shards", "Windows", "chain_parents", "documents", "encode",
     "file_marks", "hub_documents", "pair_parents", "random_parents", "repeated_tokens",
     "shards", "text_files", "tokenize", "train_tokenizer",

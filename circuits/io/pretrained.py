@@ -3,6 +3,7 @@
 A model folder holds config.json, model.safetensors and, if the model has a tokenizer,
 tokenizer.json. A tokenizer_config.json names a BOS or EOS that is not <|endoftext|>. The folder of
 a model that ships also holds a model card (README.md), and the recipe and log of its training.
+Models that ship share their tokenizers, one for each size of vocabulary.
 """
 
 import difflib
@@ -98,8 +99,8 @@ def _as_trained(name: str | Path, dtype: torch.dtype, revision: str | None) -> G
                          f"{str(name)!r} does not come from there")  # fmt: skip
     folder = folder_of(name)
     cfg, beside = _read(folder / "config.json")
-    text = folder / "tokenizer.json"
-    vocabulary = read_tokenizer(text) if os.path.lexists(text) else None
+    text = tokenizer_file(folder)
+    vocabulary = read_tokenizer(text) if text else None
     model = build(cfg, folder / "model.safetensors", vocabulary, dtype)
     try:
         for field, value in beside.items():
@@ -107,6 +108,18 @@ def _as_trained(name: str | Path, dtype: torch.dtype, revision: str | None) -> G
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None
     return model
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """The tokenizer.json in a model folder. For a model that ships, else the tokenizer of its
+    vocabulary's size that ships; None for a model that reads no text."""
+    own = folder / "tokenizer.json"
+    if os.path.lexists(own):
+        return own
+    if folder.resolve().parent != _zoo().resolve():
+        return None
+    shared = _zoo() / f"tokenizer-{saved_config(folder).d_vocab}.json"
+    return shared if shared.is_file() else None
 
 
 def saved_config(folder: Path) -> GPTConfig:

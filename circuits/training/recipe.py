@@ -19,7 +19,7 @@ class Recipe:
     muon_lr: float = 0.01
     """The learning rate of Muon, for W_Q, W_K, W_V, W_O, W_in and W_out: about the spectral norm of
     a step. With 0 AdamW trains these too."""
-    muon_decay: float = 0.0
+    muon_decay: float = 0.1
     """Each step multiplies W_V, W_O and W_out by 1 - muon_lr * muon_decay. With 0 they grow through
     the whole run, and layer 0 of a deep model writes much more than the embedding."""
     warmup: int = 100

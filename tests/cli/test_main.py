@@ -3,10 +3,11 @@
 import torch
 from typer.testing import CliRunner
 
-from analyses import dynamics
+from analyses import ablation, dynamics, importance
 from analyses.cli import main as cli
 from analyses.cli.main import app
-from circuits import save
+from analyses.prompts import passages
+from circuits import load, save
 from circuits.io import folder_of, models
 from circuits.training import Recipe
 from tests.conftest import tiny
@@ -27,3 +28,19 @@ def test_every_model_that_ships_is_listed_and_has_a_recipe_that_can_be_read():
         assert f"{held_out:.2f}" in lines[0]
         assert len(lines) == 1 + (folder_of(name) / dynamics.FILE).is_file()  # when heads formed
         assert Recipe.from_json((folder_of(name) / "recipe.json").read_text()).steps > 0
+
+
+def test_a_named_model_says_what_its_embedding_and_its_heads_are_worth(monkeypatch):
+    name = "attn-only-1l"
+    monkeypatch.setattr("analyses.cli.models.WINDOWS", 4)
+    done = CliRunner().invoke(app, ["models", name])
+    assert done.exit_code == 0, done.exception
+    model = load(name)
+    tokens = passages.held_out(model)[:4]
+    said = {line.split()[0]: line.split() for line in done.output.splitlines() if line.split()}
+    parts = importance.without_component(model, tokens)
+    for label, cell in (("embed", said["embed"]), ("L0 attn", said["L0"][1:])):
+        part = parts.sel(component=label)
+        assert cell[1:] == [f"{float(part.norm):.2f}", f"{float(part.rise):+.3f}"]
+    rise = ablation.of_heads(model, tokens)
+    assert said["L0H2"][3:] == [f"{value:+.3f}" for value in rise[0, 2].values.tolist()]

@@ -8,7 +8,7 @@ import torch
 from analyses.cli.options import Options
 from analyses.cli.plans import POSITIONS, plan, usual_device
 from circuits import GPT, GPTConfig
-from circuits.io import folder_of, load
+from circuits.io import folder_of, load, tokenizer_file
 from circuits.training import Recipe
 
 
@@ -45,10 +45,12 @@ def test_a_recorded_run_gives_its_config_its_recipe_and_its_tokenizer(tmp_path):
     like, folder = planned(recipe="attn-only-1l", data=[tmp_path]), folder_of("attn-only-1l")
     assert GPTConfig(**like.shape) == load("attn-only-1l").cfg
     assert like.recipe == Recipe.from_json((folder / "recipe.json").read_text())
-    assert like.tokenizer == folder / "tokenizer.json" and like.like == folder
+    assert like.tokenizer == tokenizer_file(folder) and like.like == folder
     assert planned(recipe="attn-only-1l", data=[tmp_path], every=9).recipe.evaluate_every == 9
     with pytest.raises(ValueError, match=r"leave out \['lr'\]"):
         planned(recipe="attn-only-1l", data=[tmp_path], lr=0.1)
+    with pytest.raises(ValueError, match="--tokenizer repeats-2l: that model has no tokenizer"):
+        planned(tokenizer="repeats-2l", data=[tmp_path])
 
 
 def test_a_device_that_is_not_there_is_named():

@@ -103,6 +103,12 @@ def test_a_finished_run_is_measured_anew_from_the_weights_it_kept(tmp_path, text
     rows = Corpus(data=[text], held_out=[text]).evaluation(load(out).tokenizer, 16, 6)
     assert np.isclose(after.held_out[-1], losses.of_tokens(load(out), rows).mean(), atol=1e-3)
     assert not list(out.glob(".part*"))
+    few = ["measure", str(out), "--held-out", str(text), "--examples", "6", "--every", "4"]
+    assert CliRunner().invoke(app, few).exit_code == 0
+    thinned = dynamics.history(out)
+    assert thinned.step.values.tolist() == [0, 4, 6]
+    assert thinned.held_out.equals(after.held_out.sel(step=[0, 4, 6]))
+    assert "every n-th step" in str(CliRunner().invoke(app, [*few[:-1], "0"]).exception)
     done = CliRunner().invoke(app, ["measure", str(whole), "--held-out", str(text)])
     assert "kept no weights of its training" in str(done.exception)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import attention, induction, induction_task, long_context, patterns, prompts
+from analyses import attention, induction, induction_task, long_context, masks, patterns, prompts
 from circuits import GPT, ground_truth
+from circuits.data import Ciphered
 from tests.conftest import tiny
 
 EXACT = {"abs": 1e-9, "rel": 0}
@@ -58,3 +59,20 @@ def test_prompts_end_where_training_did_and_scores_say_on_how_many_positions_the
         assert (attrs["positions"], attrs["untrained_positions"]) == (150, 129)
     with pytest.raises(ValueError, match="trained_ctx=201 must be 1 to n_ctx=200"):
         model.trained_ctx = 201
+
+
+def test_ciphered_prompts_have_one_match_for_each_token():
+    cipher = Ciphered(30, shortest=1, longest=1, bos=4, seed=1).cipher
+    model = tiny(d_vocab=30, n_ctx=40)
+    model.bos = 4
+    tokens = prompts.ciphered(model, cipher, batch=5)
+    n = tokens.shape[1] // 2
+    assert 6 <= n <= 14 and (tokens[:, 0] == 4).all()  # 14: every other one of 29
+    assert cipher[tokens[:, 1 : n + 1]].equal(tokens[:, n + 1 :])
+    matches = masks.to_successors(tokens, cipher=cipher)
+    assert (matches.sum(-1)[:, n + 1 :] == 1).all() and not matches[:, : n + 1].any()
+    assert (matches.float().argmax(-1)[:, n + 1 :] == torch.arange(2, n + 2)).all()
+    assert prompts.ciphered(model, cipher, 3, batch=2).shape == (2, 7)
+    for wrong in (torch.arange(30), cipher[:29], cipher.roll(1)):
+        with pytest.raises(ValueError, match="permutation of 30 tokens in which BOS, 4, stays"):
+            prompts.ciphered(model, wrong)

@@ -97,11 +97,11 @@ def test_a_paths_value_is_the_rise_of_the_metric_without_it():
         assert value == pytest.approx(rise.item())
     assert saved.path.values.tolist() == [str(path) for path in chosen]
 
-    def one_logit(logits, tokens):
-        return logits[:, -1, 3].mean()
+    def one_logit(logits):
+        return logits[:, -1, 3]
 
     linear = importance.of_paths(model, tokens, paths.all(model), one_logit)
-    assert -linear.values.sum() == pytest.approx(one_logit(logits, tokens).item())
+    assert -linear.values.sum() == pytest.approx(one_logit(logits).mean().item())
 
 
 def test_a_virtual_heads_value_is_that_of_all_its_paths():
@@ -123,12 +123,12 @@ def test_known_circuits_have_their_known_orders():
     model = answers.model
     tokens = prompts.repeated(model, 19)
 
-    def second(logits, tokens):  # what the first copy predicts: all but the second's first token
+    def second(logits):  # the second copy, without its first token
         return importance.token_loss(logits, tokens)[:, 20:].mean()
 
     _, cache = model.run_with_cache(tokens)
     orders = paths.groups(model, cache, "order").stack.cumsum(0)
-    losses = [second(one, tokens).item() for one in orders]
+    losses = [second(one).item() for one in orders]
     assert losses == pytest.approx(answers.loss_by_order, abs=1e-6)
     pairs = importance.of_virtual_heads(model, tokens, second)
     assert float(pairs.sel(writer="L0H0", reader="L1H0")) == pytest.approx(0.0, abs=1e-9)
@@ -155,9 +155,9 @@ def test_before_training_no_term_is_worth_anything():
 def test_no_gradient_is_followed_and_the_callers_mode_is_left_alone():
     model, seen = tiny(), []
 
-    def metric(logits, tokens):
+    def metric(logits):
         seen.append(logits.requires_grad)
-        return importance.loss(logits, tokens)
+        return logits.mean()
 
     importance.of_paths(model, tiny_tokens(), paths.all(model, 0), metric)
     importance.of_virtual_heads(model, tiny_tokens(), metric)
@@ -177,12 +177,25 @@ def test_without_an_order_the_model_lacks_just_its_paths(deep):
 
 def test_without_its_embedding_a_model_of_no_layers_guesses():
     model, tokens = tiny(n_layers=0, bias=False, positional_embedding_type="none"), tiny_tokens()
-    rise = importance.without_embedding(model, tokens)
-    loss = model(tokens, return_type="loss").item()
-    assert rise + loss == pytest.approx(math.log(model.cfg.d_vocab))
+    seen = importance.without_component(model, tokens)
+    assert seen.component.values.tolist() == ["embed"]
+    norm = model.W_E[tokens[:, 1:]].norm(dim=-1).mean().item()
+    assert seen.norm.item() == pytest.approx(norm)
+    assert seen.rise.item() + seen.attrs["loss"] == pytest.approx(math.log(model.cfg.d_vocab))
     with torch.no_grad():
         model.W_U.zero_()
-    assert importance.without_embedding(model, tokens) == 0  # a path that says nothing
+    assert importance.without_component(model, tokens).rise.item() == 0  # nothing is read
+
+
+def test_a_component_that_is_taken_out_is_missing_from_the_final_stream():
+    model, tokens = tiny(d_mlp=8, act_fn="gelu"), tiny_tokens()
+    seen = importance.without_component(model, tokens)
+    _, cache = model.run_with_cache(tokens)
+    final = cache["resid_post", model.cfg.n_layers - 1]
+    for label, written in (("embed", cache["embed"]), ("L1 mlp", cache["mlp_out", 1])):
+        logits = model.unembed(model.ln_final(final - written))
+        left = importance.loss(logits, tokens).item() - seen.attrs["loss"]
+        assert seen.rise.sel(component=label).item() == pytest.approx(left)
 
 
 def test_a_measure_of_each_example_has_the_mean_of_all_of_them():

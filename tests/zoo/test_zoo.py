@@ -6,7 +6,7 @@ import torch
 
 from analyses import attention, dynamics, induction, passages
 from circuits import load
-from circuits.io import folder_of, models
+from circuits.io import folder_of, models, tokenizer_file
 
 PASSAGE = (
     "The miller's daughter put the copper kettle on the stove and counted the spoons. "
@@ -33,8 +33,10 @@ def test_every_model_ships_with_a_card_its_recipe_and_its_record():
 
 
 def test_models_of_text_read_it_in_the_same_tokens():
-    words = {(folder_of(name) / "tokenizer.json").read_bytes() for name in TEXT}
-    assert len(words) == 1
+    assert {tokenizer_file(folder_of(name)) for name in TEXT} == {
+        folder_of("attn-only-2l").parent / "tokenizer-2048.json"
+    }
+    assert tokenizer_file(folder_of("repeats-2l")) is None
     cards = [(folder_of(name) / "README.md").read_text() for name in TEXT]
     assert all("SOURCES.md" in card for card in cards)
     assert (folder_of("attn-only-2l").parent / "SOURCES.md").is_file()

@@ -10,6 +10,7 @@ https://transformer-circuits.pub/2021/framework/index.html)
 """
 
 from analyses.heads.skip_trigrams.all_heads import brackets, copying_table, strongest
+from analyses.heads.skip_trigrams.bug_costs import both_ways, bug_cost
 from analyses.heads.skip_trigrams.bugs import bug_grid, bugs, spelling_grid
 from analyses.heads.skip_trigrams.completion import completion
 from analyses.heads.skip_trigrams.effects import through_first_norm
@@ -19,7 +20,9 @@ from analyses.heads.skip_trigrams.splits import split_contrast, split_table, spl
 
 __all__ = [
     "PATTERNS",
+    "both_ways",
     "brackets",
+    "bug_cost",
     "bug_grid",
     "bugs",
     "completion",

@@ -81,15 +81,27 @@ def top_entries(
 
 
 def head_dump(
-    model: GPT, head: AnyHead, *, sources: int = 12, top: int = 6, block_bytes: int = 2**26
+    model: GPT,
+    head: AnyHead,
+    *,
+    sources: int = 12,
+    top: int = 6,
+    blanks: int | None = None,
+    block_bytes: int = 2**26,
 ) -> DataFrame:
     """The sources of one head with the largest skip-trigrams, largest first: columns `source`,
     `destinations` (top QK) and `outs` (top OV), each [(token, score), ...], and `score`, the score
-    of the largest triple. ValueError unless `sources` and `top` are from 1 to d_vocab."""
+    of the largest triple. With `blanks`, no more sources than this are whitespace alone. ValueError
+    unless `sources` and `top` are from 1 to d_vocab."""
     check_counts(model, sources=sources, top=top)
     with torch.no_grad():
         QK, OV = circuits_of(model, head)
-        score, tokens = best_of_sources(QK, OV, block_bytes).topk(sources)
+        score, tokens = best_of_sources(QK, OV, block_bytes).sort(descending=True, stable=True)
+        if blanks is not None:
+            blank = torch.tensor([not word.strip() for word in words_of(model, tokens)])
+            kept = ~blank | (blank.cumsum(0) <= blanks)
+            score, tokens = score[kept], tokens[kept]
+        score, tokens = score[:sources], tokens[:sources]
         return DataFrame(
             {
                 "source": words_of(model, tokens),

@@ -31,6 +31,8 @@ URLS = {
 
 
 NOT_TESTED = " (not testable there)"
+SEEDS = (0, 1, 2)
+"The seeds that a toy is judged on."
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Finding:
     here: str
     "The numbers in words."
     caption: str
-    picture: Callable[[], Picture]
+    picture: Callable[[], Picture] | None
+    "None: no model can show anything, and `here` says why."
     tables: Callable[[], str] = str
     "HTML that the report shows under the picture."
     pages: Callable[[], Mapping[str, str]] = dict
@@ -68,7 +71,8 @@ class Finding:
 class Drawing:
     """One figure of a paper, drawn again."""
 
-    figure: Picture
+    figure: Picture | None
+    "None where nothing can be shown: the verdict says why."
     title: str
     source: str
     "Paper, section and URL."
@@ -97,6 +101,8 @@ class Figure:
     "Which models a figure of one model is judged on, of those that ship and read text."
     beside: tuple[str, ...] = ()
     "The names of the controls that are shown beside the model that is asked for."
+    seeds: tuple[int, ...] = (0,)
+    "The seeds that a toy is trained from: its verdict is on all, its picture of the first."
     layers: int = 0
     "The least number of layers that a model must have."
     identity: bool = False
@@ -148,7 +154,7 @@ class Figure:
             return self.find(runs(self.shown(model)))
         if model:
             raise LeftOut(f"it trains a model of its own, and is never of {model}")
-        return self.find()
+        return together({f"seed {seed}": self.find(seed) for seed in self.seeds})
 
     def _of_one(self, model: GPT | str, loaded: Callable[[str], GPT]) -> Finding:
         given = loaded(model) if isinstance(model, str) else model
@@ -172,14 +178,15 @@ class Figure:
         """
         found = self.finding(model, loaded)
         url = self.url or URLS[self.paper]
-        return Drawing(found.picture(), self.title, f"{self.where}, {url}", found.caption,
+        picture = found.picture() if found.picture else None
+        return Drawing(picture, self.title, f"{self.where}, {url}", found.caption,
                        self.verdict(found), found.tables(), found.pages())  # fmt: skip
 
 
 def together(found: Mapping[str, Finding]) -> Finding:
-    """The findings in several models as one: the claim holds if it holds in every model that can
-    show or refute it, and cannot be tested if there is none. The words name each model; all else is
-    that of the first."""
+    """The findings in several models, or from several seeds, as one: the claim holds if it holds in
+    each that can show or refute it, and cannot be tested if there is none. The words name each; all
+    else is that of the first."""
     first, *more = found.values()
     if not more:
         return first
@@ -199,7 +206,7 @@ def figure(
 
 one_layer_figure = partial(figure, models=("attn-only-1l",), fits=one_layer)
 history_figure = partial(figure, kind="histories", models=ZOO, beside=(CONTROL,))
-toy_figure = partial(figure, kind="toy", models=())
+toy_figure = partial(figure, kind="toy", models=(), seeds=SEEDS)
 
 
 def picture_of(ax: Axes) -> Picture:

@@ -88,6 +88,7 @@ ARGUMENTS = (
             "induction/full-ablation",
             "induction/ablated-score",
             "induction/ablation-on-text",
+            "induction/story-without-heads",
         ),
         (ONE_LAYER, SEED, "heads that do no induction"),
         "Intervals over training, for which the histories keep too little: what is lost with all "
@@ -98,12 +99,14 @@ ARGUMENTS = (
         "Heads that copy literally also do it in the abstract: translate, or match patterns.",
         (
             "induction/pattern-matching",
+            "induction/cipher",
             "induction/literal-copying",
             "induction/copying-heads",
             "induction/prefix-and-copying",
         ),
         (ONE_LAYER, START),
-        "Translation: no model here reads more than one language. That heads of the models that "
+        "Translation of real text: no model here reads more than one language, and the language of "
+        "the toy is a permutation of tokens. That heads of the models that "
         "ship copy literally, which the other figures show, does not say that they do more.",
         "induction/pattern-matching",
         "in a toy that was trained on nothing else",
@@ -134,7 +137,7 @@ ARGUMENTS = (
 )
 ELSEWHERE = (
     "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures have the mechanism "
-    "with its numbers), the translation head's sentence (O14), the columns of the Model Analysis "
+    "with its numbers), the columns of the Model Analysis "
     "Table for books and full-scale models (in O17 to O24), and heads of more than 16 layers "
     "that seek and lower (in A2)."
 )

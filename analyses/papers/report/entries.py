@@ -11,7 +11,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 
-from analyses.papers.figures import EVERY, Drawing, Figure, LeftOut, Verdict, draw
+from analyses.papers.figures import EVERY, Figure, LeftOut, Verdict, draw
+from analyses.papers.figures.record import Picture
 from circuits.model import GPT
 
 PAPERS = {
@@ -39,7 +40,7 @@ class Entry:
     html: str = ""
     pages: Mapping[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
-    "Width and height of the picture in CSS pixels, of which an inch has 96."
+    "Width and height of the picture in CSS pixels, of which an inch has 96; (0, 0) without one."
     seconds: float = 0.0
     error: str = ""
     left_out: str = ""
@@ -76,6 +77,11 @@ class Entry:
         return "identity" if self.figure.identity and self.state == "holds" else self.state
 
     @property
+    def pictured(self) -> bool:
+        """Whether it has a picture: not if it failed, or if no model can show anything."""
+        return self.size != (0, 0)
+
+    @property
     def file(self) -> str:
         """The picture's file name without its ending, .png or .svg."""
         return self.name.replace("/", "-")
@@ -83,7 +89,7 @@ class Entry:
     @property
     def files(self) -> list[str]:
         """Names of all files that the figure brings."""
-        pictures = [] if self.verdict is None else [f"{self.file}.png", f"{self.file}.svg"]
+        pictures = [f"{self.file}.png", f"{self.file}.svg"] if self.pictured else []
         return [*pictures, *self.pages]
 
 
@@ -99,12 +105,10 @@ def drawn(name: str, model: str, folder: Path, loaded: Loaded) -> Entry:
         with plain_matplotlib(), _one_thread():
             drawing = draw(name, model, loaded)
             _check(drawing.pages)
-            _save(drawing, folder / name.replace("/", "-"))
-        width, height = drawing.figure.get_size_inches()
+            size = _saved(drawing.figure, folder / name.replace("/", "-"))
         found: dict[str, Any] = {
             "source": drawing.source, "caption": drawing.caption, "verdict": drawing.verdict,
-            "html": drawing.html, "pages": dict(drawing.pages),
-            "size": (round(96 * width), round(96 * height)),
+            "html": drawing.html, "pages": dict(drawing.pages), "size": size,
         }  # fmt: skip
     except LeftOut as reason:
         found = {"left_out": str(reason)}
@@ -141,11 +145,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _save(drawing: Drawing, path: Path) -> None:
+def _saved(picture: Picture | None, path: Path) -> tuple[int, int]:
+    """Writes a picture as PNG and SVG; its size as Entry has it."""
+    if picture is None:
+        return (0, 0)
     for ending, metadata in (("png", {}), ("svg", {"Date": None})):
         file = path.with_name(f"{path.name}.{ending}")
-        drawing.figure.savefig(file, dpi=160, facecolor="white", metadata=metadata)
-        drawing.figure.set_layout_engine("none")  # laid out once for both: it is slow
+        picture.savefig(file, dpi=160, facecolor="white", metadata=metadata)
+        picture.set_layout_engine("none")  # laid out once for both: it is slow
+    width, height = picture.get_size_inches()
+    return round(96 * width), round(96 * height)
 
 
 def _check(pages: Mapping[str, str]) -> None:

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-from circuits.data import BigramTriggers, CategoryLines, CausalGraph, MarkovChains
+from circuits.data import BigramTriggers, CategoryLines, CausalGraph, Ciphered, MarkovChains
 
-Data = TypeVar("Data", BigramTriggers, CategoryLines, CausalGraph, MarkovChains)
+Data = TypeVar("Data", BigramTriggers, CategoryLines, CausalGraph, Ciphered, MarkovChains)
 Loss = Callable[[Int[Tensor, "batch pos"]], Float[Tensor, ""]]
 
 

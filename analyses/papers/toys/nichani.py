@@ -72,7 +72,7 @@ def causal_pattern(scores: Float[Tensor, "*batch dest src"]) -> Float[Tensor, "*
 
 
 def learn(
-    model: Disentangled, data: CausalGraph, steps: int, *, batch: int = 256, every: int = 20,
+    model: Disentangled, data: CausalGraph, steps: int, *, batch: int = 128, every: int = 40,
     first_layer: bool = True,
 ) -> DataArray:  # fmt: skip
     """Train in place by SGD: loss over Bayes (nats), the share of parents that layer 1 attends to

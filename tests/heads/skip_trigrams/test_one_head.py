@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from analyses import skip_trigrams
-from circuits import algebra
+from circuits import algebra, load
 from tests.heads.skip_trigrams.talkers import VOCABULARY, centred, talker
 
 
@@ -57,6 +57,16 @@ def test_a_dump_holds_the_best_of_the_dense_circuits(block_bytes):
     )
     with pytest.raises(ValueError, match="sources is from 1"):
         skip_trigrams.head_dump(model, "L0H1", sources=0)
+
+
+def test_a_dump_may_hold_few_blanks():
+    model = load("attn-only-1l")
+    every = skip_trigrams.head_dump(model, "L0H0", sources=300)
+    few = skip_trigrams.head_dump(model, "L0H0", sources=40, blanks=2)
+    blank = ~every.source.str.strip().astype(bool)
+    assert blank.sum() > 2
+    expected = every[~blank | (blank.cumsum() <= 2)].source[:40]
+    assert few.source.tolist() == expected.tolist()
 
 
 def test_positional_tables_have_the_highest_peaks_of_the_dense_circuit():

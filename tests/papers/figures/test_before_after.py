@@ -58,7 +58,9 @@ def test_right_repeats_gain_most_in_the_phase_change_and_lose_against_it(tmp_pat
     start = at_initialisation(trained)
     never = found("before-and-after", with_weights(tmp_path / "never", start, start))
     assert never.holds is False, never.here
-    assert found("before-and-after", MODEL).holds is None
+    for name in ("before-and-after", "token-losses"):
+        nothing = found(name, MODEL)
+        assert nothing.holds is None and nothing.picture is None and "no " in nothing.here
 
 
 @pytest.mark.parametrize(("repeats", "others", "holds"), [(0.8, 0.1, True), (0.3, 0.2, False)])

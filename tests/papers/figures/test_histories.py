@@ -22,6 +22,7 @@ RECORDS = ("index-derivative", "before-and-after", "token-losses")
 UNTESTABLE = {f"induction/{name}" for name in DEPTHS + RECORDS}
 """Claims about three layers, two widths or 24 heads of later layers, which no model that ships has,
 and about what the histories of these do not keep."""
+UNTESTED = "not testable here"
 HISTORIES = [name for name, record in figures.EVERY.items() if record.kind == "histories"]
 
 
@@ -59,9 +60,10 @@ def stillborn(tmp_path_factory):
 def test_every_figure_of_histories_holds_where_it_should_and_on_no_control(name):
     drawing = figures.draw(name)
     assert drawing.caption and drawing.title and "https://" in drawing.source
-    assert drawing.verdict.paper and drawing.verdict.here and len(drawing.figure.axes) > 0
+    assert drawing.verdict.paper and drawing.verdict.here
+    assert len(drawing.figure.axes) > 0 if drawing.figure else drawing.verdict.state == UNTESTED
     wanted = "does not hold" if name in NOT_HERE else "holds"
-    wanted = "not testable here" if name in UNTESTABLE else wanted
+    wanted = UNTESTED if name in UNTESTABLE else wanted
     assert drawing.verdict.state == wanted, drawing.verdict.here
     control = figures.draw(name, CONTROL)
     assert not control.verdict.holds, control.verdict.here

@@ -6,8 +6,8 @@ import torch
 
 from analyses import figures
 from analyses.papers.figures import circuits
-from analyses.papers.figures.framework import bandwidth, dumps, importance
-from analyses.papers.figures.induction import idealised
+from analyses.papers.figures.framework import bandwidth, importance, positions
+from analyses.papers.figures.induction import idealised, story
 from circuits import GPT, GPTConfig, ground_truth, load
 
 OF_MODELS = [name for name, record in figures.EVERY.items() if record.kind == "model"]
@@ -21,13 +21,17 @@ def few_prompts(monkeypatch):
     monkeypatch.setattr(circuits, "SEEDS", 2)
     monkeypatch.setattr(circuits, "MANY", 2)
     monkeypatch.setattr(idealised, "EVERY", 16)
-    for module in (bandwidth, dumps, importance):
+    for module in (bandwidth, importance, positions, story):
         monkeypatch.setattr(module, "WINDOWS", 12)
 
 
 def looks_whole(drawing):
     assert drawing.caption and drawing.title and "https://" in drawing.source
-    assert drawing.verdict.paper and drawing.verdict.here and len(drawing.figure.axes) > 0
+    assert drawing.verdict.paper and drawing.verdict.here
+    if drawing.figure is None:  # the words say why
+        assert drawing.verdict.state == "not testable here"
+    else:
+        assert len(drawing.figure.axes) > 0
 
 
 @pytest.mark.parametrize("name", OF_MODELS)

@@ -62,6 +62,17 @@ def test_a_figure_without_a_model_is_judged_on_all_that_read_text_and_fit():
     assert replace(record, illustration=True).judged() == ("attn-only-2l",)
 
 
+def test_a_toy_is_judged_on_all_of_its_seeds_and_drawn_from_the_first():
+    made = {seed: finding(seed != 5) for seed in (3, 4, 5)}
+    record = replace(by_hand, find=lambda seed: made[seed], kind="toy", models=(), seeds=(3, 4))
+    found = record.finding()
+    assert found.holds and found.here == "in seed 3: b; in seed 4: b"
+    assert found.picture is made[3].picture
+    assert replace(record, seeds=(3, 4, 5)).finding().holds is False
+    toys = {name: one.seeds for name, one in figures.EVERY.items() if one.kind == "toy"}
+    assert toys.pop("circuits/known") == (0,) and set(toys.values()) == {(0, 1, 2)}
+
+
 def test_models_that_fit_read_text_and_are_of_the_depth_of_the_claim():
     assert text_models(one_layer) == ["attn-only-1l"]  # of one layer, without smeared keys
     deep = GPTConfig(n_layers=3, d_model=4, n_heads=1, d_head=4, d_vocab=4, n_ctx=4)

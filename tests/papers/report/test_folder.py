@@ -82,6 +82,17 @@ def test_pages_lie_beside_the_report_and_never_over_each_other(tmp_path, silent,
     assert {path.name for path in tmp_path.iterdir()} == {"report"}
 
 
+def test_a_figure_that_no_model_can_show_stands_there_in_words(tmp_path, silent, monkeypatch):
+    nothing = record("framework/nothing", here="no model has <b>", shows=False)
+    monkeypatch.setitem(figures.EVERY, nothing.name, nothing)
+    monkeypatch.setattr(folder, "known", lambda name: name)
+    (entry,) = report.write(tmp_path / "report", [nothing.name], silent)
+    assert entry.state == "not testable here" and not entry.error and not entry.files
+    text = (tmp_path / "report/index.html").read_text()
+    assert "Not testable here: no model has &lt;b&gt;." in text
+    assert "<img" not in text and "PNG" not in text
+
+
 @pytest.fixture
 def toy(monkeypatch):
     """A figure that takes no model."""

@@ -95,7 +95,7 @@ def test_the_six_arguments_are_told_from_the_verdicts_and_what_is_missing_is_sai
     assert "Argument 2: what moves one moves the other: did not hold" in words
     assert "Argument 6: small models tell of large ones: not testable here" in words
     assert "8 more: not in this report." in words and "<script" not in page
-    assert words.count("Controls") == words.count("Not tested ") == 6 and "O14" in words
+    assert words.count("Controls") == words.count("Not tested ") == 6 and "O16" in words
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ from analyses.papers.figures.framework import (
     bandwidth,
     composition,
     copying,
-    dumps,
-    erratum,
     importance,
     induction,
+    kinds,
     mlps,
     one_layer,
+    positions,
     tables,
     two_layers,
 )
 
-MODULES = (architecture, bandwidth, one_layer, tables, dumps, copying, two_layers, composition,
-           induction, importance, erratum, mlps)  # fmt: skip
+MODULES = (architecture, bandwidth, one_layer, tables, kinds, positions, copying, two_layers,
+           composition, induction, importance, mlps)  # fmt: skip
 __all__ = ["MODULES"]

@@ -1,74 +1,26 @@
 """Framework paper, "Induction heads", on a story of ours and on random tokens (I1, F20, I2, F21,
 F22)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from xarray import DataArray
 
-from analyses import plots, prompts
-from analyses.heads import attention, copying, logit_effects, masks
-from analyses.labelled import to_numpy
+from analyses import explorer, plots, prompts
+from analyses.heads import attention, copying, masks
 from analyses.papers.figures.framework import samples
 from analyses.papers.figures.framework.samples import LACKING, induction_heads
 from analyses.papers.figures.record import Finding, Picture, figure, picture_of
-from analyses.prompts import passages
+from analyses.plots import html_tables
 from circuits import scores
 from circuits.ground_truth.controls import at_initialisation
-from circuits.hooks import Cache
 from circuits.model import GPT
 
+STORY, REPEATS = "framework-story.html", "framework-repeats.html"
+"The pages of all heads on the tokens of I1 and I2."
 CORNER = 0.5
 "A head stands in the corner if both coordinates are above this."
-LENGTH = 128
-"The number of tokens of the story that are shown."
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """One run on the story, and the head that does most induction."""
-
-    model: GPT
-    tokens: Int[Tensor, "1 pos"]
-    cache: Cache
-    layer: int
-    head: int
-
-    @property
-    def label(self) -> str:
-        return f"L{self.layer}H{self.head}"
-
-    @property
-    def pattern(self) -> Float[Tensor, "dest src"]:
-        return self.cache["pattern", self.layer][0, self.head]
-
-    @property
-    def words(self) -> list[str]:
-        return self.model.to_str_tokens(self.tokens[0])
-
-    def clearest(self) -> tuple[int, int]:
-        """The destination and source of its strongest prefix match, not at the text's end."""
-        match = masks.to_successors(self.tokens)[0, :-1, :-1]
-        best = int((self.pattern[:-1, :-1] * match).argmax())
-        return divmod(best, match.shape[1])
-
-    def logit_effect(self) -> Float[Tensor, " dest"]:
-        """What the head adds to the logit of the token that really follows, over the mean logit."""
-        effects = logit_effects.by_source(self.model, self.tokens)
-        return torch.from_numpy(effects[self.layer, self.head].sum("src").values)
-
-    def strips(self, strips: Sequence[tuple[str, Tensor, float, float, tuple[int, ...]]]
-               ) -> Picture:  # fmt: skip
-        """Strips of the story, one above the other: (title, values, low, high, framed)."""
-        figure, axes = plots.grid(len(strips), 1, (9.4, 1.15))
-        for ax, (title, values, low, high, framed) in zip(axes[:, 0], strips, strict=True):
-            named = DataArray(to_numpy(values), dims="token", attrs={"bounds": (low, high)})
-            plots.text(named, self.words, ax, title, framed=framed)
-        return figure
 
 
 @figure(
@@ -80,7 +32,7 @@ class _Reading:
 def story(model: GPT) -> Finding:
     """Patterns of all heads on the beginning of a story, value-weighted: the first paragraph
     explorer. Induction heads show where names come again."""
-    tokens = _story(model)
+    tokens = samples.story(model)
     score = attention.prefix_matching(model, tokens)
     start = attention.prefix_matching(at_initialisation(model), tokens)
     best, chance = int(score.values.argmax()), score.attrs["chance"]
@@ -94,6 +46,8 @@ def story(model: GPT) -> Finding:
         "Attention times the size of the value it fetches, scaled to each head's largest entry; "
         f"the first {tokens.shape[1]} tokens of a story in which names of several tokens return.",
         lambda: patterns_by_role(model, tokens, roles),
+        lambda: _linked(STORY),
+        lambda: {STORY: _explorer(model, tokens, "A story with names")},
     )
 
 
@@ -107,7 +61,7 @@ def story(model: GPT) -> Finding:
 def induction_head(model: GPT) -> Finding:
     """Where one induction head looks from one token of a text, and how it changes the logit of the
     token that follows, at every place. It raises the rest of names that come again."""
-    read = _read(model)
+    read = samples.read_story(model)
     dest, src = read.clearest()
     effect = read.logit_effect()
     high, looked = float(effect.abs().max()), float(read.pattern[dest, src])
@@ -153,6 +107,8 @@ def repeats(model: GPT) -> Finding:
         f"head's largest entry. Stripes {n - 1} and {2 * n - 1} below the diagonal lead to what "
         "followed the token the last times. Frames: what each head is by its scores.",
         lambda: patterns_by_role(model, tokens, attention.taxonomy(model).role),
+        lambda: _linked(REPEATS),
+        lambda: {REPEATS: _explorer(model, tokens[:1], f"{n} random tokens, three times")},
     )
 
 
@@ -166,7 +122,7 @@ def repeats(model: GPT) -> Finding:
 def by_token(model: GPT) -> Finding:
     """One score of an induction head, split by the tokens whose information meets in it. Its key is
     made of the token *before* the one it attends to."""
-    read = _read(model)
+    read = samples.read_story(model)
     dest, src = read.clearest()
     with torch.no_grad():
         split = scores.by_token(model, read.cache, read.label, dest=dest, src=src)[0]
@@ -262,19 +218,6 @@ def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"], roles: DataAr
     return picture_of(axes[0, 0])
 
 
-def _story(model: GPT) -> Int[Tensor, "1 pos"]:
-    return passages.tokens(model, min(LENGTH, passages.tokens(model).shape[1]))[:1]
-
-
-def _read(model: GPT) -> _Reading:
-    tokens = _story(model)
-    with torch.no_grad():
-        _, cache = model.run_with_cache(tokens)
-    later = attention.prefix_matching(model)[1:]
-    layer, head = divmod(int(later.values.argmax()), model.cfg.n_heads)
-    return _Reading(model, tokens, cache, layer + 1, head)
-
-
 def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
     """Where the next token is one that followed the same token before: [pos-1], bool."""
     before = masks.to_successors(tokens[None])[0, :-1]
@@ -295,3 +238,14 @@ def _through_others(
     others = [copying.composed_qk_score(model, (0, head)).values[which]
               for head in range(model.cfg.n_heads) if head != writer]  # fmt: skip
     return np.median(others, axis=0) if others else np.zeros(int(which.sum()))
+
+
+def _linked(page: str) -> str:
+    """The link from the report to a page of all heads."""
+    return html_tables.fragment(page=page, words="Look at every head on these tokens: a page where "
+                                "each token shows what it attends to")  # fmt: skip
+
+
+def _explorer(model: GPT, tokens: Int[Tensor, "1 pos"], title: str) -> str:
+    shape = f"{model.cfg.n_layers} layers x {model.cfg.n_heads} heads"
+    return explorer.page(model, tokens, f"{title} ({shape})").html

@@ -1,22 +1,74 @@
-"""What the verdicts are measured on: held-out windows, intervals, and heads by their role."""
+"""What the verdicts are measured on: held-out windows, intervals, heads by their role, and one run
+on our story."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from xarray import DataArray
 
-from analyses import prompts
-from analyses.heads import attention
-from analyses.labelled import interval
+from analyses import plots, prompts
+from analyses.heads import attention, logit_effects, masks
+from analyses.labelled import interval, to_numpy
+from analyses.papers.figures.record import Picture
 from analyses.prompts import passages
+from circuits.hooks import Cache
 from circuits.model import GPT, Head
 
 LENGTH = 192
 "The number of tokens of a held-out window."
+STORY = 128
+"The number of tokens of our story that are shown."
 LACKING = (
     f"no head has prefix matching above {attention.THRESHOLD} on random repeated tokens, so there "
     "is no induction head"
 )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One run on the story, and the head that does most induction."""
+
+    model: GPT
+    tokens: Int[Tensor, "1 pos"]
+    cache: Cache
+    layer: int
+    head: int
+
+    @property
+    def label(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+    @property
+    def pattern(self) -> Float[Tensor, "dest src"]:
+        return self.cache["pattern", self.layer][0, self.head]
+
+    @property
+    def words(self) -> list[str]:
+        return self.model.to_str_tokens(self.tokens[0])
+
+    def clearest(self) -> tuple[int, int]:
+        """The destination and source of its strongest prefix match, not at the text's end."""
+        match = masks.to_successors(self.tokens)[0, :-1, :-1]
+        best = int((self.pattern[:-1, :-1] * match).argmax())
+        return divmod(best, match.shape[1])
+
+    def logit_effect(self) -> Float[Tensor, " dest"]:
+        """What the head adds to the logit of the token that really follows, over the mean logit."""
+        effects = logit_effects.by_source(self.model, self.tokens)
+        return torch.from_numpy(effects[self.layer, self.head].sum("src").values)
+
+    def strips(self, strips: Sequence[tuple[str, Tensor, float, float, tuple[int, ...]]]
+               ) -> Picture:  # fmt: skip
+        """Strips of the story, one above the other: (title, values, low, high, framed)."""
+        figure, axes = plots.grid(len(strips), 1, (9.4, 1.15))
+        for ax, (title, values, low, high, framed) in zip(axes[:, 0], strips, strict=True):
+            named = DataArray(to_numpy(values), dims="token", attrs={"bounds": (low, high)})
+            plots.text(named, self.words, ax, title, framed=framed)
+        return figure
 
 
 def windows(model: GPT, n: int) -> Int[Tensor, "window pos"]:
@@ -43,3 +95,18 @@ def ends(values: Float[np.ndarray, " example"]) -> tuple[float, float]:
 def previous_token_head(model: GPT) -> Head:
     """The head of layer 0 that attends most to the token before."""
     return Head(0, int(attention.previous_token(model)[0].values.argmax()))
+
+
+def story(model: GPT) -> Int[Tensor, "1 pos"]:
+    """The beginning of our story, as far as every passage goes."""
+    return passages.tokens(model, min(STORY, passages.tokens(model).shape[1]))[:1]
+
+
+def read_story(model: GPT) -> Reading:
+    """A run on the story, and the head after layer 0 that has the most prefix matching."""
+    tokens = story(model)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+    later = attention.prefix_matching(model)[1:]
+    layer, head = divmod(int(later.values.argmax()), model.cfg.n_heads)
+    return Reading(model, tokens, cache, layer + 1, head)

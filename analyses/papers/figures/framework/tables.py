@@ -1,35 +1,43 @@
-"""Framework paper, "Skip-trigrams": tables of skip-trigrams, split words and patterns (F10 to F12).
+"""Framework paper, "Skip-trigrams": tables of skip-trigrams and of split words (F10, F11).
 
 All read the circuits behind the first norm, as the paper does: exact for heads of layer 0,
 positions and biases aside; heads of later layers are read as if they saw the embedding alone.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+from matplotlib.axes import Axes
 from pandas import DataFrame, concat
+from xarray import DataArray
 
 from analyses import plots
 from analyses.heads import copying, skip_trigrams
-from analyses.papers.figures.framework.samples import ends
+from analyses.papers.figures.framework.samples import LENGTH, ends
 from analyses.papers.figures.record import Finding, one_layer_figure
 from analyses.plots import html_tables
+from analyses.prompts import passages
 from circuits.ground_truth.controls import at_initialisation
-from circuits.model import GPT, every_head
+from circuits.model import GPT
 
 READ = (
     "Circuits are read behind the first norm, each row less its mean; heads of later layers are "
     "read as if they saw the embedding alone. ␣ is a space, ⏎ a new line."
 )
+COST = (
+    "The last panel is no part of the verdict. A forced cell there is one that a head raises and "
+    "half of the held-out text does not have, though that half has its row and its column with "
+    "others. The cost is the loss of the other half less the loss without these cells, in the mean "
+    "over all tokens; right cells, which the first half has, are measured alike."
+)
 TOKENS = ["source", "destination", "out"]
-N = 400
-"The number of skip-trigrams of each head that are counted by pattern."
+MEASURED = 12
+"Of each half of the held-out windows, the number on which the cost of bugs is measured."
 COPIES = 0.05
 "A head copies if more than this share of tokens raise themselves most."
 GAIN, SHARE, WORDS = 0.05, 0.6, 100
 "The mean gain in nats, the share of words that gain, and the least number of words, of a model "
 "that completes split words."
-TOP, TIMES, SOURCES = 5, 10, 20
-"A head spells if the rest of a word is among the TOP outs of TIMES as many sources as by chance, "
-"and of SOURCES or more."
 
 
 @one_layer_figure(
@@ -96,7 +104,7 @@ def split_words(model: GPT, rows: int = 12) -> Finding:
         contrast, by_luck = (
             skip_trigrams.split_contrast(found) for found in (read, control(model))
         )
-        both = _beside(contrast, by_luck).filter(["model", "head", "destination", "out", "score"])
+        both = beside(contrast, by_luck).filter(["model", "head", "destination", "out", "score"])
         scales = {name: float(np.max(best[name])) for name in ("qk", "ov", "score")}
         return html_tables.fragment(
             html_tables.table(best, caption=caption, tokens=TOKENS, scales=scales),
@@ -124,85 +132,7 @@ def split_words(model: GPT, rows: int = 12) -> Finding:
     )
 
 
-@one_layer_figure(
-    "framework/classes",
-    "Patterns of skip-trigrams",
-    "Framework, Skip-trigrams: abstract patterns (F12)",
-    "skip-trigrams follow four patterns, copying in several forms, of split words too",
-)
-def classes(model: GPT) -> Finding:
-    """The abstract patterns of skip-trigrams, `[b]...[a]->[b]` and its kin: how many of the largest
-    skip-trigrams of each head follow each pattern, with an example; beside them, the numbers at
-    initialisation."""
-    every, started = (_triples(found) for found in (skip_trigrams.through_first_norm(model),
-                                                    control(model)))  # fmt: skip
-    spelling, lucky = (_spelling(found) for found in (skip_trigrams.through_first_norm(model),
-                                                      control(model)))  # fmt: skip
-    words = len(skip_trigrams.split_tokens(model))
-    bar = max(TIMES * TOP / model.cfg.d_vocab * words, SOURCES)
-    trained, by_luck = _counts(every, model), _counts(started, model)
-    named = list(skip_trigrams.PATTERNS[:-1])
-    total, luck = ({name: int(np.sum(counts[name])) for name in named}
-                   for counts in (trained, by_luck))  # fmt: skip
-    counts = _beside(trained, by_luck).filter(["model", "head", *skip_trigrams.PATTERNS])
-    counts = counts.reset_index(drop=True)
-    caption = (
-        f"How many of the {N:,} largest skip-trigrams of each head follow each pattern. [b] is the "
-        "source, [a] the destination; b' is similar to b: the same word but for case and space, or "
-        "of an embedding within a cosine of 0.6; [ab] is a source that a and b spell."
-    )
-    widths = {"model": 18, "head": 7, **{name: len(name) + 3 for name in skip_trigrams.PATTERNS}}
-
-    def tables() -> str:
-        examples = every.query("pattern != 'other'").drop_duplicates(["pattern", "source"])
-        examples = examples.groupby("pattern", sort=False).head(3)
-        examples = examples.sort_values("pattern", kind="stable")
-        examples = examples.filter(["pattern", "head", *TOKENS, "score"])
-        largest = "The largest of each pattern, one a source."
-        return html_tables.fragment(
-            html_tables.table(counts, caption=caption, scales=dict.fromkeys(named, float(N))),
-            html_tables.table(examples, caption=largest, tokens=TOKENS),
-        )
-
-    listed = (f"{name} {total[name]} (at initialisation {luck[name]})" for name in named)
-    return Finding(
-        max(spelling.values()) >= bar > max(lucky.values()),
-        f"the rest of the word is among the {TOP} largest outs of a split word for "
-        + ", ".join(f"{count} ({head})" for head, count in spelling.items())
-        + f" of {words} words (chance {TOP / model.cfg.d_vocab * words:.1f}, asked for {bar:.0f}; "
-        f"at initialisation at most {max(lucky.values())}). Among the {N:,} largest skip-trigrams "
-        "of each head: " + ", ".join(listed),
-        f"{caption} The test is by source: for some head, the piece after the first of a split "
-        f"word is among the {TOP} largest outs of the word for {TIMES} times as many words as by "
-        f"chance, and for {SOURCES} or more; for no head at initialisation. {READ}",
-        lambda: plots.token_table(counts, widths),
-        tables,
-    )
-
-
-def _spelling(read: GPT) -> dict[str, int]:
-    """The number of split words whose next piece is among the TOP largest outs, for each head."""
-    words = skip_trigrams.split_table(read)
-    counts = (words.out_rank < TOP).groupby(words["head"], sort=False).sum()
-    return {str(head): int(count) for head, count in counts.items()}
-
-
-def _triples(model: GPT) -> DataFrame:
-    """The N largest skip-trigrams of every head, largest first."""
-    found = [skip_trigrams.triples(model, at, n=N).assign(head=str(at))
-             for at in every_head(model.cfg)]  # fmt: skip
-    return concat(found).sort_values("score", ascending=False, kind="stable")
-
-
-def _counts(found: DataFrame, model: GPT) -> DataFrame:
-    """The number of skip-trigrams of each pattern, a row a head."""
-    counts = found.groupby("head").pattern.value_counts().unstack(fill_value=0)
-    heads = [str(at) for at in every_head(model.cfg)]
-    counts = counts.reindex(index=heads, columns=list(skip_trigrams.PATTERNS), fill_value=0)
-    return counts.rename_axis(index="head", columns=None).reset_index()
-
-
-def _beside(trained: DataFrame, untrained: DataFrame) -> DataFrame:
+def beside(trained: DataFrame, untrained: DataFrame) -> DataFrame:
     """One table of both, with a column that says which."""
     return concat([trained.assign(model="trained"), untrained.assign(model="untrained")])
 
@@ -216,3 +146,43 @@ def visible(frame: DataFrame) -> DataFrame:
     """A frame whose tokens show their whitespace, for a picture."""
     columns = [name for name in TOKENS if name in frame]
     return frame.assign(**{name: frame[name].map(plots.show_token) for name in columns})
+
+
+def bug_costs(model: GPT) -> dict[str, DataArray]:
+    """`skip_trigrams.both_ways` on the held-out windows, of the model as trained and as
+    initialised; nothing for a model in which the cost is not defined."""
+    if model.cfg.n_layers != 1 or not model.cfg.attn_only:
+        return {}
+    windows = passages.held_out(model, min(LENGTH, model.cfg.n_ctx))
+    both = {"trained": model, "at initialisation": at_initialisation(model)}
+    return {name: skip_trigrams.both_ways(one, windows, MEASURED) for name, one in both.items()}
+
+
+def costs_in_words(costs: Mapping[str, DataArray]) -> str:
+    """What forced cells add and right cells save, with the ends of the intervals."""
+    said = [
+        f"{name} forced cells add {_with_ends(found, 'forced', 1)} and right ones save "
+        f"{_with_ends(found, 'right', -1)}"
+        for name, found in costs.items()
+    ]
+    defined = f"in millinats per token, {'; '.join(said)}"
+    return defined if said else "what bugs cost is defined in one layer without MLPs alone"
+
+
+def _with_ends(found: DataArray, cells: str, sign: int) -> str:
+    one = 1e3 * sign * found.sel(cells=cells)
+    ends = sorted((1e3 * sign * float(found[end].sel(cells=cells))) for end in ("low", "high"))
+    return f"{float(one.mean('window')):.2f} (95% {ends[0]:.2f} to {ends[1]:.2f})"
+
+
+def cost_panel(costs: Mapping[str, DataArray], ax: Axes) -> None:
+    """What the cells of each kind add to the loss, with 95% intervals."""
+    for i, (name, found) in enumerate(costs.items()):
+        mean = found.mean("window")
+        ends = np.abs(np.stack([mean - found.low, found.high - mean]))
+        at, colour = np.arange(mean.size) + 0.4 * i, (plots.TRAINED, plots.CONTROL)[i]
+        ax.bar(at, 1e3 * mean, 0.4, yerr=1e3 * ends, color=colour, label=name, capsize=3)
+    ax.axhline(0, color="0.3", lw=0.8)
+    ax.set_xticks(np.arange(mean.size) + 0.2, [f"{kind} cells" for kind in mean.cells.values])
+    ax.set(title="what cells add to the loss", ylabel="nats per 1,000 tokens")
+    ax.legend(frameon=False, fontsize=8)

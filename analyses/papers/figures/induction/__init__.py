@@ -12,6 +12,7 @@ from analyses.papers.figures.induction import (
     idealised,
     index,
     sequences,
+    story,
     table,
     tokens,
     training,
@@ -19,5 +20,5 @@ from analyses.papers.figures.induction import (
 )
 
 MODULES = (sequences, idealised, training, compared, tokens, before_after, ablation, without_heads,
-           heads, table, index, evaluators)  # fmt: skip
+           story, heads, table, index, evaluators)  # fmt: skip
 __all__ = ["MODULES"]

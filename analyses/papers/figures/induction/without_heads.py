@@ -93,14 +93,17 @@ def score_without(model: GPT, heads: Sequence[str]) -> Dataset:
     at = torch.cartesian_prod(torch.arange(len(rows)), places).unbind(-1)
     alone = {head: [head] for head in heads} if len(heads) > 1 else {}
     sets = {"together": list(heads), **alone}
-    whole, without = (one.unflatten(-1, (len(rows), -1)) for one in _losses(model, rows, sets, at))
+    whole, without = (
+        one.unflatten(-1, (len(rows), -1)) for one in losses_without(model, rows, sets, at)
+    )
     score, others = (one[..., late].mean(-1) - one[..., ~late].mean(-1) for one in (whole, without))
     return _with_intervals(sets, others - score, float(score.mean()))
 
 
-def _losses(
+def losses_without(
     model: GPT, rows: Int[Tensor, "window pos"], sets: Sets, at: Sequence[Int[Tensor, "token"]]
 ) -> tuple[Float[Tensor, "token"], Float[Tensor, "set ablation token"]]:
+    """`ablation.losses_without` of sets of labels, in double precision."""
     heads = [[components.head(model.cfg, name) for name in names] for names in sets.values()]
     whole, without = ablation.losses_without(model, rows, heads, at[0], at[1])
     return whole.double(), without.double()
@@ -151,7 +154,7 @@ def _bars(found: Dataset, colours: Sequence[str], ax: Axes) -> None:
 def on_text(of: Sequence[Run]) -> Finding:
     """A sign test on held-out text, with intervals: without an induction head, right repeats get
     worse than other tokens do."""
-    found = {run.name: rise_on_repeats(load(run.name), _asked(run))
+    found = {run.name: rise_on_repeats(load(run.name), {head: [head] for head in _asked(run)})
              for run in of if not lacks_text(run)}  # fmt: skip
 
     def panel(run: Run, ax: Axes) -> None:
@@ -183,16 +186,15 @@ def _asked(run: Run) -> list[str]:
     return run.roles.label.values[shown.transpose(*run.roles.dims).values].tolist()
 
 
-def rise_on_repeats(model: GPT, heads: Sequence[str]) -> Dataset:
-    """Rise of the loss without each head on right repeats less that on other tokens, in nats, (set,
-    ablation), with the ends of its interval over windows. Windows without right repeats are left
-    out."""
-    rows = passages.held_out(model, min(192, model.cfg.n_ctx))[:WINDOWS]
+def rise_on_repeats(model: GPT, sets: Sets, n: int | None = None) -> Dataset:
+    """Rise of the loss without each set of heads on right repeats less that on other tokens, in
+    nats, (set, ablation), with the ends of its interval over windows: the first n of held-out text,
+    by default WINDOWS. Windows without right repeats are left out."""
+    rows = passages.held_out(model, min(192, model.cfg.n_ctx))[: n or WINDOWS]
     right = matches(rows)[0]
     rows, right = rows[right.any(-1)], right[right.any(-1)]
     read = right | _some(~right)
-    sets = {head: [head] for head in heads}
-    whole, without = _losses(model, rows, sets, read.nonzero().unbind(-1))
+    whole, without = losses_without(model, rows, sets, read.nonzero().unbind(-1))
     rise = torch.zeros(*without.shape[:2], *read.shape, dtype=torch.double)
     rise[..., read] = without - whole
     on, off = ((rise * kind).sum(-1) / kind.sum(-1) for kind in (right, read & ~right))

@@ -1,18 +1,28 @@
-"""Framework paper: dumps of heads, positional heads (F13) and bugs (F14). The circuits are read as
-in tables.py."""
+"""Framework paper: positional heads (F13) and bugs (F14). The circuits are read as in tables.py."""
 
 import numpy as np
 import xarray
+from jaxtyping import Float
 from pandas import DataFrame, concat
 from xarray import Dataset
 
-from analyses import plots
+from analyses import plots, prompts
 from analyses.causal import Task, idealised
-from analyses.heads import attention, skip_trigrams
-from analyses.labelled import of_patterns
+from analyses.heads import attention, patterns, skip_trigrams
+from analyses.labelled import of_patterns, to_numpy
 from analyses.papers.figures.framework.samples import windows
-from analyses.papers.figures.framework.tables import READ, TOKENS, control, visible
-from analyses.papers.figures.record import Finding, Picture, one_layer_figure
+from analyses.papers.figures.framework.tables import (
+    COST,
+    READ,
+    TOKENS,
+    bug_costs,
+    control,
+    cost_panel,
+    costs_in_words,
+    visible,
+)
+from analyses.papers.figures.record import Finding, Picture, one_layer_figure, picture_of
+from analyses.papers.figures.runs import LeftOut
 from analyses.plots import html_tables
 from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT, every_head
@@ -21,8 +31,9 @@ NEAR = 0.05
 "A word is spelled by a head if both its pieces are within this share of the vocabulary."
 SEEDS = (1, 2, 3)
 "Seeds of the untrained models beside the trained one, of which one alone may be lucky."
-DUMP = "framework-head-dump.html"
 POSITIONAL = "2 of 12 heads of the one-layer model are mainly positional"
+SHOWN = 40
+"The number of positions of a map of attention."
 WINDOWS = 32
 "The number of held-out windows that positional heads are tested on."
 KERNEL = (
@@ -30,44 +41,6 @@ KERNEL = (
     "recovers more than half of the loss that ablating it costs, on held-out windows, where that "
     "is more than three standard errors; some head passes it, and none at initialisation."
 )
-
-
-@one_layer_figure(
-    "framework/head-dump",
-    "Other skip-trigrams",
-    "Framework, Skip-trigrams: others, and dumps of heads",
-    "heads match brackets, indent, complete fixed phrases; of these brackets are told without a "
-    "corpus",
-)
-def head_dump(model: GPT, rows: int = 20) -> Finding:
-    """The list "other skip-trigrams" and the dumps of whole heads. They show the work of heads that
-    do not copy. Of the paper's list, brackets can be told without a corpus: `(` asks for `)`."""
-    read = skip_trigrams.through_first_norm(model)
-    others = skip_trigrams.strongest(read, n=rows, pattern="other")
-    closed, by_luck = (skip_trigrams.brackets(found) for found in (read, control(model)))
-    best, luck = (_best_ranks(found) for found in (closed, by_luck))
-    near = 0.005 * model.cfg.d_vocab
-    count, lucky = (sum(rank < near for rank in found.values()) for found in (best, luck))
-    caption = (
-        "The largest skip-trigrams that copy nothing, of all heads, one for each head and source."
-    )
-    widths = {"head": 7, "source": 16, "destination": 16, "out": 16, "qk": 9, "ov": 9, "score": 9}
-
-    def tables() -> str:
-        listing = html_tables.table(others.drop(columns="pattern"), caption=caption, tokens=TOKENS)
-        names = map(str, every_head(model.cfg))
-        return html_tables.fragment(listing, page=DUMP, words="Every head", names=names)
-
-    return Finding(
-        2 * count > len(best) and count > 2 * lucky,
-        f"{count} of {len(best)} raise the one that closes them among the first {near:.0f} tokens "
-        f"in some head (tokens before it in the best head: {_listed(best)}; at initialisation "
-        f"{lucky}: {_listed(luck)})",
-        f"{caption} {READ}",
-        lambda: plots.token_table(visible(others), widths),
-        tables,
-        lambda: {DUMP: _dump(read, closed)},
-    )
 
 
 @one_layer_figure(
@@ -83,13 +56,15 @@ def positions(model: GPT) -> Finding:
     preference = attention.positional_preference(model)
     start = attention.positional_preference(at_initialisation(model))
 
+    bounds = 0.0, float(max(preference.max(), start.max()))
+
     def picture() -> Picture:
         figure, axes = plots.grid(1, 2, (4.6, 0.24 * preference.label.size + 1.2))
         titles = ("trained", "at initialisation")
         for ax, result, title in zip(axes[0], (preference, start), titles, strict=True):
             rows = result.stack(heads=("layer", "head")).transpose("heads", "offset")
             rows = rows.drop_vars(["heads", "layer", "head"])
-            rows = rows.assign_coords(heads=result.label.values.ravel())
+            rows = rows.assign_coords(heads=result.label.values.ravel()).assign_attrs(bounds=bounds)
             plots.heatmap(rows, ax, title, bar=title != "trained")
             ax.set(xlabel="distance from destination back to source", ylabel="")
         return figure
@@ -101,6 +76,59 @@ def positions(model: GPT) -> Finding:
         f"{KERNEL}",
         picture,
     )
+
+
+@one_layer_figure(
+    "framework/positional-qk",
+    "What positions alone ask for",
+    "Framework, Positional heads (beside F13)",
+    "the positional embeddings and the QK circuit of a head say which positions it attends to",
+    layers=1,
+    illustration=True,
+)
+def positional_qk(model: GPT) -> Finding:
+    """The attention that the positions alone would give, softmax of W_pos W_QK W_pos^T, below the
+    mean attention on random tokens. Where both are alike, positions ask for what is attended to.
+
+    LeftOut for a model whose positions are no embeddings.
+    """
+    n = min(SHOWN, model.cfg.n_ctx)
+    try:
+        alone = patterns.from_positions(model, n).values
+    except ValueError as error:
+        raise LeftOut(str(error)) from error
+    tokens = prompts.random_tokens(model, n - 1, batch=32)
+    seen = to_numpy(of_patterns(model, tokens, lambda pattern: pattern)[:, 0].mean(0))
+    seen, alone, even = (_without_first(one) for one in (seen, alone, np.tril(np.ones((1, n, n)))))
+    names = [f"L0H{head}" for head in range(len(alone))]
+    common = (np.minimum(seen, other).sum(-1).mean(-1) for other in (alone, even))
+    listed = ", ".join(f"{name} {share:.0%} ({by_chance:.0%})"
+                       for name, share, by_chance in zip(names, *common, strict=True))  # fmt: skip
+
+    def picture() -> Picture:
+        titles = [f"{name}, {words}" for words in ("measured", "by positions") for name in names]
+        axes = plots.attention(np.concatenate([seen, alone]), titles=titles, columns=len(names))
+        return picture_of(axes[0, 0])
+
+    return Finding(
+        None,
+        "the share of the measured attention that lies where the positions alone would put it, and "
+        f"in brackets where even attention would put it: {listed}",
+        f"Above: mean attention of the heads of layer 0 on random tokens, the first {n} positions. "
+        "Below: the softmax of the scores that the embedding of a position gives that of an "
+        "earlier one, W_pos W_QK W_pos^T. Tokens and biases are left out, but for the size of the "
+        "mean token, by which the first norm divides. Attention to the first token is left out "
+        "above and below, for that is attention to BOS, and each row is scaled to 1. The mean over "
+        "random tokens hides what single tokens ask for: whether a head attends by position alone "
+        "is the test of the figure before.",
+        picture,
+    )
+
+
+def _without_first(pattern: Float[np.ndarray, "head n n"]) -> Float[np.ndarray, "head dest src"]:
+    """A pattern without its first token, each row scaled to 1."""
+    rest = pattern[:, 1:, 1:]
+    return rest / rest.sum(-1, keepdims=True).clip(min=1e-12)
 
 
 @one_layer_figure(
@@ -173,11 +201,14 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
               for one in grids]  # fmt: skip
     forced = sum(int(grid.forced.sum()) for grid in grids)
     above = sum(int((grid.forced & (grid > grid[0, 0])).sum()) for grid in grids)
+    costs = bug_costs(model)
 
     def picture() -> Picture:
-        figure, axes = plots.grid(1, len(grids), (5.3, 3.2))
-        for ax, grid, title in zip(axes[0], grids, titles, strict=True):
+        figure, axes = plots.grid(1, len(grids) + bool(costs), (5.3, 3.2))
+        for ax, grid, title in zip(axes[0], grids, titles, strict=False):
             plots.spelling_grid(grid, ax, plots.literal(title))
+        if costs:
+            cost_panel(costs, axes[0, -1])
         return figure
 
     def tables() -> str:
@@ -192,12 +223,12 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
         f"heads spell {len(spelled)} split words (both pieces among the first {NEAR:.0%} of "
         f"tokens; {len(words) * NEAR**2:.0f} by chance, {', '.join(map(str, luck))} in untrained "
         f"models), and in the grids of {len(grids)} of them {forced} cells that spell no word are "
-        f"forced above 0, {above} of them over the source's own",
+        f"forced above 0, {above} of them over the source's own; {costs_in_words(costs)}",
         "For one source word: destinations (rows) and outs (columns) that are the pieces of split "
         "words, the source's own first. Framed: forced bugs. The score has rank one, so a row and "
         "a column that each hold a word above 0 (bold) are above 0 where they cross, and these "
         "cross at no word of the vocabulary (a rare word of English may be among them). That a "
-        f"pair never occurs in text is not claimed: the corpus does not ship. {READ}",
+        f"pair never occurs in text is not claimed: the corpus does not ship. {READ} {COST}",
         picture,
         tables,
     )
@@ -240,37 +271,6 @@ def _positional(found: Dataset) -> list[str]:
     return [str(name) for name in found.component.values[(found.share > 0.5).values]]
 
 
-def _dump(read: GPT, closed: DataFrame) -> str:
-    """The page of all heads."""
-    largest = html_tables.table(
-        skip_trigrams.strongest(read, n=40),
-        caption="The largest skip-trigrams of all heads, one for each head and source.",
-        tokens=TOKENS,
-    )
-    brackets = html_tables.table(
-        closed,
-        caption="How far up each bracket raises the one that closes it.",
-        tokens=["source", "out"],
-    )
-    heads = {
-        str(at): html_tables.table(
-            skip_trigrams.head_dump(read, at),
-            caption=f"The strongest sources of {at}: where they are asked for, what they raise.",
-            tokens=TOKENS[:1],
-        )
-        for at in every_head(read.cfg)
-    }
-    return html_tables.page("Dump of all heads", largest, brackets, note=READ, sections=heads)
-
-
 def _spelled(words: DataFrame, model: GPT) -> DataFrame:
     within = f"< {NEAR * model.cfg.d_vocab}"
     return words.query(f"destination_rank {within} and out_rank {within} and score > 0")
-
-
-def _best_ranks(closed: DataFrame) -> dict[str, int]:
-    return {str(name): int(part.out_rank.min()) for name, part in closed.groupby("source")}
-
-
-def _listed(ranks: dict[str, int]) -> str:
-    return ", ".join(f"{name} {rank}" for name, rank in ranks.items())
