@@ -20,8 +20,7 @@ from circuits.data import (
     tokenize,
     train_tokenizer,
 )
-from circuits.files import write
-from circuits.io import read_tokenizer
+from circuits.io import read_tokenizer, write_tokenizer
 from circuits.model import Vocabulary
 
 EVERY = 50
@@ -83,7 +82,7 @@ class Corpus:
                 raise ValueError(f"{file} has {kept.size} tokens, but d_vocab is {d_vocab}")
             return kept
         vocabulary = wanted or train_tokenizer(self.texts(), d_vocab)
-        write(file, vocabulary.tokenizer.to_str(pretty=True))
+        write_tokenizer(vocabulary, file)
         return vocabulary
 
     def windows(self, vocabulary: Vocabulary, n_ctx: int, cache: Path, *, seed: int) -> Windows:

@@ -95,7 +95,8 @@ class RunFolder:
     def forget(self) -> None:
         """Remove the files of a run that failed before its first snapshot."""
         if self._here and not self.has_snapshot():
-            _remove(self.out / name for name in ("tokenizer.json", "run.json", "run.toml"))
+            names = ("tokenizer.json", "tokenizer_config.json", "run.json", "run.toml")
+            _remove(self.out / name for name in names)
             self._here.note("")
 
 

@@ -14,16 +14,17 @@
 - tokenizer_file: the tokenizer.json of a model folder; models that ship share theirs.
 - vocabulary: a copy of a tokenizer of another library, as a Vocabulary.
 - vocabulary_by_name: the vocabulary of a model on the Hugging Face Hub.
+- write_tokenizer: writes a tokenizer.json, and its BOS and EOS beside it.
 """
 
 from circuits.io.checkpoints import config_of, from_state_dict, load_weights
 from circuits.io.hugging_face import from_hugging_face, vocabulary, vocabulary_by_name
 from circuits.io.pretrained import folder_of, load, models, save, saved_config, tokenizer_file
-from circuits.io.tokenizer_files import read_tokenizer
+from circuits.io.tokenizer_files import read_tokenizer, write_tokenizer
 from circuits.io.weight_files import read_weights
 
 __all__ = [
     "config_of", "folder_of", "from_hugging_face", "from_state_dict", "load", "load_weights",
     "models", "read_tokenizer", "read_weights", "save", "saved_config", "tokenizer_file",
-    "vocabulary", "vocabulary_by_name",
+    "vocabulary", "vocabulary_by_name", "write_tokenizer",
 ]  # fmt: skip

@@ -22,8 +22,8 @@ from torch import Tensor
 from circuits.files import in_words, read_text, sweep, workshop, write
 from circuits.io import bridge
 from circuits.io.checkpoints import build, check_fits, check_weights
-from circuits.io.tokenizer_files import read_tokenizer
-from circuits.model import BOS, GPT, GPTConfig, Vocabulary, process_weights
+from circuits.io.tokenizer_files import read_tokenizer, write_tokenizer
+from circuits.model import GPT, GPTConfig, process_weights
 
 HUB = {
     "gpt2": "openai-community/gpt2",
@@ -157,7 +157,7 @@ def save(
     with in_words(folder), workshop(folder / "model") as staging:
         write(staging / "config.json", _config_json(model))
         if model.tokenizer is not None:
-            _write_tokenizer(model.tokenizer, staging)
+            write_tokenizer(model.tokenizer, staging / "tokenizer.json")
         _check_loads(model, weights, staging, folder)
         write(staging / "model.safetensors", as_bytes(weights))
         os.replace(staging / "model.safetensors", folder / "model.safetensors")
@@ -166,13 +166,6 @@ def save(
                 (folder / name).unlink(missing_ok=True)
         for file in sorted(staging.iterdir(), reverse=True):  # config.json last
             os.replace(file, folder / file.name)
-
-
-def _write_tokenizer(words: Vocabulary, staging: Path) -> None:
-    write(staging / "tokenizer.json", words.tokenizer.to_str(pretty=True))
-    own = {"bos_token": words.bos_token, "eos_token": words.eos_token}
-    if set(own.values()) != {BOS}:
-        write(staging / "tokenizer_config.json", json.dumps(own, indent=2) + "\n")
 
 
 def _config_json(model: GPT) -> str:

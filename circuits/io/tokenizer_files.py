@@ -9,9 +9,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from circuits.files import read_text
-from circuits.model import Vocabulary
+from circuits.files import read_text, write
+from circuits.model import BOS, Vocabulary
 
+CONFIG = "tokenizer_config.json"
+"The file beside a tokenizer.json that names its BOS and EOS."
 _GROWTH = 100
 "The largest factor by which a tokenizer may lengthen a text."
 
@@ -22,7 +24,7 @@ def read_tokenizer(file: Path) -> Vocabulary:
 
     ValueError for a file that is no tokenizer, or that would make a text too long.
     """
-    beside = file.with_name("tokenizer_config.json")
+    beside = file.with_name(CONFIG)
     try:
         fields = json.loads(read_text(file))
         for part in ("normalizer", "decoder"):
@@ -35,6 +37,17 @@ def read_tokenizer(file: Path) -> Vocabulary:
         raise
     except Exception as error:  # tokenizers raises nothing more special
         raise ValueError(f"{file} is no tokenizer: {error}") from None
+
+
+def write_tokenizer(words: Vocabulary, file: Path) -> None:
+    """Write a tokenizer.json, and beside it a tokenizer_config.json if BOS or EOS is another token
+    than <|endoftext|>."""
+    write(file, words.tokenizer.to_str(pretty=True))
+    own = {"bos_token": words.bos_token, "eos_token": words.eos_token}
+    if set(own.values()) == {BOS}:
+        file.with_name(CONFIG).unlink(missing_ok=True)
+    else:
+        write(file.with_name(CONFIG), json.dumps(own, indent=2) + "\n")
 
 
 def special_tokens(said: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,10 @@ import pytest
 from analyses.cli.corpus import EVERY, Corpus
 from circuits import GPT, GPTConfig, load, save
 from circuits.data import train_tokenizer
+from circuits.io import write_tokenizer
+from circuits.model import Vocabulary
 from tests.conftest import TINY
+from tests.model.test_vocabulary import llama_like
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +84,11 @@ def test_a_tokenizer_that_was_not_asked_for_is_not_taken(tmp_path):
     assert corpus.vocabulary(file, 260, other).size == 257
     with pytest.raises(ValueError, match=r"d_vocab must be 257 or more, .* got 256"):
         corpus.vocabulary(file, 256)
+
+
+def test_a_given_tokenizer_keeps_its_bos_in_the_folder_of_the_run(tmp_path):
+    given, file = tmp_path / "given.json", tmp_path / "run" / "tokenizer.json"
+    write_tokenizer(Vocabulary(llama_like(), "<s>", "</s>"), given)
+    words = Corpus().vocabulary(file, 4, given)
+    again = Corpus().vocabulary(file, 4, given, resumed=True)
+    assert words.bos == again.bos == 2 and words.eos == again.eos == 3
