@@ -86,9 +86,9 @@ def test_a_tokenizer_that_was_not_asked_for_is_not_taken(tmp_path):
         corpus.vocabulary(file, 256)
 
 
-def test_a_given_tokenizer_keeps_its_bos_in_the_folder_of_the_run(tmp_path):
+def test_a_given_tokenizer_keeps_its_bos_in_the_folder_of_the_run(tmp_path, text):
     given, file = tmp_path / "given.json", tmp_path / "run" / "tokenizer.json"
     write_tokenizer(Vocabulary(llama_like(), "<s>", "</s>"), given)
-    words = Corpus().vocabulary(file, 4, given)
-    again = Corpus().vocabulary(file, 4, given, resumed=True)
+    words = Corpus(data=[text]).vocabulary(file, 4, given)
+    again = Corpus(data=[text]).vocabulary(file, 4, given, resumed=True)
     assert words.bos == again.bos == 2 and words.eos == again.eos == 3

@@ -58,7 +58,7 @@ def test_a_tokenizer_may_have_another_bos_and_another_eos():
     model = GPT(GPTConfig(**SHAPED, d_vocab=4), words).eval()
     assert model.bos == 2
     model.unembed.b_U = torch.nn.Parameter(100.0 * torch.eye(4)[words.eos])
-    assert model.generate(torch.tensor([[2, 1]])).tolist() == [[2, 1, 3]]  # EOS ends it, not BOS
+    assert model.generate(torch.tensor([[2, 1]]), 3).tolist() == [[2, 1, 3]]  # EOS ends it, not BOS
 
 
 def test_a_special_token_that_the_tokenizer_lacks_is_refused_with_its_role():
