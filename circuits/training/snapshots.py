@@ -202,11 +202,14 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _check_same(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """ValueError names each field that has changed. A field that did not exist when the snapshot
+    was written counts as None or False: as the part that it now turns on was absent then."""
     changed = []
     for part, fields in now.items():
         for name in sorted(was[part].keys() | fields.keys()):
             before, after = was[part].get(name), fields.get(name)
-            if before != after:
+            new_and_off = name not in was[part] and after in (None, False)
+            if before != after and not new_and_off:
                 changed.append(f"{part}: {name} was {before!r} and is {after!r} now")
     if changed:
         raise ValueError(

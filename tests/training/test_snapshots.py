@@ -17,7 +17,7 @@ from analyses.cli.run_folder import INNER
 from circuits import GPT, GPTConfig, save
 from circuits.data import RepeatedTokens
 from circuits.files import LOCK
-from circuits.training import Progress, Recipe, Snapshots, train
+from circuits.training import Progress, Recipe, Snapshots, snapshots, train
 from tests.training.small import DATA, RECIPE, SHAPE, model, run
 
 
@@ -221,3 +221,14 @@ def test_snapshots_take_their_folder_as_text_and_leave_what_is_no_snapshot(tmp_p
         kept.write({}, Progress(step=number), {})
     assert len(kept.files()) == 2 and (tmp_path / "step-foo.safetensors").read_text() == "mine"
     assert all(INNER["snapshots"].fullmatch(file.name) for file in kept.files())
+
+
+def test_a_field_that_came_after_a_snapshot_is_no_change_while_it_is_off():
+    was = {"config": {"n_layers": 2}}
+    snapshots._check_same(
+        was, {"config": {"n_layers": 2, "gated": False, "dim": None}}, Path("run")
+    )
+    with pytest.raises(ValueError, match="config: gated was None and is True now"):
+        snapshots._check_same(was, {"config": {"n_layers": 2, "gated": True}}, Path("run"))
+    with pytest.raises(ValueError, match="config: n_layers was 2 and is None now"):
+        snapshots._check_same(was, {"config": {}}, Path("run"))
