@@ -85,7 +85,8 @@ def turn(model: GPT, x: Float[Tensor, "*lead pos read"]) -> Float[Tensor, "*lead
     positions they come back unchanged.
 
     Scores depend on differences of positions alone, so positions are counted from the start of the
-    row, with pads. That is exact unless pads are between tokens.
+    row, with pads. That is exact for all tokens, unless pads are between them. The scores that pads
+    after the last token give are not sums: no token reads these pads.
     """
     if model.rotary is None:
         return x

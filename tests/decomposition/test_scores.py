@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from circuits import algebra, ground_truth, paths, scores
-from tests.conftest import tiny, tiny_tokens
+from tests.conftest import ROTARY, tiny, tiny_tokens
 from tests.decomposition.conftest import missing
 
 
@@ -100,3 +100,17 @@ def test_an_unsmeared_and_a_smeared_key_are_read_where_they_come_from():
     assert torch.allclose(read[:, 4], share * k[:, 4])
     assert torch.allclose(read[:, 3], (1 - share) * k[:, 3])
     assert read[:, :3].eq(0).all()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_scores_of_a_padded_rotary_row_are_sums_as_those_of_the_row_alone(side):
+    model, tokens, pads = tiny(**ROTARY[0]), tiny_tokens(pos=5), torch.zeros(3, 2).long()
+    parts = (pads, tokens) if side == "left" else (tokens, pads)
+    mask = torch.cat([torch.full_like(one, one is tokens) for one in parts], 1)
+    _, padded = model.run_with_cache(torch.cat(parts, 1), attention_mask=mask)
+    _, alone = model.run_with_cache(tokens)
+    found, wanted = (scores.groups(model, cache, "L1H2") for cache in (padded, alone))
+    own = slice(2, None) if side == "left" else slice(5)
+    assert found.remainder[..., own, own].abs().max() < 1e-10
+    assert torch.allclose(found.stack[..., own, own], wanted.stack)

@@ -8,7 +8,7 @@ import torch
 from circuits import GPT, composition, load, save
 from circuits.hooked_transformer import HookedTransformer, HookedTransformerConfig, HookPoint, utils
 from circuits.io import from_state_dict
-from tests.conftest import tiny
+from tests.conftest import ROTARY, tiny, variant_name
 from tests.hooked_transformer.models import SHAPE, TOKENS, biased, ported
 from tests.io.test_checkpoints import THEIRS, checkpoint
 
@@ -184,3 +184,12 @@ def test_what_scripts_use_is_there_and_is_what_it_says(name):
 def test_an_argument_that_cannot_act_is_refused_in_words(call, message):
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError), match=message):
         call(biased())
+
+
+@pytest.mark.parametrize("fields", ROTARY, ids=variant_name)
+def test_rotary_positions_and_their_blocks_are_those_of_a_gpt(fields):
+    model, gpt = ported(**fields), tiny(**fields)
+    assert torch.allclose(model(TOKENS), gpt(TOKENS), atol=1e-12)
+    before = model(TOKENS, stop_at_layer=1)
+    assert model.blocks[1](before).equal(model(TOKENS, stop_at_layer=2))
+    assert model.cfg.to_dict() == type(model.cfg).from_dict(model.cfg.to_dict()).to_dict()
