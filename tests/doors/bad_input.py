@@ -121,8 +121,12 @@ def test_a_config_refuses_parts_that_would_do_nothing_or_are_not_there():
         cfg(attention_dir="left")
     with refused(ValueError, "normalization_type='BN' is not supported"):
         cfg(normalization_type="BN")
-    with refused(ValueError, "'rotary' is not supported; choose"):
-        cfg(positional_embedding_type="rotary")
+    with refused(ValueError, "'alibi' is not supported; choose"):
+        cfg(positional_embedding_type="alibi")
+    turned = GPT(cfg(positional_embedding_type="rotary", d_head=4))
+    for offset in (0.5, [[1]], 16):
+        with refused(ValueError, f"from 0 to {turned.cfg.n_ctx - 1}; got {offset}"):
+            algebra.QK(turned, offset)
     with refused(ValueError, "sinusoid_base=9.0 would do nothing"):
         cfg(sinusoid_base=9.0)
 
