@@ -14,6 +14,7 @@ from pathlib import Path
 
 import matplotlib
 
+from analyses.papers.figures import EVERY
 from analyses.papers.report.entries import Entry, drawn, in_words
 from circuits.io import load
 
@@ -31,11 +32,12 @@ def one_by_one(tasks: Sequence[Task], folder: Path) -> Generator[Entry, None, No
 def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[Entry, None, None]:
     """Figures drawn by `jobs` processes, each as it is done; every process loads a model once.
 
-    If a process dies, the figures that are left are drawn one at a time, and the one that a process
-    dies of again has this as its error. However the generator ends, when it is closed no process is
-    left; they also end if this one is killed.
+    Figures that train models take longest and are drawn first, so that no process waits for them at
+    the end. If a process dies, the figures that are left are drawn one at a time, and the one that
+    a process dies of again has this as its error. However the generator ends, when it is closed no
+    process is left; they also end if this one is killed.
     """
-    left = list(tasks)
+    left = sorted(tasks, key=_trains, reverse=True)
     while left:
         with _pool(min(jobs, len(left))) as pool:
             drawing = {pool.submit(work, task, folder): task for task in left}
@@ -48,6 +50,11 @@ def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[En
                 if jobs == 1:  # it draws in order: the first that is left ended the process
                     yield Entry(*left.pop(0), error=in_words(error))
                 jobs = 1
+
+
+def _trains(task: Task) -> bool:
+    """Whether a figure trains models of its own."""
+    return task[0] in EVERY and EVERY[task[0]].kind == "toy"
 
 
 def work(task: Task, folder: Path) -> Entry:
