@@ -27,7 +27,7 @@ from circuits.model import GPT, checked_tokens
 STEPS = 255
 "Attention is kept in 8 bits: a value differs from the computed one by at most half a step, 1/510."
 SIGNED_STEPS = 127
-"Logit effects are kept in 8 bits, on both sides of 0. An error is at most 1/254 of the largest one."
+"Logit effects are kept in 8 bits, on both sides of 0. An error is at most 1/254 of the largest."
 ROLES = {
     "induction": "looks at the token that followed the same token earlier",
     "previous token": "looks one token back",
