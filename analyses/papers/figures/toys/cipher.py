@@ -107,15 +107,15 @@ def cipher(seed: int = 0, *, steps: int = toy.STEPS) -> Finding:
         "model whose second passages were drawn anew. Third: the raise of each head, which is the "
         "share of the positive logits of the sample that falls on one token, weighted by "
         "attention. Right: the pattern of the head with the most prefix matching on one row; "
-        "circles: the token that followed the original. A row is a passage of "
-        f"{data.shortest} to {data.longest} random tokens, then the same passage with each token "
-        "replaced by its cipher: a permutation of the tokens, the same in all rows. The model is "
-        "trained on second passages alone. It never reads a passage twice as it is, so the "
-        "paper's prefix matching on literal repeats is printed and not tested. The test: some head "
-        f"has prefix matching above {MATCHES} through the cipher, more than {RAISES} of its raise "
-        "is on the attended token's cipher and less than that on the token itself; no head of the "
-        "untrained model or of the control matches so; and the model and the control guess as "
-        "written beside the numbers.",
+        f"circles: the token that followed the original. A row is a passage of {data.shortest} to "
+        f"{data.longest} random tokens, then the same passage with each token replaced by its "
+        "cipher: a permutation of the tokens, the same in all rows. The model is trained on second "
+        "passages alone. It never reads a passage twice as it is, so the paper's prefix matching "
+        "on literal repeats is printed and not tested. The test: some head has prefix matching "
+        f"above {MATCHES} through the cipher, more than {RAISES} of its raise is on the attended "
+        "token's cipher, and less than the same share is on the token itself; no head of the "
+        f"untrained model or of the control has prefix matching above {MATCHES} through the "
+        f"cipher; the model guesses {SUCCEEDS:.0%} or more right, the control {FAILS:.0%} or less.",
         picture,
     )
 
