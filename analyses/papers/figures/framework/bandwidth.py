@@ -136,7 +136,7 @@ def moves(model: GPT) -> Finding:
         right,
         f"the strongest arrow of {label} ({named}) leads from {shown[src]!r} ({src}) to "
         f"{shown[dest]!r} ({dest}), with {float(moved.max()):.2f} of the attention, "
-        + ("as the head's role says" if right else "which no role of the head explains"),
+        + ("as the head's role says" if right else "which the role of the head does not explain"),
         "The pattern of one head on a prompt of ours. A wider arrow is more attention; grey: "
         "arrows from the first token; orange: the strongest of the other arrows. The role of the "
         "head comes from its scores on random tokens, not on this prompt.",

@@ -84,7 +84,7 @@ def diagram(model: GPT) -> Finding:
 
 @figure(
     "framework/erratum",
-    "What the erratum's norm compared",
+    "The subspaces that the erratum's norm compared",
     "Framework, Bug in composition scores (F25)",
     "the norm was taken of a rotated product, which is valid for traces and not for norms",
     layers=2,

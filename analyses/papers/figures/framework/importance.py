@@ -1,5 +1,4 @@
-"""Framework paper, "Term importance analysis": the terms of the expansion that matter (F23,
-F24)."""
+"""Framework paper, "Term importance analysis": terms of the expansion that matter (F23, F24)."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -92,7 +91,7 @@ def _gap(values: Float[np.ndarray, " window"]) -> str:
 
 @figure(
     "framework/layer-importance",
-    "What the heads of each layer save on their own",
+    "The loss that the heads of each layer save on their own",
     "Framework, Term importance analysis (F24)",
     "the first layer's heads save 1.3 nats alone and 0.05 given the second's, the second's 5.2 and "
     "4.0",

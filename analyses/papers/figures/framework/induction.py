@@ -125,7 +125,7 @@ def repeats(model: GPT) -> Finding:
 
 @figure(
     "framework/key-tokens",
-    "What an induction head's key is made of",
+    "The tokens in an induction head's key",
     "Framework, How induction heads work (F21)",
     "the key that is found was made by the token before",
     layers=2,

@@ -21,7 +21,7 @@ READS = r"$a_{pre} = Id \otimes W_I W_E + \sum_h A^h \otimes (W_I W_{OV}^h W_E)$
 
 @figure(
     "framework/mlps",
-    "What drives a neuron",
+    "The tokens that drive a neuron",
     "Framework, MLP layers (F27)",
     "neurons are driven by tokens directly and through each head",
     layers=1,

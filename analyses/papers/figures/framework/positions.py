@@ -82,7 +82,7 @@ def positions(model: GPT) -> Finding:
 
 @one_layer_figure(
     "framework/positional-qk",
-    "What positions alone ask for",
+    "Attention by positions alone",
     "Framework, Positional heads (beside F13)",
     "the positional embeddings and the QK circuit of a head say which positions it attends to",
     layers=1,
@@ -135,7 +135,7 @@ def _without_first(pattern: Float[np.ndarray, "head n n"]) -> Float[np.ndarray, 
 
 @one_layer_figure(
     "framework/positional-table",
-    "What positional heads say",
+    "The tokens that positional heads raise",
     "Framework, Positional heads (F13, table)",
     POSITIONAL,
 )

@@ -32,7 +32,7 @@ TEST = (
 
 @history_figure(
     "induction/ablation",
-    "What is lost with each head, pattern-preserving ablation",
+    "The change without each head, pattern-preserving ablation",
     "Induction heads, Argument 3 (O11)",
     "ablating induction heads undoes the change, ablating previous-token heads does not, with "
     "patterns held",
@@ -51,7 +51,7 @@ def of_the_change(of: Sequence[Run]) -> Finding:
 
 @history_figure(
     "induction/full-ablation",
-    "What is lost with each head, full ablation",
+    "The change without each head, full ablation",
     "Induction heads, Argument 3 (A5)",
     "ablating induction heads undoes the change, and so does ablating the previous-token heads "
     "they are made with",

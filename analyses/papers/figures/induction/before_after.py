@@ -39,7 +39,7 @@ NAMES = ("Hartley", "Wexcombe", "Brindlemere")
 
 @history_figure(
     "induction/before-and-after",
-    "What induction does to the loss of each token",
+    "The loss of each token before and after induction",
     "Induction heads, Argument 1 (O8)",
     "repeats get better, and tokens that another one followed before get worse",
 )

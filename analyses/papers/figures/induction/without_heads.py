@@ -32,7 +32,7 @@ Sets = dict[str, list[str]]
 
 @history_figure(
     "induction/ablated-score",
-    "What induction heads are worth to the in-context score",
+    "The in-context score without induction heads",
     "Induction heads, Argument 3 (O11)",
     "in-context learning is lost with induction heads",
 )
