@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from circuits.model import GPT
 
 WINDOWS = 64
-"The number of held-out windows on which a model is measured."
+"The largest number of held-out windows on which a model is measured."
 
 
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(help="models or folders, each to be measured on text")
+        list[str] | None, typer.Argument(help="models or folders; each is measured on text")
     ] = None,
 ) -> None:
     """The models that ship: sizes, scores after training, and the steps at which heads formed.
-    With names: the use that each model makes of its embedding, its layers and its heads."""
+    With names: the loss that each model has without its embedding, each layer and each head."""
     for name in names or []:
         _measured(name)
     if not names:
@@ -66,7 +66,8 @@ def _shipped() -> None:
 
 
 def _measured(name: str) -> None:
-    """Print the components of a model's final stream, and the rise of the loss without each."""
+    """Print the norm of each component of a model's final stream, the rise of the loss without it,
+    and the rise of the loss without each head."""
     from rich.console import Console
     from rich.markup import escape
 

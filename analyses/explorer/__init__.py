@@ -1,10 +1,10 @@
 """One interactive page of all heads on a text.
 
-- packed: the numbers of patterns as text for the page.
+- packed: an array of numbers in 8 bits, as text for the page.
 - Page: a page that a notebook shows and that can be saved.
 - page: the page of one text.
 - ROLES: what the colour of each role means.
-- unpacked: the numbers that `packed` packed.
+- unpacked: the array that `packed` packed.
 """
 
 from analyses.explorer.pages import ROLES, Page, packed, page, unpacked

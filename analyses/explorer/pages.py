@@ -1,7 +1,8 @@
-"""One self-contained HTML page to look at heads with: patterns, text coloured by attention, and
-what each head adds to the logits, token by token. It needs no network and no server.
+"""One self-contained HTML page that shows heads: their patterns, text coloured by attention, and
+the logits that each head adds, token by token. The page needs no network and no server.
 
-The interactive figures of the framework paper (I1, I2; PySvelte, CircuitsVis), for any GPT.
+It does for any GPT what the interactive figures of the framework paper do (I1, I2; PySvelte,
+CircuitsVis).
 """
 
 import base64
@@ -24,18 +25,18 @@ from circuits.files import write
 from circuits.model import GPT, checked_tokens
 
 STEPS = 255
-"Attention in 8 bits: a value is at most half a step, 1/510, from what was computed."
+"Attention is kept in 8 bits: a value differs from the computed one by at most half a step, 1/510."
 SIGNED_STEPS = 127
-"Logit effects in 8 bits, on both sides of 0: at most 1/254 of the head's largest is lost."
+"Logit effects are kept in 8 bits, on both sides of 0. An error is at most 1/254 of the largest."
 ROLES = {
-    "induction": "looks at what followed the same token earlier",
+    "induction": "looks at the token that followed the same token earlier",
     "previous token": "looks one token back",
     "duplicate token": "looks at earlier copies of the token",
     "current token": "looks at the token itself",
-    "first token": "rests on the first token",
-    "-": "none of these takes most of its attention",
+    "first token": "looks at the first token",
+    "-": f"none of these takes more than {attention.THRESHOLD} of its attention",
 }
-"What the roles of `attention.taxonomy` mean, in the words of the page."
+"The meaning of each role of `attention.taxonomy`, in the words of the page."
 FRAME = (
     '<iframe sandbox="allow-scripts" title="attention heads" loading="lazy" '
     'style="width:100%;height:820px;border:0" srcdoc="{}"></iframe>'
@@ -44,7 +45,7 @@ FRAME = (
 
 @dataclass(frozen=True)
 class Page:
-    """A page that shows itself in a notebook, in a frame of fixed height, and can be saved."""
+    """A page that can be saved. A notebook shows it in a frame of fixed height."""
 
     html: str = field(repr=False)
 
@@ -60,9 +61,9 @@ class Page:
 def page(model: GPT, text_or_tokens: str | Int[Tensor, "*batch pos"], title: str = "") -> Page:
     """The page of all heads on one text, or on one row of tokens.
 
-    It holds patterns and value-weighted patterns, in [0, 1], and logit effects, in logits, of every
-    head in 8 bits. ValueError for a model without heads, text longer than its context, fewer than
-    two tokens, several rows, or text for a model without a tokenizer.
+    It holds the patterns and the value-weighted patterns of every head, in [0, 1], and its logit
+    effects, in logits, all in 8 bits. ValueError for a model without heads, text longer than its
+    context, fewer than two tokens, several rows, or text for a model without a tokenizer.
     """
     tokens = _row(model, text_or_tokens)
     seen = torch.from_numpy(patterns.capture(model, tokens).values).flatten(1, 2)
@@ -94,14 +95,14 @@ def page(model: GPT, text_or_tokens: str | Int[Tensor, "*batch pos"], title: str
 
 
 def packed(values: UInt8[np.ndarray, "kind head dest src"]) -> str:
-    """The lower triangles, row by row, compressed (zlib), in base64."""
+    """The lower triangles of an array, row by row, compressed (zlib), in base64."""
     rows, columns = np.tril_indices(values.shape[-1])
     raw = np.ascontiguousarray(values[..., rows, columns]).tobytes()
     return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
 
 
 def unpacked(text: str, heads: int, pos: int) -> UInt8[np.ndarray, "kind head dest src"]:
-    """What `packed` packed; 0 above the diagonals."""
+    """The array that `packed` packed, with 0 above the diagonals."""
     rows, columns = np.tril_indices(pos)
     raw = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
     values = np.zeros((raw.size // (heads * rows.size), heads, pos, pos), np.uint8)
@@ -153,5 +154,5 @@ def _heads(model: GPT) -> list[dict[str, Any]]:
 
 
 def _short(value: float) -> float:
-    """Four digits are more than the page shows."""
+    """Round a number to four digits: the page shows fewer."""
     return float(f"{value:.4g}")

@@ -21,8 +21,8 @@ Cipher = Int[Tensor, " d_vocab"]
 
 
 def prefix_matching(model: Model, cipher: Cipher, tokens: Ids | str | None = None) -> DataArray:
-    """The mean attention to the tokens after earlier tokens that become the current token, (layer,
-    head), in [0, 1]: `attention.prefix_matching` through a cipher. The default prompt is
+    """The mean attention to the tokens after earlier tokens whose cipher is the current token,
+    (layer, head), in [0, 1]: `attention.prefix_matching` through a cipher. The default prompt is
     `prompts.ciphered`. ValueError for tokens without such a match."""
     tokens = prompts.ciphered(model, cipher) if tokens is None else tokens_of(model, tokens)
     words = "prefix matching through the cipher (share of attention)"
@@ -31,8 +31,8 @@ def prefix_matching(model: Model, cipher: Cipher, tokens: Ids | str | None = Non
 
 def copying(model: Weighted, cipher: Cipher, tokens: Ids | str | None = None) -> DataArray:
     """The share of a head's raised logits that falls on the cipher of the attended token, (layer,
-    head), in [0, 1]: `induction.copying` through a cipher, of the logits of the ciphers of the
-    tokens of the row."""
+    head), in [0, 1]. This is `induction.copying` through a cipher: the logits are those of the
+    ciphers of the row's tokens."""
     found = induction.copying(model, tokens, cipher=cipher)
     words = "raise of the attended token's cipher, of all in the sample"
     return found.rename("translation_copying").assign_attrs(long_name=words)

@@ -1,5 +1,5 @@
-"""Running text as HTML, each token on the colour of its value, which shows when a reader points at
-the token."""
+"""Running text as HTML. Each token has the colour of its value. The value appears when a reader
+points at the token."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ def passage(
     framed: Collection[int] = (),
 ) -> str:
     """Tokens as text below a caption. A token has the colour of its value, blue above 0 and orange
-    below, full at `scale`, and says the value in its unit when a reader points at it. A NaN has
-    neither. Tokens whose numbers are in `framed` have a frame. Everything is escaped, and a token
-    of nothing but whitespace made visible.
+    below, full at `scale`. It shows the value with its unit when a reader points at it. A token
+    whose value is NaN has neither. Tokens whose numbers are in `framed` have a frame. The text is
+    escaped. A token that holds only whitespace is made visible.
 
     ValueError unless there is one value for each token.
     """

@@ -1,8 +1,8 @@
-"""Passages that are followed by themselves in another language, which is a permutation of tokens.
+"""Passages, each followed by itself in another language. The language is a permutation of tokens.
 
-The task stands for the translations on which Olsson et al. show a head that translates
+The task stands for the translated texts on which Olsson et al. show a head that translates
 (https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html,
-Argument 4). It is `Batches`: step and seed determine a batch.
+Argument 4). `Ciphered` is a kind of `Batches`: step and seed determine a batch.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from torch import Tensor
 
 
 class Ciphered:
-    """BOS + R + cipher(R). R is a passage of uniform random tokens, from `shortest` to `longest`
-    long; all rows of a batch have the same length.
+    """BOS + R + cipher(R). R is a passage of `shortest` to `longest` uniform random tokens. All
+    rows of a batch have the same length.
 
     `cipher` is a permutation, the same in all rows: token t becomes cipher[t]. No token but BOS is
     its own cipher. If `redrawn`, the second passage is the cipher of another random passage, so
-    that nothing predicts it. ValueError for fewer than two tokens beside BOS.
+    that nothing predicts the second passage. ValueError for fewer than two tokens beside BOS.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class Ciphered:
         self.cipher[cycle] = cycle.roll(1)  # one cycle: nothing stays in its place
 
     def batch(self, step: int, size: int) -> Int[Tensor, "batch pos"]:
-        """[size 2n+1] tokens. The first passage cannot be predicted, the second can."""
+        """[size 2n+1] tokens. The first passage cannot be predicted; the second can, unless
+        `redrawn`."""
         rng = np.random.default_rng([self.seed, step])
         length = int(rng.integers(self.shortest, self.longest + 1))
         first, another = torch.from_numpy(rng.choice(self.others, (2, size, length)))

@@ -89,5 +89,5 @@ def test_a_report_replaces_no_folder_that_bears_the_name_of_one_of_its_files(tmp
 
     filled(tmp_path, "old/mine.txt")
     (tmp_path / "results.json").write_text('{"files": ["old", "results.json"]}')
-    with pytest.raises(ValueError, match=r"holds files that are no report \(old\)"):
+    with pytest.raises(ValueError, match=r"holds files that no report wrote \(old\)"):
         write(tmp_path, ["framework/corner"])

@@ -468,7 +468,7 @@ def test_tables_of_skip_trigrams_have_rows_and_columns():
 
 
 def test_a_report_wants_figures_that_exist_and_a_folder_of_its_own(folder):
-    with refused(ValueError, "holds files that are no report ("):
+    with refused(ValueError, "holds files that no report wrote ("):
         report.write(folder)
     with refused(
         KeyError,

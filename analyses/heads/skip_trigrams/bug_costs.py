@@ -1,10 +1,11 @@
-"""What skip-trigram bugs cost: the loss that forced cells add on text, in nats.
+"""The cost of skip-trigram bugs: the loss that forced cells add on text, in nats.
 
-A cell is a source, a destination and an out at one head, and is raised if its QK score and its OV
-effect are above 0. It is right if some text has it: the out follows the destination, after the
-source. It is forced if it is raised and that text does not have it, but its row (source and
-destination) and its column (source and out) each have a right cell: one head cannot have these two
-without the forced one. (An open question of Elhage et al. 2021, "Skip-trigram bugs",
+A cell is a source, a destination and an out at one head. A head raises a cell if its QK score and
+its OV effect are above 0. A raised cell is right if a given text has it: the out follows the
+destination, and the source came before both in the same window. A raised cell is forced if the text
+does not have it, but its row (source and destination) and its column (source and out) each have a
+right cell: one head cannot have these two right cells without the forced cell. (An open question of
+Elhage et al. 2021, "Skip-trigram bugs",
 https://transformer-circuits.pub/2021/framework/index.html)
 """
 
@@ -27,13 +28,13 @@ Presence = Bool[Tensor, "bigram source"]
 
 
 def bug_cost(model: GPT, windows: Int[Tensor, "window pos"], seen: Tensor) -> DataArray:
-    """The loss in nats per token that the `right` and the `forced` cells add, (cells, window):
-    below 0 for cells that lower the loss. Cells are found in the windows `seen`, [window pos], and
-    measured on `windows`.
+    """The loss in nats per token that the `right` and the `forced` cells add, (cells, window). It
+    is below 0 for cells that lower the loss. Cells are found in the windows `seen`, [window pos],
+    and measured on `windows`.
 
     For each head and each source before a destination, attention times OV is taken off the logits
     of the outs of these cells. Attention and the scale of the last norm stay. ValueError unless the
-    model has one layer and no MLP: only there are circuits of tokens exact.
+    model has one layer and no MLP: only in such a model are the circuits from token to token exact.
     """
     check_predicts(model.cfg, "the cost of a bug")
     if model.cfg.n_layers != 1 or not model.cfg.attn_only:
@@ -55,8 +56,8 @@ def bug_cost(model: GPT, windows: Int[Tensor, "window pos"], seen: Tensor) -> Da
 
 @dataclass(frozen=True)
 class _Known:
-    """The bigrams of a text, [bigram 2] in order of their first tokens; the sources that came
-    before each of them in some window; and where the bigrams of each first token begin."""
+    """The bigrams of a text, in order of their first tokens; the sources that came before each
+    bigram in some window; and the index at which the bigrams of each first token begin."""
 
     bigrams: Int[Tensor, "bigram 2"]
     present: Presence
@@ -64,7 +65,7 @@ class _Known:
 
     @classmethod
     def of(cls, rows: Int[Tensor, "window pos"], d_vocab: int) -> "_Known":
-        """Those of rows of tokens; a destination is no source of its own bigram."""
+        """Collect the bigrams of rows of tokens. A destination is no source of its own bigram."""
         pairs = torch.stack([rows[:, :-1], rows[:, 1:]], -1)
         bigrams, which = pairs.flatten(0, 1).unique(dim=0, return_inverse=True)
         present = torch.zeros(len(bigrams), d_vocab, dtype=torch.bool)
@@ -82,8 +83,9 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Raised:
-    """Of one head: rows of cells, [source destination], that are raised and have a right cell; and
-    OV, [source out], where it is above 0 and the column has a right cell, else 0."""
+    """The raised cells of one head. `rows` is true for each source and destination that have a
+    right cell. `OV` is the effect of each source on each out, and 0 unless it is above 0 and this
+    column has a right cell."""
 
     rows: Bool[Tensor, "source destination"]
     OV: Float[Tensor, "source out"]
@@ -136,10 +138,10 @@ def _of_window(
 
 
 def both_ways(model: GPT, windows: Int[Tensor, "window pos"], measured: int = 0) -> DataArray:
-    """`bug_cost` of windows cut into two halves, the cells of each found in the other half, (cells,
-    window), with the ends of its 95% interval over windows as coordinates `low` and `high` (cells).
-    `measured`: of each half only so many windows are measured, evenly apart; 0 for all. ValueError
-    for fewer than two windows."""
+    """`bug_cost` of windows cut into two halves, (cells, window). The cells measured on one half
+    are found in the other half. The coordinates `low` and `high` (cells) are the ends of the 95%
+    interval over windows. `measured` is the number of windows that are measured in each half,
+    evenly apart; 0 for all. ValueError for fewer than two windows."""
     if len(windows) < 2:
         raise ValueError(f"two windows or more are cut into two halves, got {len(windows)}")
     halves = windows.chunk(2)

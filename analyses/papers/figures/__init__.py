@@ -5,7 +5,7 @@
 - draw: one figure, drawn from a model.
 - judge: the verdict of one figure on a model, without a picture.
 - Figure: the record of a figure.
-- Finding: what a figure found in a model.
+- Finding: the result of a figure in a model.
 - Drawing: a figure that was drawn.
 - Verdict: whether the claim of a paper holds.
 - LeftOut: a figure says nothing about the model that was asked for.
@@ -46,18 +46,19 @@ def every() -> list[str]:
 
 
 def draw(name: str, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Drawing:
-    """One figure of a paper, drawn from a model, or from the model or models of a name, see
-    `Figure.shown`, and judged on them; without a model on all that fit, see `Figure.judged`.
-    `loaded` gives the model of a name.
+    """Draw one figure of a paper from a model, or from the model or models of a name (see
+    `Figure.shown`), and judge it on them. Without a model it is judged on all models that fit (see
+    `Figure.judged`). `loaded` gives the model of a name.
 
-    KeyError with the names that exist for an unknown figure or model; LeftOut and ValueError as
+    KeyError with the names that exist for an unknown figure or model. LeftOut and ValueError as in
     `Figure.draw`.
     """
     return _known(name).draw(model, loaded)
 
 
 def judge(name: str, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Verdict:
-    """The verdict of one figure on a model, without a picture; errors as `draw`."""
+    """The verdict of one figure on a model, without a picture. The errors are the errors of
+    `draw`."""
     record = _known(name)
     return record.verdict(record.finding(model, loaded))
 

@@ -1,4 +1,4 @@
-"""Circuits found edge by edge: how good estimates are, and how few edges do the work."""
+"""Circuits found edge by edge: how good estimates of effects are, and how few edges do a task."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from circuits import ground_truth
 from circuits.model import GPT
 
 SHARP = 40.0
-"Of the attention of the built circuit: sharp, but slopes do not vanish."
+"The sharpness of attention in the built circuit: attention is sharp, but slopes do not vanish."
 SEEDS, MANY = 6, 12
-"The numbers of sets of prompts: for estimates, and for circuits."
+"The number of sets of prompts for estimates, and the number for circuits."
 DIRECTIONS: tuple[Into, ...] = ("corrupted", "clean")
 ESTIMATED = {
     "heads": (patching.heads, attribution.heads),
@@ -51,8 +51,9 @@ WEAKER = (80.0, 40.0, 20.0, 10.0, 5.0, 2.5)
     url="https://arxiv.org/abs/2310.10348",
 )
 def estimates(model: GPT) -> Finding:
-    """Attribution patching against patching: heads' outputs and the stream, in both directions, and
-    single edges. Good for heads, worse where a patch changes much, as in the stream."""
+    """Attribution patching against patching: the outputs of heads and the stream, in both
+    directions, and single edges. The claim: estimates are good for heads, and worse where a patch
+    changes much, as in the stream."""
     tasks = [induction_task(model, seed=2 * seed) for seed in range(SEEDS)]
     does = float(np.mean([task.clean_value.mean() for task in tasks]))
     seen = {(name, into): [_patched(task, into, *ways) for task in tasks]
@@ -78,14 +79,18 @@ def estimates(model: GPT) -> Finding:
             f"{into} run" for into in DIRECTIONS]  # fmt: skip
     return Finding(
         agree if does > 1.0 else None,
-        f"rank correlation, mean of {SEEDS} prompts: {', '.join(told)}; {_rank(*by_edge):.2f} for "
-        f"edges; the model's logit difference is {does:.2f}",
-        "Twelve random tokens said twice, corrupted in every token; the metric is the logit of the "
-        "right next token less that of another. Heads and the stream of one run are put into the "
-        "other, edges of the corrupted run into the clean one; a point is a mean over 12 examples "
-        f"of the first of {SEEDS} sets of prompts. In both directions the rank correlation, in the "
-        "mean over sets, must be above 0.8 for heads, and that of the stream below it. A model "
-        "that does not do the task cannot be asked.",
+        f"rank correlation, mean of {SEEDS} sets of prompts: {', '.join(told)}; "
+        f"{_rank(*by_edge):.2f} for edges, on the first set; the model's logit difference is "
+        f"{does:.2f}",
+        "Each point is a head, a place in the stream or an edge: the change of the metric when it "
+        "is patched, against the estimate of attribution patching, in the mean over the 12 "
+        f"examples of the first of {SEEDS} sets of prompts. The task is twelve random tokens said "
+        "twice; in the corrupted run every token but BOS is another one. The metric is the logit "
+        "of the right next token less the logit of the token that is right in the corrupted run. "
+        "Heads and the stream of one run are put into the other run, edges of the corrupted run "
+        "into the clean run. The test: in both directions the rank correlation, in the mean over "
+        "sets, is above 0.8 for heads, and lower for the stream than for heads. A model whose "
+        "logit difference is 1 or less does not do the task, and cannot be judged.",
         picture,
     )
 
@@ -99,8 +104,8 @@ def estimates(model: GPT) -> Finding:
     url="https://arxiv.org/abs/2403.17806",
 )
 def few_edges(model: GPT) -> Finding:
-    """How much of the induction task circuits have, by the number of their edges and how these are
-    scored, over many prompts; and the circuit of the best-scored third."""
+    """The share of the induction task that circuits keep, by the number of their edges and by the
+    method that scores the edges, over many prompts; and the circuit of the best-scored third."""
     total = int(discovery.edges(model).sum())
     edges = np.unique(np.linspace(0, total, 7).round().astype(int)).tolist()
     tasks = [induction_task(model, seed=2 * seed) for seed in range(MANY)]
@@ -123,16 +128,19 @@ def few_edges(model: GPT) -> Finding:
 
     return Finding(
         bool(at_half.sel(score="exact") > 0.8 and low > 0) if does > 1.0 else None,
-        f"the best half of the edges ({half} of {total}) has {_of(at_half, 'exact')} of the task "
+        f"the best half of the edges ({half} of {total}) keeps {_of(at_half, 'exact')} of the task "
         f"by exact effects, {_of(at_half, 'EAP')} by EAP, {_of(at_half, 'EAP-IG')} by EAP-IG; the "
-        f"area under the curve of EAP-IG less that of EAP is {float(ahead.mean()):+.2f} "
+        f"area under the curve of EAP-IG less the area of EAP is {float(ahead.mean()):+.2f} "
         f"({low:+.2f} to {high:+.2f}); the model's logit difference is {does:.2f}",
-        "All edges outside of a circuit carry the corrupted run. Faithfulness is the circuit's "
-        "logit difference, 0 as if every edge were cut and 1 as in the whole model; lines are "
-        f"means over {MANY} sets of 12 prompts, bands their 95% intervals. Half of the edges must "
-        "have 0.8 of the task by their exact effects, which is not few; and the area under the "
-        "curve of EAP-IG (5 slopes along inputs) less that of EAP must be above 0, with its "
-        "interval. A model that does not do the task cannot be asked.",
+        "Left: the faithfulness of the circuit of the best-scored edges, by the number of edges. "
+        f"Lines are means over {MANY} sets of 12 prompts, bands are their 95% intervals. All edges "
+        "outside of a circuit carry the corrupted run. Faithfulness is the circuit's logit "
+        "difference, scaled to 0 if every edge is cut and 1 in the whole model. Right: the third "
+        "of the edges with the largest exact effects on the first set. The test: half of the "
+        "edges, which is not few, keep more than 0.8 of the task by their exact effects; and the "
+        "area under the curve of EAP-IG (5 slopes along inputs) less the area of EAP is above 0, "
+        "with its interval. A model whose logit difference is 1 or less does not do the task, and "
+        "cannot be judged.",
         picture,
     )
 
@@ -160,8 +168,8 @@ def _band(found: DataArray, ax: Axes) -> None:
 )
 def known_circuit(seed: int = 0) -> Finding:
     """Each method on an induction circuit that was built among random heads: does some threshold
-    give exactly its edges? And on a random model of the same shape, where there are none. Weaker
-    attention shows which methods miss it first."""
+    give exactly its edges? The control is a random model of the same shape without a circuit.
+    Weaker attention shows which methods miss the circuit first."""
     answers = ground_truth.InductionAmongDistractors(12, 16, sharpness=SHARP, seed=seed)
     model = answers.model
     truth = discovery.circuit(model, answers.edges)
@@ -186,24 +194,27 @@ def known_circuit(seed: int = 0) -> Finding:
         plots.circuit(discovery.top(scores["built"]["exact"], len(answers.edges)), axes[0, 2],
                       "found")  # fmt: skip
         plots.sizes(off.rename(sharpness="edges"), axes[0, 3], "other sharpness")
-        axes[0, 3].set(xlabel="sharpness of attention", ylabel="off the exact effect, as a share")
+        axes[0, 3].set(xlabel="sharpness of attention", ylabel="error, as a share of the effects")
         return figure
 
     first = " and ".join(f"{one:g}" for one in apart) or "no sharpness"
     return Finding(
         min(area["built"]) > 1 - 1e-9 and right,
         f"areas under the curve are {_listed(area['built'])} ({', '.join(WAYS)}) and on random "
-        f"weights {_listed(area['random'])}; edges whose effect is not chance over the examples "
-        f"are {number['built']}, and on random weights {number['random']}; at every other "
-        f"sharpness areas are {least:.2f} or more, but EAP and EAP-IG differ by more than a tenth "
-        f"in the size of effects at sharpness {first}",
-        "GT-F: a K-composition induction circuit of five edges beside four random heads in each "
-        "layer, as large as its own. ROC over thresholds on |score|. On random weights areas need "
-        "not be 0.5, for edges out of the embedding and into the logits matter in any model; so "
-        "edges are also tested by exchanging clean and corrupted at random in each example. Holds "
-        "if every area is 1 for the built circuit, the test gives its edges and no others, and on "
-        "random weights none. Right: how far estimates are off the exact effects of the circuit's "
-        "edges where attention is weaker or sharper; it is not part of the test.",
+        f"weights {_listed(area['random'])}; the numbers of edges whose effect is not chance are "
+        f"{number['built']} by {', '.join(METHODS)}, and on random weights {number['random']}; at "
+        f"each sharpness of the last panel areas are {least:.2f} or more, but the errors of EAP "
+        f"and EAP-IG differ by more than a tenth of the size of effects at sharpness {first}",
+        f"The model is an induction circuit of {len(answers.edges)} edges by K-composition, beside "
+        "four random heads in each layer that are as large as the circuit's own head. First and "
+        "second panel: ROC curves over thresholds on |score|, for the built model and for random "
+        "weights. Third: the edges with the largest exact effects. Last, and no part of the test: "
+        "the error of each estimate of the effects of the circuit's edges, where attention is "
+        "weaker or sharper. On random weights areas need not be 0.5, for edges out of the "
+        "embedding and into the logits matter in any model. So edges are also tested by flips of "
+        "the sign of the effects of each example. The test: every area is 1 for the built circuit; "
+        "by each method but ACDC the flips leave its edges and no others, and no edge on random "
+        "weights.",
         picture,
     )
 
@@ -218,8 +229,8 @@ def _scaled(model: GPT, sharpness: float) -> GPT:
 
 
 def _by_sharpness(model: GPT, truth: DataArray) -> tuple[DataArray, float]:
-    """How far each estimate of QUICK is off the exact effects of the circuit's edges, as a share of
-    their size, by how sharp attention is, (by, sharpness); and the least area under the curve."""
+    """The error of each estimate of QUICK on the circuit's edges, as a share of the size of their
+    exact effects, (score, sharpness); and the least area under the curve."""
     off, least = [], 1.0
     for sharpness in WEAKER:
         task = induction_task(_scaled(model, sharpness), 7)
@@ -238,13 +249,13 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def _random(like: GPT, seed: int) -> GPT:
-    """A model of the same shape whose every weight is random, scaled so that parts are alike."""
+    """A model of the same shape whose weights are all random, of size 1 / sqrt(d_model)."""
     model = GPT(replace(like.cfg, seed=seed, init_range=like.cfg.d_model**-0.5))
     return model.to(like.W_E.dtype).eval()
 
 
 def _patched(task: Task, into: Into, *ways: Callable[..., DataArray]) -> tuple[DataArray, ...]:
-    """The mean change of the metric with each place patched, by each of the ways."""
+    """The mean change of the metric with each place patched: one result for each of the ways."""
     results = [way(task, into=into) for way in ways]
     return tuple((one - one.base).mean("example") for one in results)
 

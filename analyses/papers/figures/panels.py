@@ -1,5 +1,5 @@
-"""One panel for each row of the Model Analysis Table: one run, drawn over its training, the window
-of its phase change behind it."""
+"""One panel for each row of the Model Analysis Table. A panel shows one run over its training, with
+the window of its phase change."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,7 +14,7 @@ from analyses.papers.figures.runs import Run
 
 Panel = Callable[[Run, Axes], None]
 SMOOTH = 5
-"Records in a running median: single ones are noisy."
+"The number of records in a running median: single records are noisy."
 
 
 def colours(of: Sequence[Run]) -> dict[str, str]:
@@ -33,7 +33,8 @@ def row(of: Sequence[Run], panel: Panel, size: tuple[float, float] = (2.5, 2.4))
 
 
 def same_scale(axes: Iterable[Axes]) -> None:
-    """Give panels the limits of the widest, and words and numbers at the first alone."""
+    """Give all panels the lowest and the highest limit among them. Only the first keeps its label
+    and its numbers."""
     axes = list(axes)
     limits = np.array([ax.get_ylim() for ax in axes])
     for i, ax in enumerate(axes):
@@ -67,15 +68,15 @@ def losses(run: Run, ax: Axes) -> None:
 
 
 def loss_map(run: Run, ax: Axes) -> None:
-    """Loss by tokens seen and token index: of means over half octaves, which are less noisy."""
+    """Loss by tokens seen and token index, in means over half octaves, which are less noisy."""
     losses = in_context.by_log_index(run.history.loss_by_index)
     plots.loss_map(losses, ax, limits=(3.0, 6.0), bar=_last(ax))
     _edges(run, ax)
 
 
 def slope_map(run: Run, ax: Axes) -> None:
-    """Derivative of the loss by the log of the token index, less what it was after a fiftieth of
-    the training: the text is not equally hard at every index."""
+    """The derivative of the loss by the log of the token index, less its value after a fiftieth of
+    the training, for the text is not equally hard at every index."""
     slope = in_context.slope(in_context.by_log_index(run.history.loss_by_index))
     early = dynamics.around(slope, int(0.02 * run.last))
     rise = (slope - early).assign_attrs(slope.attrs)
@@ -84,8 +85,8 @@ def slope_map(run: Run, ax: Axes) -> None:
 
 
 def in_context_score(run: Run, ax: Axes) -> None:
-    """The in-context score, the records thinly and their running median; where the history keeps
-    windows, a band of two standard errors over them."""
+    """The in-context score: thin lines for the records, a thick line for their running median. If
+    the history keeps windows, a band of two standard errors over windows."""
     score = run.history.in_context_score
     if "window_score" in run.history:
         each, middle = run.history.window_score, smoothed(score)
@@ -107,7 +108,7 @@ def prefix(run: Run, ax: Axes) -> None:
 
 
 def trace(run: Run, ax: Axes) -> None:
-    """Trace of the QK circuit composed with previous-token heads, of each head after layer 0."""
+    """The trace of each QK circuit after layer 0, composed with previous-token heads."""
     later = run.history.qk_trace.isel(layer=slice(1, None))
     if not later.size:
         empty(ax, "needs a second layer")
@@ -124,8 +125,8 @@ def along(
     ablation: str = "pattern-preserving",
     at: tuple[int, int] | None = None,
 ) -> None:
-    """What is lost, of how the losses of single tokens changed in the window, with each head; for a
-    run without a window between the records nearest to the steps `at`."""
+    """The part of the change of token losses in the window that the ablation of each head undoes.
+    For a run without a window the change is between the records nearest to the steps `at`."""
     steps = run.window[:2] if run.window else at
     if steps is None:
         empty(ax, "no phase change")
@@ -139,7 +140,7 @@ def along(
 
 
 def ablated_score(run: Run, ax: Axes, ablation: str = "pattern-preserving") -> None:
-    """By how much the in-context score rises without each head: above 0, the head helps it."""
+    """The rise of the in-context score without each head. Above 0, the head helps the score."""
     _by_role(run, run.history.ablated_in_context.sel(ablation=ablation), ax)
     ax.set_ylabel("rise of in-context\nscore without head")
 
@@ -157,7 +158,7 @@ def _last(ax: Axes) -> bool:
 
 
 def _edges(run: Run, ax: Axes) -> None:
-    """The window as two lines, over a map that a band would hide."""
+    """Draw the window as two lines, for a band would hide the map."""
     for step in run.window[:2] if run.window else ():
         ax.axvline(run.millions(step), color=plots.WINDOW, lw=1.4)
 
@@ -172,4 +173,4 @@ ROWS: dict[str, Panel] = {
     "ablation, of the change": along,
     "ablation, of the score": ablated_score,
 }
-"Rows of the table, below the paths of the token losses."
+"The rows of the table below the row of the paths of token losses."

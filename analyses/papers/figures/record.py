@@ -1,5 +1,5 @@
-"""The record of a figure: its name and place in a paper, the claim of the paper, and the function
-that finds out whether the claim holds in a model and draws the picture."""
+"""The record of a figure: its name, its place in a paper, the claim of the paper, and the function
+that tests the claim in a model and draws the picture."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -51,8 +51,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a figure found in a model. The numbers are computed already; the picture, the tables and
-    the pages are only made when they are asked for."""
+    """The result of a figure in a model. The numbers are computed already. The picture, the tables
+    and the pages are made only when they are asked for."""
 
     holds: bool | None
     "None: the claim cannot be tested in this model."
@@ -93,24 +93,24 @@ class Figure:
     claim: str
     "The claim and the numbers of the paper, in words."
     find: Callable[..., Finding]
-    "Takes what `kind` says: a model, the runs of several models, or nothing."
+    "The function that tests and draws. Its argument is, by `kind`, a model, some runs or a seed."
     kind: Literal["model", "histories", "toy"] = "model"
     models: tuple[str, ...] = ("attn-only-2l",)
-    "The names of the models that it is drawn from, unless another one is asked for."
+    "The names of the models that it is drawn from, unless another model is asked for."
     fits: Callable[[GPTConfig], bool] = two_layers
-    "Which models a figure of one model is judged on, of those that ship and read text."
+    "Whether a figure of one model is judged on a model that ships and reads text, by its config."
     beside: tuple[str, ...] = ()
-    "The names of the controls that are shown beside the model that is asked for."
+    "The names of the controls that are shown beside the model that was asked for."
     seeds: tuple[int, ...] = (0,)
-    "The seeds that a toy is trained from: its verdict is on all, its picture of the first."
+    "The seeds that a toy is trained from. Its verdict is on all of them, its picture of the first."
     layers: int = 0
     "The least number of layers that a model must have."
     identity: bool = False
     "Whether the claim is a law, which holds for all weights, trained or not."
     illustration: bool = False
-    "Whether it draws a drawing of the paper that claims nothing, and has no verdict."
+    "Whether the figure repeats a drawing of the paper that claims nothing. It then has no verdict."
     same_as: str = ""
-    "The name of the figure whose test it shows again, if it does: both count once."
+    "The name of another figure with the same test, if there is one. Both figures count once."
     url: str = ""
 
     @property
@@ -124,24 +124,26 @@ class Figure:
         return " ".join((self.find.__doc__ or "").split("\n\n")[0].split())
 
     def shown(self, model: str = "") -> tuple[str, ...]:
-        """The names of the models that are shown if `model` is asked for; none if the figure trains
-        a model of its own."""
+        """The names of the models that are shown if `model` is asked for. No name if the figure
+        trains a model of its own."""
         if self.kind == "toy" or not model:
             return self.models
         return tuple(dict.fromkeys((model, *self.beside)))
 
     def judged(self, model: str = "") -> tuple[str, ...]:
-        """The names of the models that the verdict is on: of a figure of one model the one that is
-        asked for, or all that ship, read text and fit, the one that is shown first."""
+        """The names of the models that the verdict is on. A figure of one model is judged on the
+        model that is asked for, or on the model that is shown and all others that ship, read text
+        and fit."""
         shown = self.shown(model)
         if self.kind != "model" or model or self.illustration:
             return shown
         return tuple(dict.fromkeys((*shown, *text_models(self.fits))))
 
     def finding(self, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Finding:
-        """What the figure finds in a model, or in the models of a name; `loaded` gives the model of
-        a name. Without a name the numbers are those of every model that it is judged on, and
-        picture and caption those of the first. LeftOut and ValueError as `draw`."""
+        """The result of the figure in a model, or in the models of a name. `loaded` gives the model
+        of a name. Without a name the numbers come from every model that the figure is judged on,
+        and the picture and the caption from the first. It raises LeftOut and ValueError as `draw`
+        does."""
         if self.kind == "model":
             if model:
                 return self._of_one(model, loaded)
@@ -153,7 +155,7 @@ class Figure:
         if self.kind == "histories":
             return self.find(runs(self.shown(model)))
         if model:
-            raise LeftOut(f"it trains a model of its own, and is never of {model}")
+            raise LeftOut(f"the figure trains a model of its own, and cannot be drawn from {model}")
         return together({f"seed {seed}": self.find(seed) for seed in self.seeds})
 
     def _of_one(self, model: GPT | str, loaded: Callable[[str], GPT]) -> Finding:
@@ -164,17 +166,17 @@ class Figure:
         return self.find(given)
 
     def verdict(self, found: Finding) -> Verdict:
-        """The verdict on what was found."""
+        """The verdict on a finding."""
         states: dict[bool | None, State] = {True: "holds", False: "does not hold"}
         state = states.get(found.holds, "not testable here")
         return Verdict("illustration" if self.illustration else state, self.claim, found.here)
 
     def draw(self, model: GPT | str = "", loaded: Callable[[str], GPT] = load) -> Drawing:
-        """The figure, drawn from a model, or from the model or models of a name, see `shown`, and
-        its verdict, see `judged`.
+        """Draw the figure from a model, or from the model or models of a name (see `shown`), with
+        its verdict (see `judged`).
 
-        LeftOut if the figure cannot be of the model that is asked for; ValueError if the model has
-        too few layers, and for a GPT where a history is read.
+        LeftOut if the figure cannot be drawn from the model that is asked for. ValueError if the
+        model has too few layers, and for a GPT if the figure reads a history.
         """
         found = self.finding(model, loaded)
         url = self.url or URLS[self.paper]
@@ -184,9 +186,9 @@ class Figure:
 
 
 def together(found: Mapping[str, Finding]) -> Finding:
-    """The findings in several models, or from several seeds, as one: the claim holds if it holds in
-    each that can show or refute it, and cannot be tested if there is none. The words name each; all
-    else is that of the first."""
+    """The findings in several models, or from several seeds, as one finding. The claim holds if it
+    holds in each model that can show or refute it. It cannot be tested if there is no such model.
+    The words name each model; all else is from the first."""
     first, *more = found.values()
     if not more:
         return first
@@ -200,7 +202,7 @@ def together(found: Mapping[str, Finding]) -> Finding:
 def figure(
     name: str, title: str, where: str, claim: str, **fields: Any
 ) -> Callable[[Callable[..., Finding]], Figure]:
-    """Makes the record of a figure from the function under it; `fields` are those of `Figure`."""
+    """Make the record of a figure from the decorated function. `fields` are fields of `Figure`."""
     return lambda find: Figure(name, title, where, claim, find, **fields)
 
 

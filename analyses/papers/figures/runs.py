@@ -1,5 +1,5 @@
-"""The models that ship as figures read them: those that a claim is judged on; and training
-histories, runs that can form induction heads, and controls."""
+"""The models that figures read: the models that a claim is judged on, the histories of their
+training, the runs that can form induction heads, and the controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,29 +21,29 @@ from circuits.io import folder_of, load, models, saved_config
 from circuits.model import GPTConfig
 
 ZOO = ("attn-only-2l", "attn-only-2l-seed1", "attn-only-1l-smeared", "attn-only-1l")
-"Two seeds of two layers, one layer with smeared keys, and one without: the control."
+"Two seeds of two layers, one layer with smeared keys, and one plain layer, which is the control."
 CONTROL = "attn-only-1l"
 
 
 def one_layer(cfg: GPTConfig) -> bool:
-    """Whether the claims about one layer are of such a model."""
+    """Whether the claims about one layer are about a model of this config."""
     return cfg.attn_only and cfg.n_layers == 1 and not cfg.smeared_keys
 
 
 def two_layers(cfg: GPTConfig) -> bool:
-    """Whether the claims about two layers are of such a model."""
+    """Whether the claims about two layers are about a model of this config."""
     return cfg.attn_only and cfg.n_layers >= 2
 
 
 def text_models(fits: Callable[[GPTConfig], bool]) -> list[str]:
-    """The names of the models that ship, read text and fit."""
+    """The names of the models that ship, read text, and have a config that `fits`."""
     found = [name for name in models() if fits(saved_config(folder_of(name)))]
     return [name for name in found if load(name).tokenizer is not None]
 
 
 class LeftOut(ValueError):
-    """A figure says nothing about the model that was asked for. The message says why; the report
-    repeats it, and does not count the figure as failed."""
+    """A figure says nothing about the model that was asked for. The message says why. The report
+    repeats the message, and does not count the figure as failed."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Run:
 
     @cached_property
     def window(self) -> PhaseChange | None:
-        """When in-context learning formed, or None."""
+        """The steps between which in-context learning formed, or None."""
         return dynamics.phase_change(self.history)
 
     @property
@@ -102,7 +102,7 @@ class Run:
 
 
 Test = Callable[[Run, PhaseChange], tuple[bool, str]]
-"Whether a run shows the claim of the paper in a window, and the numbers in words."
+"Tests whether a run shows the claim of the paper in a window, and gives the numbers in words."
 
 
 def runs(names: Sequence[str]) -> list[Run]:
@@ -125,8 +125,9 @@ def plain_one_layer(of: Sequence[Run]) -> Run | None:
 
 
 def judged(of: Sequence[Run], test: Test) -> tuple[bool, str]:
-    """Whether every run that can do induction passes the test in its own window and no other run
-    passes it, in its own window or in the first that was found; and the numbers of all runs."""
+    """Whether every run that can do induction passes the test and no other run does; and the
+    numbers of all runs. At least one run must be able. A run is tested in its own window. A run
+    without a window is tested in the first window of a run that can do induction."""
     own = [run.window for run in of if run.able and run.window]
     holds, here = any(run.able for run in of), []
     for run in of:
@@ -140,20 +141,21 @@ def judged(of: Sequence[Run], test: Test) -> tuple[bool, str]:
 def judged_each(
     of: Sequence[Run], why_not: Callable[[Run], str], test: Callable[[Run], tuple[bool, str]]
 ) -> tuple[bool | None, str]:
-    """Whether every run passes of which `why_not` says nothing, and the numbers of all runs; None
-    if no run can be asked. `why_not` says what a run lacks to be asked at all."""
+    """Whether every run passes that can be tested, and the numbers of all runs; None if no run can
+    be tested. `why_not` names the thing that a run lacks; for a run that can be tested it gives an
+    empty text."""
     asked, here = [], []
     for run in of:
         lacks = why_not(run)
-        passes, words = (None, f"not asked, it has {lacks}") if lacks else test(run)
+        passes, words = (None, f"not tested, it has {lacks}") if lacks else test(run)
         asked += [] if passes is None else [passes]
         here.append(f"in {run.name}: {words}")
     return (all(asked) if asked else None), "; ".join(here)
 
 
 def windowed(run: Run, name: str, step: int, near: int = 2) -> Float[Tensor, " window"]:
-    """A record of each evaluation window, `window_loss` or the like, about a step: the mean of the
-    nearest record and `near` to either side."""
+    """The values that the history keeps for each evaluation window under a name, at a step: the
+    mean of the nearest record and the `near` records on either side."""
     return torch.from_numpy(dynamics.around(run.history[name], step, near).values).double()
 
 
@@ -164,8 +166,8 @@ def paired(values: Float[Tensor, " example"]) -> tuple[float, float, float]:
 
 
 def pairs_of_widths(of: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Smaller and larger runs of one architecture but for the width, of which both have a phase
-    change."""
+    """Pairs of a smaller and a larger run that differ in width alone. Both runs have a
+    phase change."""
 
     def kind(run: Run) -> tuple[object, ...]:
         return run.cfg.n_layers, run.cfg.smeared_keys, run.cfg.d_mlp is None, run.cfg.d_vocab
@@ -176,7 +178,7 @@ def pairs_of_widths(of: Sequence[Run]) -> list[tuple[Run, Run]]:
 
 
 def lacks_induction(run: Run) -> str:
-    """What a run lacks to say what induction heads do: such a head, or a window."""
+    """The thing that a run lacks to show the work of induction heads: such a head, or a window."""
     if not run.heads("induction"):
         return "no induction head"
     return "" if run.window else "no phase change"

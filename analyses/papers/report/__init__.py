@@ -1,10 +1,10 @@
-"""Figures and verdicts -> one folder: index.html, each figure as PNG and SVG, results.json.
+"""The report: one folder with index.html, each figure as PNG and SVG, and results.json.
 
 - write: draws figures and puts the report into a folder.
 - known: the name of a figure, or an error with the nearest name.
-- Entry: what the report knows of one figure.
+- Entry: the words, files and state of one figure in the report.
 - PAPERS: the titles of the papers.
-- plain_matplotlib: matplotlib's own settings for a while.
+- plain_matplotlib: a block that runs with matplotlib's own settings.
 """
 
 from analyses.papers.report.entries import PAPERS, Entry, plain_matplotlib

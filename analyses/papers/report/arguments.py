@@ -1,5 +1,5 @@
 """The six arguments of "In-context Learning and Induction Heads" (O0), each with the figures that
-bear on it."""
+test it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Argument:
     controls: Sequence[str]
     untested: str
     needs: str = ""
-    "The figure without which it is not tested, whatever the others show."
+    "The figure that must be drawn, else the argument counts as not tested."
     limit: str = ""
-    "Where alone it is tested, if it is less than the claim says."
+    "The only case that is tested, if the claim says more."
     subject: str = ""
-    "Of which the figures tell, if it is less than the argument: a premise of it."
+    "The part of the argument that the figures test, if they do not test all of it."
 
     def drawn(self, entries: Sequence[Entry]) -> list[Entry]:
         """The entries of its figures, in its own order."""
@@ -34,8 +34,8 @@ class Argument:
         return [found[name] for name in self.figures if name in found]
 
     def verdict(self, found: Sequence[Entry]) -> str:
-        """Whether the figures drawn for it all hold, or some, or none. An identity is no evidence,
-        and a claim that cannot be tested here neither."""
+        """Whether all figures drawn for it hold, or some, or none. An identity is no evidence. A
+        claim that cannot be tested here is no evidence either."""
         if not self.figures:
             return "not testable here"
         holds = [entry.kind == "holds" for entry in found
@@ -68,21 +68,21 @@ ARGUMENTS = (
             "induction/model-analysis",
         ),
         (ONE_LAYER, SEED),
-        "Text with its documents shuffled, and models larger than those that ship. That two things "
-        "come together does not say that one is the other.",
+        "Text with its documents shuffled, and models larger than the models that ship. Two things "
+        "that come at the same time need not be the same thing.",
     ),
     Argument(
         "Argument 2: what moves one moves the other",
         "An architecture in which induction heads form more easily has its phase change earlier, "
-        "and one layer then has one too.",
+        "and with it one layer has a phase change too.",
         ("induction/smeared-keys",),
         (ONE_LAYER,),
         "Seeds of the models with smeared keys, and smeared keys in larger models.",
     ),
     Argument(
-        "Argument 3: what is lost without them",
-        "Ablating induction heads takes in-context learning away; in small attention-only models "
-        "they make most of it.",
+        "Argument 3: in-context learning is lost without them",
+        "The ablation of induction heads takes in-context learning away; in small attention-only "
+        "models induction heads make most of it.",
         (
             "induction/ablation",
             "induction/full-ablation",
@@ -91,8 +91,8 @@ ARGUMENTS = (
             "induction/story-without-heads",
         ),
         (ONE_LAYER, SEED, "heads that do no induction"),
-        "Intervals over training, for which the histories keep too little: what is lost with all "
-        "induction heads at once is measured at its end alone.",
+        "Intervals over training, for which the histories keep too little. The ablation of all "
+        "induction heads together is measured only at the end of training.",
     ),
     Argument(
         "Argument 4: they do more than copy",
@@ -105,17 +105,18 @@ ARGUMENTS = (
             "induction/prefix-and-copying",
         ),
         (ONE_LAYER, START),
-        "Translation of real text: no model here reads more than one language, and the language of "
-        "the toy is a permutation of tokens. That heads of the models that "
-        "ship copy literally, which the other figures show, does not say that they do more.",
+        "Translation of real text: no model here reads more than one language, and the other "
+        "language of the toy is a permutation of tokens. The other figures show that heads of the "
+        "models that ship copy literally; this does not show that they do more.",
         "induction/pattern-matching",
         "in a toy that was trained on nothing else",
         "premise",
     ),
     Argument(
         "Argument 5: their mechanism would do more than copy",
-        "An induction head seeks what a previous-token head has moved. That this would match what "
-        "is merely alike just as well is the paper's reasoning; its premise can be shown.",
+        "An induction head seeks the token that a previous-token head has moved. The paper argues "
+        "that the same mechanism would also match tokens that are only similar. The figures can "
+        "show the premise.",
         (
             "framework/composition",
             "framework/key-tokens",
@@ -123,21 +124,21 @@ ARGUMENTS = (
             "induction/copying-evaluator",
         ),
         (START,),
-        "The conclusion: the figures show the mechanism for equal tokens.",
+        "The conclusion: the figures show the mechanism only for equal tokens.",
         subject="premise",
     ),
     Argument(
         "Argument 6: small models tell of large ones",
-        "What is seen in small attention-only models goes on smoothly to large ones.",
+        "The findings in small attention-only models go on smoothly to large models.",
         (),
         (),
-        "All of it: the models here have some layers and a million parameters or two, the paper's "
-        "large ones 13 million to 13 billion.",
+        "All of it: the models here have a few layers and one or two million parameters; the "
+        "paper's large models have 13 million to 13 billion.",
     ),
 )
 ELSEWHERE = (
-    "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures have the mechanism "
-    "with its numbers), the columns of the Model Analysis "
-    "Table for books and full-scale models (in O17 to O24), and heads of more than 16 layers "
-    "that seek and lower (in A2)."
+    "Not drawn at all: the cartoons (O1, O2, O16; the framework paper's figures show the mechanism "
+    "with its numbers), the columns of the Model Analysis Table for books and full-scale models "
+    "(in O17 to O24), and the heads of models with more than 16 layers that match prefixes and "
+    "lower the attended token (in A2)."
 )

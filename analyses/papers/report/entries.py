@@ -1,4 +1,4 @@
-"""One figure of the report: its picture goes into files, its words into an Entry."""
+"""One figure of the report: its picture goes into files, and its words go into an Entry."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,19 +28,19 @@ Loaded = Callable[[str], GPT]
 
 @dataclass(frozen=True)
 class Entry:
-    """What the report knows of one figure, drawn or failed. It holds no picture, and so travels
-    between processes; the fields of a Drawing are empty if the figure failed."""
+    """The words, files and state of one figure in the report, drawn or failed. It holds no picture,
+    so it can be sent between processes. The fields of a Drawing are empty if the figure failed."""
 
     name: str
     model: str
-    "The name or folder of the model that was asked for; empty for the usual ones."
+    "The name or folder of the model that was asked for; empty for the usual models."
     source: str = ""
     caption: str = ""
     verdict: Verdict | None = None
     html: str = ""
     pages: Mapping[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
-    "Width and height of the picture in CSS pixels, of which an inch has 96; (0, 0) without one."
+    "The width and height of the picture in CSS pixels (96 to an inch); (0, 0) without a picture."
     seconds: float = 0.0
     error: str = ""
     left_out: str = ""
@@ -70,15 +70,16 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """The state, but "identity" for a law that holds and "again" for a test that another figure
-        shows too: they are counted apart."""
+        """The kind that the figure counts as: "identity" for a law that holds, "again" for a test
+        that another figure shows too, and else its state."""
         if self.verdict and self.figure.same_as:
             return "again"
         return "identity" if self.figure.identity and self.state == "holds" else self.state
 
     @property
     def pictured(self) -> bool:
-        """Whether it has a picture: not if it failed, or if no model can show anything."""
+        """Whether the figure has a picture. It has none if it failed or no model can show
+        anything."""
         return self.size != (0, 0)
 
     @property
@@ -88,17 +89,17 @@ class Entry:
 
     @property
     def files(self) -> list[str]:
-        """Names of all files that the figure brings."""
+        """The names of all files of the figure."""
         pictures = [f"{self.file}.png", f"{self.file}.svg"] if self.pictured else []
         return [*pictures, *self.pages]
 
 
 def drawn(name: str, model: str, folder: Path, loaded: Loaded) -> Entry:
     """Draw a figure from the model that `loaded` gives for its name, and put PNG and SVG into the
-    folder. If anything goes wrong with the model or the figure, that is the entry's `error`.
+    folder. If the model or the figure fails, the entry's `error` says why.
 
-    Drawn by one torch thread and with matplotlib's own settings: who draws it, and how many others
-    are drawn at the same time, changes no digit.
+    It is drawn with one torch thread and with matplotlib's own settings. So its numbers do not
+    depend on the process, or on the number of figures that are drawn at the same time.
     """
     before, start = set(plt.get_fignums()), time.perf_counter()
     try:
@@ -112,7 +113,7 @@ def drawn(name: str, model: str, folder: Path, loaded: Loaded) -> Entry:
         }  # fmt: skip
     except LeftOut as reason:
         found = {"left_out": str(reason)}
-    except Exception as error:  # the report goes on, and says so
+    except Exception as error:  # the report goes on, with the error in it
         found = {"error": in_words(error)}
     finally:
         for number in set(plt.get_fignums()) - before:
@@ -128,7 +129,7 @@ def in_words(error: Exception) -> str:
 
 @contextmanager
 def plain_matplotlib() -> Iterator[None]:
-    """matplotlib's own settings, with small letters and the same SVG each time, for a while."""
+    """Run a block with matplotlib's own settings, small letters, and the same SVG each time."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"font.size": 9, "svg.hashsalt": "circuits"})
@@ -146,7 +147,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _saved(picture: Picture | None, path: Path) -> tuple[int, int]:
-    """Writes a picture as PNG and SVG; its size as Entry has it."""
+    """Write a picture as PNG and SVG. Returns its size in the unit of Entry."""
     if picture is None:
         return (0, 0)
     for ending, metadata in (("png", {}), ("svg", {"Date": None})):

@@ -1,4 +1,4 @@
-"""The folder of a report: staged beside its place, and moved there when it is whole."""
+"""The folder of a report. It is written beside its place, and moved there when it is whole."""
 
 import difflib
 import json
@@ -26,11 +26,12 @@ def write(
 ) -> list[Entry]:
     """Draw the named figures and put the report in `out`; `done` is called after each figure.
 
-    Each is drawn from its usual model and judged on all that fit, or on `model` alone, by `jobs`
-    processes; the order of the report is that of `names`. A figure that cannot be of that model is
-    left out, in words; one that fails stands in it with its error, and the others are drawn. A
-    report that is there is only replaced when the new one is whole. KeyError for a figure that does
-    not exist; ValueError for `jobs` below 1, and if `out` holds anything but a report.
+    Each figure is drawn from its usual model and judged on all models that fit, or drawn from
+    `model` and judged on it alone. `jobs` processes draw them. The report has the order of `names`.
+    For a figure that cannot be drawn from `model` the report says why. A figure that fails is in
+    the report with its error, and the others are drawn. An old report at `out` is replaced only
+    when the new report is whole. KeyError for a figure that does not exist. ValueError for `jobs`
+    below 1, and if `out` holds other files than a report.
     """
     names = list(dict.fromkeys(names))
     for name in names:
@@ -60,7 +61,7 @@ def write(
 
 
 def known(name: str, among: Sequence[str] = tuple(every())) -> str:
-    """The name itself; KeyError with the nearest one and all there are if no figure has it."""
+    """The name itself, if a figure has it. Else KeyError with the nearest name and all names."""
     if name in among:
         return name
     ends = {figure: figure for figure in among} | {one.split("/")[-1]: one for one in among}
@@ -71,10 +72,12 @@ def known(name: str, among: Sequence[str] = tuple(every())) -> str:
 
 @contextmanager
 def _replacing(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of the report at `out` if the block ends well."""
+    """Give a new folder. It takes the place of the report at `out` if the block ends well."""
     foreign = _foreign(out)
     if foreign:
-        raise ValueError(f"{out} holds files that are no report ({foreign}); choose another folder")
+        raise ValueError(
+            f"{out} holds files that no report wrote ({foreign}); choose another folder"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out.parent)
     with in_words(out), workshop(out) as place:
@@ -82,7 +85,7 @@ def _replacing(out: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         if foreign := _foreign(out):
-            raise ValueError(f"{out} holds files that are no report by now ({foreign})")
+            raise ValueError(f"{out} now holds files that no report wrote ({foreign})")
         if out.exists():
             os.replace(out, old)
         try:
@@ -110,7 +113,7 @@ def _foreign(out: Path) -> str:
 
 
 def _with_own_pages(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, of which one fails that brings another page by a name already taken."""
+    """The entries. An entry fails if it has another page under a name that is already taken."""
     taken: dict[str, str] = {}
     found = []
     for entry in entries:

@@ -1,5 +1,5 @@
-"""The pages of the report, which need no network: verdicts on top, then figure by figure; and the
-six arguments with their evidence."""
+"""The pages of the report: the verdicts and all figures, and the six arguments with their evidence.
+The pages need no network."""
 
 import shlex
 from collections import Counter
@@ -11,7 +11,7 @@ from analyses.papers.report.entries import PAPERS, Entry
 from analyses.plots.templates import render
 
 SMALL = 120_000
-"Bytes up to which the page shows the SVG itself; a larger one stands behind its PNG."
+"The page shows an SVG of up to this number of bytes. A larger SVG is linked from its PNG."
 COUNTED = {
     "holds": ("shows what the paper found", "show what the paper found"),
     "does not hold": ("does not", "do not"),
@@ -23,11 +23,11 @@ COUNTED = {
     "failed": ("could not be drawn", "could not be drawn"),
     "left out": ("is left out", "are left out"),
 }  # fmt: skip
-"How a sentence counts one figure and several, by kind."
+"The words that count one figure and several figures, by kind."
 
 
 def index(entries: Sequence[Entry], folder: Path) -> str:
-    """The page of all figures; pictures lie in `folder`, beside where it will be written."""
+    """The page of all figures. The pictures lie in `folder`, where the page will be written."""
     papers: dict[str, list[Entry]] = {}
     for entry in entries:
         papers.setdefault(entry.figure.paper, []).append(entry)
@@ -45,7 +45,7 @@ def index(entries: Sequence[Entry], folder: Path) -> str:
 
 
 def statement(entries: Sequence[Entry]) -> str:
-    """The page of the six arguments, by the figures that were drawn for this report."""
+    """The page of the six arguments, with the figures that were drawn for this report."""
     found = [(one, one.drawn(entries)) for one in ARGUMENTS]
     named = {name for one in ARGUMENTS for name in one.figures}
     beside = [one for one in entries
@@ -55,7 +55,7 @@ def statement(entries: Sequence[Entry]) -> str:
 
 
 def counts(entries: Sequence[Entry]) -> str:
-    """Counts of all kinds: "4 figures: 3 show what the paper found and 1 does not."."""
+    """The counts of all kinds: "4 figures: 3 show what the paper found and 1 does not."."""
     found = Counter(entry.kind for entry in entries)
     always = ("holds", "does not hold")
     parts = [f"{found[kind]} {words[found[kind] != 1]}" for kind, words in COUNTED.items()

@@ -1,4 +1,4 @@
-"""Figures drawn one after another in this process, or side by side by several others."""
+"""Draw figures one after another in this process, or side by side in several processes."""
 
 import functools
 import multiprocessing
@@ -19,23 +19,24 @@ from analyses.papers.report.entries import Entry, drawn, in_words
 from circuits.io import load
 
 Task = tuple[str, str]
-"The name of a figure and of the model to draw it from."
+"The name of a figure, and the name of the model that it is drawn from."
 
 
 def one_by_one(tasks: Sequence[Task], folder: Path) -> Generator[Entry, None, None]:
-    """Each figure drawn here, in turn; a model is loaded once."""
+    """Draw each figure in turn in this process. A model is loaded once."""
     loaded = functools.cache(load)
     for name, model in tasks:
         yield drawn(name, model, folder, loaded)
 
 
 def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[Entry, None, None]:
-    """Figures drawn by `jobs` processes, each as it is done; every process loads a model once.
+    """Draw figures in `jobs` processes, and yield each figure when it is ready. Every process loads
+    a model once.
 
     Figures that train models take longest and are drawn first, so that no process waits for them at
-    the end. If a process dies, the figures that are left are drawn one at a time, and the one that
-    a process dies of again has this as its error. However the generator ends, when it is closed no
-    process is left; they also end if this one is killed.
+    the end. If a process dies, the remaining figures are drawn one at a time. If a process dies
+    again, the figure that it drew has this as its error. No process is left when the generator is
+    closed. The processes also end if this process is killed.
     """
     left = sorted(tasks, key=_trains, reverse=True)
     while left:
@@ -47,7 +48,7 @@ def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[En
                     left.remove(drawing[done])
                     yield entry
             except BrokenProcessPool as error:
-                if jobs == 1:  # it draws in order: the first that is left ended the process
+                if jobs == 1:  # figures are drawn in order, so the first one left ended the process
                     yield Entry(*left.pop(0), error=in_words(error))
                 jobs = 1
 
@@ -58,7 +59,7 @@ def _trains(task: Task) -> bool:
 
 
 def work(task: Task, folder: Path) -> Entry:
-    """One figure, drawn in a process of the pool."""
+    """Draw one figure in a process of the pool."""
     return drawn(*task, folder, _loaded)
 
 
@@ -67,7 +68,7 @@ _loaded = functools.cache(load)
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that draw, ended at once when the block ends."""
+    """A pool of processes that draw. They are ended when the block ends."""
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare)
     try:
@@ -79,7 +80,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _prepare() -> None:
-    """What a process does before it draws: no windows, and an end when the first process ends."""
+    """Prepare a process that draws: it opens no windows, and ends when the first process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     matplotlib.use("agg")
     parent = multiprocessing.parent_process()

@@ -3,10 +3,10 @@
 https://arxiv.org/abs/2306.00802, the simplified model: one head per layer, no norm, no MLP. Random,
 nearly orthogonal embeddings are frozen, and W_Q is the identity; three matrices learn:
 
-    W_K1: which position comes before which    W_K2: which token is which, once said by layer 1
-    W_O2: to say again what was attended to
+    W_K1: the position before each position    W_K2: each trigger, as layer 1 writes it
+    W_O2: each token, to repeat it when it is attended to
 
-Row vectors here, so each product below is the transpose of the paper's.
+The code uses row vectors, so each product below is the transpose of the paper's product.
 """
 
 import math
@@ -24,18 +24,20 @@ from circuits.model import GPT, GPTConfig
 from circuits.training import next_token_loss
 
 RATE = 0.01
-"Of Adam, which is quicker here than the paper's SGD with momentum."
+"The learning rate of Adam, which is quicker here than the paper's SGD with momentum."
 
 
 def letters() -> Int[Tensor, " pos"]:
-    """The prose that ships, letter by letter, small letters only, numbered from 0 as they sort."""
+    """The prose that ships, in small letters. Each letter is a token, numbered from 0 in sorted
+    order."""
     text = " ".join(passages.passage(name) for name in passages.NAMES if name != "code").lower()
     alphabet = {letter: i for i, letter in enumerate(sorted(set(text)))}
     return torch.tensor([alphabet[letter] for letter in text])
 
 
 def triggers(length: int = 48, count: int = 5, *, seed: int = 0) -> BigramTriggers:
-    """Rows of `length`+1 letters in which the `count` most frequent ones have a successor each."""
+    """Rows of `length`+1 letters. In a row each of the `count` most frequent letters has one
+    successor."""
     text = letters()
     often = text.bincount().argsort(descending=True)[:count].tolist()
     size = int(text.max()) + 1
@@ -45,8 +47,9 @@ def triggers(length: int = 48, count: int = 5, *, seed: int = 0) -> BigramTrigge
 def simplified(
     data: BigramTriggers, *, n_layers: int = 2, d_model: int = 128, seed: int = 0
 ) -> GPT:
-    """The paper's model of these rows, as initialised: the matrices that learn start at 0, and the
-    frozen ones are Gaussian with vectors of length about 1. With 1 layer it has W_K1 and W_O1."""
+    """The paper's model for these rows, at initialisation. The matrices that learn start at 0. The
+    frozen matrices are Gaussian, with vectors of length about 1. With one layer, W_K1 and W_O1
+    learn."""
     cfg = GPTConfig(n_layers=n_layers, d_model=d_model, n_heads=1, d_head=d_model, attn_scale=1.0,
                     d_vocab=len(data.unigram), n_ctx=data.length - 1, normalization_type=None,
                     bias=False, init_range=1 / math.sqrt(d_model), seed=seed)  # fmt: skip
@@ -70,8 +73,8 @@ def memories(model: GPT) -> list[Tensor]:
 def learn(
     model: GPT, data: BigramTriggers, steps: int, *, batch: int = 32, every: int = 10
 ) -> DataArray:
-    """Train the memories in place: in-context accuracy, and the recall of every memory, (what,
-    step)."""
+    """Train the memories in place. Returns the in-context accuracy and the recall of every memory,
+    (what, step)."""
     test = descent.unseen(data)
     rows, answers = test.batch(0, 128), test.answers(0, 128)
     return descent.learn(
@@ -86,18 +89,20 @@ def learn(
 
 
 def accuracy(model: GPT, rows: Int[Tensor, "batch pos"], answers: Tensor) -> float:
-    """Share of the tokens marked in `answers` [batch pos] that the model's first guess is."""
+    """The share of the tokens marked in `answers`, [batch pos], that are the model's first
+    guess."""
     right = model(rows[:, :-1]).argmax(-1) == rows[:, 1:]
     return float(right[answers[:, 1:]].float().mean())
 
 
 def recall(model: GPT, data: BigramTriggers) -> dict[str, float]:
     """The share of its pairs that each memory recalls, in [0, 1]; chance is one over the number of
-    tokens or positions. W_K2 is asked for the triggers, or for every token if triggers are drawn.
+    tokens or positions. W_K2 is tested on the triggers, or on every token if triggers are drawn for
+    each row.
 
-    W_O2: attending to a token raises that token most. W_K2: a trigger's query finds most what
-    layer 1 writes for that trigger. W_K1: a position's query finds the position before it, of all
-    up to its own.
+    W_O2: attention to a token raises that token most. W_K2: a trigger's query has its largest score
+    with the vector that layer 1 writes for that trigger. W_K1: a position's query has its largest
+    score with the position before it, among all positions up to its own.
     """
     W_Q, W_K, W_V, W_O = (W[:, 0] for W in (model.W_Q, model.W_K, model.W_V, model.W_O))
     E, P = model.W_E, model.W_pos
@@ -113,7 +118,7 @@ def recall(model: GPT, data: BigramTriggers) -> dict[str, float]:
 
 
 def _own(scores: Float[Tensor, "row column"], rows: list[int] | None = None) -> float:
-    """Share of rows (or of some) whose largest entry, and no other, is on the diagonal."""
+    """The share of rows, or of the given `rows`, whose only largest entry is on the diagonal."""
     asked = torch.arange(len(scores)) if rows is None else torch.tensor(rows)
     own = scores[asked, asked]
     others = scores[asked].scatter(1, asked[:, None], -math.inf).amax(-1)

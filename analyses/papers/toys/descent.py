@@ -1,4 +1,4 @@
-"""The one loop that trains every toy, and what is true of the sequences that it is trained on."""
+"""The loop that trains every toy, and the true probabilities of its sequences."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ def learn(
     schedule: Callable[[int], float] = lambda step: 1.0,
 ) -> DataArray:
     """Train in place on the batches of `data`. Returns the measures before step 0, every `every`
-    steps and after the last step, (what, step). `schedule(step)` is the share of the rates of the
-    optimizers. ValueError for fewer than 0 steps, and for `every` below 1."""
+    steps and after the last step, (what, step). `schedule(step)` times the rates of the optimizers
+    are the rates of a step. ValueError for fewer than 0 steps, and for `every` below 1."""
     if steps < 0 or every < 1:
         raise ValueError(f"steps must be >= 0 and every >= 1, got steps={steps}, every={every}")
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
@@ -52,7 +52,7 @@ def learn(
 
 
 def unseen(data: Data) -> Data:
-    """The same process from another seed: sequences to test on."""
+    """The same process with another seed, for test sequences."""
     other = copy.copy(data)
     other.seed = data.seed + 1
     return other
@@ -61,7 +61,7 @@ def unseen(data: Data) -> Data:
 def true_odds(
     data: CausalGraph | MarkovChains, tokens: Int[Tensor, "batch *pos"]
 ) -> Float[Tensor, "batch *pos d_vocab"]:
-    """The probabilities of the token after each of these, by the chain behind each row of the first
-    batch of `data`."""
+    """The probabilities of the token after each of the tokens, by the chain of each row of the
+    first batch of `data`."""
     chains = data.transitions(0, len(tokens)).float()
     return torch.stack([chain[row] for chain, row in zip(chains, tokens, strict=True)])

@@ -1,8 +1,9 @@
 """Edelman et al. 2024, "The Evolution of Statistical Induction Heads": Markov chains in context.
 
-https://arxiv.org/abs/2402.11004. Every sequence has a chain of its own. A model can ignore it
-(uniform), count its tokens (unigram), or count what followed the current token (bigram); models
-pass through these in turn. The minimal model has a vector v over lags and a matrix W over tokens.
+https://arxiv.org/abs/2402.11004. Every sequence has a chain of its own. A model can ignore the
+sequence (uniform), count its tokens (unigram), or count the tokens that followed the current token
+(bigram). Models pass through these strategies in turn. The minimal model has a vector v over lags
+and a matrix W over tokens.
 """
 
 import math
@@ -28,15 +29,15 @@ def uniform(rows: Int[Tensor, "batch pos"], d_vocab: int) -> Odds:
 
 
 def unigram(rows: Int[Tensor, "batch pos"], d_vocab: int) -> Odds:
-    """The counts of each token so far, plus one, as shares."""
+    """The count of each token so far, plus one, as a share of all counts."""
     counts = F.one_hot(rows, d_vocab).cumsum(1) + 1.0
     return counts / counts.sum(-1, keepdim=True)
 
 
 def bigram(rows: Int[Tensor, "batch pos"], d_vocab: int) -> Odds:
-    """The counts of each token after the current one so far, plus one, as shares: the posterior
-    mean of the row of the chain. No prediction is better, but for the information of the first
-    token."""
+    """The count of each token after the current token so far, plus one, as a share of all counts.
+    This is the posterior mean of the row of the chain. A better prediction could only use the
+    first token of the sequence, which also tells of the chain."""
     said = F.one_hot(rows, d_vocab).float()
     pairs = torch.einsum("bpk,bpl->bpkl", said[:, :-1], said[:, 1:]).cumsum(1)
     counts = torch.cat([torch.zeros_like(pairs[:, :1]), pairs], dim=1)
@@ -48,9 +49,9 @@ STRATEGIES = {"uniform": uniform, "unigram": unigram, "bigram": bigram}
 
 
 class Minimal(nn.Module):
-    """The paper's model of two parameters: v over lags, W over tokens.
+    """The paper's model with two parameters: v over lags, W over tokens.
 
-    Layer 1 mixes earlier tokens by lag, z_j = sum_i softmax(v)_(j-i) e_i over the lags there are;
+    Layer 1 mixes earlier tokens by lag, z_j = sum_i softmax(v)_(j-i) e_i over the lags up to j;
     layer 2 is linear attention, logits_t = sum_(j<=t) (e_t W z_j) e_j.
     """
 
@@ -68,12 +69,12 @@ class Minimal(nn.Module):
         return (e @ self.W @ (A @ e).mT).tril() @ e
 
     def loss(self, rows: Int[Tensor, "batch pos"]) -> Float[Tensor, ""]:
-        """Mean loss in nats of predicting each token from those before it."""
+        """The mean loss in nats of each token, predicted from the tokens before it."""
         return F.cross_entropy(self(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
 
 
 def transformer(data: MarkovChains, *, n_layers: int = 2, seed: int = 0) -> GPT:
-    """An attention-only GPT with one head of 16 per layer, as initialised."""
+    """An attention-only GPT at initialisation: one head in each layer, d_head 16."""
     return GPT(GPTConfig(n_layers=n_layers, d_model=16, n_heads=1, d_head=16, d_vocab=data.d_vocab,
                          n_ctx=data.length - 1, positional_embedding_type="shortformer",
                          init_range=0.1, seed=seed))  # fmt: skip
@@ -83,9 +84,9 @@ def learn(
     model: GPT | Minimal, data: MarkovChains, steps: int, *, batch: int | None = None,
     every: int = 20,
 ) -> DataArray:  # fmt: skip
-    """Train in place: divergences, (what, step). A GPT learns by Muon and AdamW from batches of 32,
-    the minimal model by the paper's SGD (rates 1 and 0.01) from batches of 128, unless `batch` is
-    given."""
+    """Train in place. Returns `divergences`, (what, step). A GPT learns by Muon and AdamW from
+    batches of 32. The minimal model learns by the paper's SGD (rates 1 and 0.01) from batches of
+    128. `batch` is another size."""
     test = descent.unseen(data)
     seen = partial(
         descent.learn, data, steps, measure=lambda: divergences(model, test), every=every
@@ -100,8 +101,8 @@ def learn(
 
 
 def divergences(model: nn.Module, data: MarkovChains, *, batch: int = 256) -> dict[str, float]:
-    """KL(p || model) in nats over the later half of the positions, for p the true chain ("truth")
-    and each strategy: how far the model is from it."""
+    """KL(p || model) in nats over the later half of the positions: the distance of the model from
+    p. Here p is the true chain ("truth") and each strategy."""
     rows = data.batch(0, batch)[:, :-1]
     with torch.no_grad():
         log_q = model(rows).log_softmax(-1)
@@ -110,8 +111,8 @@ def divergences(model: nn.Module, data: MarkovChains, *, batch: int = 256) -> di
 
 
 def strategy_divergences(data: MarkovChains, *, batch: int = 256) -> dict[str, float]:
-    """KL(truth || strategy) in nats over the later half of the positions, on the rows that
-    `learn` tests on."""
+    """KL(truth || strategy) in nats over the later half of the positions, on the test rows of
+    `learn`."""
     test = descent.unseen(data)
     rows = test.batch(0, batch)[:, :-1]
     p = descent.true_odds(test, rows)

@@ -1,9 +1,10 @@
 """Nichani et al. 2024, "How Transformers Learn Causal Structure with Gradient Descent".
 
-https://arxiv.org/abs/2402.14735. In every sequence each position's token is drawn from its parent's
-by a chain of the sequence's own; who is whose parent is the same in all of them. To predict what
-follows the last token, the first layer must hand every position its parent's token (its attention
-is the graph), and the second must find the positions whose parent's token is the last one.
+https://arxiv.org/abs/2402.14735. Every sequence has a chain of its own. The chain draws the token
+of each position from the token of its parent. The parent of each position is the same in all
+sequences. To predict the token after the last one, the first layer must hand every position the
+token of its parent (its attention is the graph). The second layer must find the positions that were
+handed a copy of the last token.
 """
 
 import math
@@ -18,11 +19,11 @@ from analyses.papers.toys import descent
 from circuits.data import CausalGraph
 
 RATE = 5.0
-"Of SGD, falling along a cosine; the paper's is 1, over 2^17 steps."
+"The first learning rate of SGD, which falls along a cosine. The paper uses 1, over 2^17 steps."
 
 
 class Disentangled(nn.Module):
-    """The paper's two layers of one head, which write beside what they read instead of adding.
+    """The paper's two layers of one head. A layer appends its output to its input; it adds nothing.
 
     x = [token, position], one-hot; h = [x, attn(x A1 x^T) x]; logits = [h, attn(h A2 h^T) h] W at
     the last position. A1, A2 and W start at 0.
@@ -37,7 +38,7 @@ class Disentangled(nn.Module):
         self.W = nn.Parameter(torch.zeros(4 * d, d_vocab))
 
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
-        """Logits of what follows the last token."""
+        """The logits of the token after the last one."""
         e = F.one_hot(tokens, self.d_vocab).to(self.W.dtype)
         p = torch.eye(self.n_ctx, dtype=self.W.dtype)[: tokens.shape[1]].expand(len(tokens), -1, -1)
         x = torch.cat([e, p], dim=-1)
@@ -53,8 +54,8 @@ class Disentangled(nn.Module):
 
     @property
     def matching(self) -> Float[Tensor, "d_vocab d_vocab"]:
-        """The block of A2 by which the last token (row) finds positions that layer 1 handed a token
-        (column)."""
+        """The block of A2 by which the last token (row) scores positions by the token that layer 1
+        handed to them (column)."""
         d = self.d_vocab + self.n_ctx
         return self.A2[: self.d_vocab, d : d + self.d_vocab]
 
@@ -75,8 +76,9 @@ def learn(
     model: Disentangled, data: CausalGraph, steps: int, *, batch: int = 128, every: int = 40,
     first_layer: bool = True,
 ) -> DataArray:  # fmt: skip
-    """Train in place by SGD: loss over Bayes (nats), the share of parents that layer 1 attends to
-    most, and its attention to them, (what, step). Without `first_layer` A1 stays 0."""
+    """Train in place by SGD. Returns the loss less the loss of `posterior` (nats), the share of
+    children whose parent gets the most attention of layer 1, and the mean attention to parents,
+    (what, step). Without `first_layer` A1 stays 0."""
     learned = [model.A2, model.W, *([model.A1] if first_layer else [])]
 
     test = descent.unseen(data)
@@ -93,7 +95,8 @@ def learn(
 
 
 def excess(model: nn.Module, data: CausalGraph, *, batch: int = 2048) -> float:
-    """Cross-entropy of the target under its true odds, less that of `posterior`, in nats."""
+    """The cross-entropy of the model under the true odds of the target, less the cross-entropy of
+    `posterior`, in nats."""
     rows = data.batch(0, batch)
     p = descent.true_odds(data, rows[:, -2])
     with torch.no_grad():
@@ -102,9 +105,9 @@ def excess(model: nn.Module, data: CausalGraph, *, batch: int = 2048) -> float:
 
 
 def posterior(rows: Int[Tensor, "batch pos"], data: CausalGraph) -> Float[Tensor, "batch d_vocab"]:
-    """The paper's Bayes: the counts of each token among the children of the equals of the last
-    token, plus alpha, as shares. It knows the graph, and leaves out only the information of the
-    roots."""
+    """The paper's Bayes predictor. It finds the positions whose token equals the last token and
+    counts the tokens of their children. The count of each token, plus alpha, is given as a share.
+    The predictor knows the graph. It does not use only the information in the roots."""
     children, parents = _family(data)
     alike = (rows[:, parents] == rows[:, -1:]).float()
     said = F.one_hot(rows[:, children], data.d_vocab).float()
@@ -113,9 +116,9 @@ def posterior(rows: Int[Tensor, "batch pos"], data: CausalGraph) -> Float[Tensor
 
 
 def parents_found(model: Disentangled, data: CausalGraph) -> dict[str, float]:
-    """`parents`: share of the children whose parent gets the most attention of layer 1;
-    `attention`: its mean attention to them; both by position alone, in [0, 1]. The last position
-    has none."""
+    """`parents` is the share of the children whose parent gets the most attention of layer 1.
+    `attention` is the mean attention of layer 1 to the parents. Both are by position alone, in
+    [0, 1]. The last position does not count."""
     children, parents = _family(data)
     pattern = model.positions.detach()[children]
     found = (pattern.argmax(-1) == torch.tensor(parents)).float().mean()
@@ -124,6 +127,6 @@ def parents_found(model: Disentangled, data: CausalGraph) -> dict[str, float]:
 
 
 def _family(data: CausalGraph) -> tuple[list[int], list[int]]:
-    """The positions that have a parent, but for the last one, and the parents."""
+    """The positions that have a parent, except the last position, and their parents."""
     pairs = [(i, parent) for i, parent in enumerate(data.parents[:-1]) if parent is not None]
     return [child for child, _ in pairs], [parent for _, parent in pairs]

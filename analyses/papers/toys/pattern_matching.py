@@ -1,9 +1,9 @@
-"""Pattern matching (Olsson et al. 2022, Argument 4): lines alike in kind that share no word.
+"""Pattern matching (Olsson et al. 2022, Argument 4): lines of one category that share no word.
 
 https://transformer-circuits.pub/2022/in-context-learning-and-induction-heads/index.html, O15:
 "(month) (animal): 0", "(month) (fruit): 1", "(colour) (animal): 2", "(colour) (fruit): 3". A head
-that matches patterns attends from ":" to the labels of earlier lines of the same category, which
-no head that matches words could find: no word comes twice.
+that matches patterns attends from ":" to the labels of earlier lines of the same category. A head
+that matches words cannot find these lines: no word comes twice.
 """
 
 import torch
@@ -25,17 +25,17 @@ KINDS = {
     "fruit": "apple pear plum cherry grape fig lemon peach",
 }
 VOCABULARY = [":", "\n", "0", "1", "2", "3", *" ".join(KINDS.values()).split()]
-"The word of each token of CategoryLines(words=8)."
+"The words of the tokens of CategoryLines(words=8), in the order of the tokens."
 
 
 def lines(*, fixed: float = 0.0, seed: int = 0) -> CategoryLines:
-    """Eight lines of these words; in a share `fixed` of the rows with the labels above."""
+    """Rows of eight lines. A share `fixed` of the rows has the labels of the paper."""
     return CategoryLines(lines=8, words=8, fixed=fixed, seed=seed)
 
 
 def transformer(data: CategoryLines, *, n_layers: int = 3, seed: int = 0) -> GPT:
-    """An attention-only GPT with four heads of 16 per layer, as initialised. Three layers learned
-    the task from every seed tried, two from some."""
+    """An attention-only GPT at initialisation: four heads in each layer, d_head 16. Three layers
+    learned the task from every seed that was tried, two layers from some of the seeds."""
     n_ctx = data.lines * data.PER_LINE
     return GPT(GPTConfig(n_layers=n_layers, d_model=64, n_heads=4, d_head=16, n_ctx=n_ctx,
                          d_vocab=data.d_vocab, positional_embedding_type="shortformer",
@@ -45,9 +45,9 @@ def transformer(data: CategoryLines, *, n_layers: int = 3, seed: int = 0) -> GPT
 def learn(
     model: GPT, data: CategoryLines, steps: int, *, batch: int = 64, every: int = 50
 ) -> DataArray:
-    """Train a GPT in place on the labels alone: `accuracy` on rows of shuffled labels, (what,
-    step). With data.fixed > 0 some rows reward it for kinds of words before it can look back; on
-    shuffled rows alone nothing was learned in so few steps."""
+    """Train a GPT in place on the labels alone. Returns the `accuracy` on rows of shuffled labels,
+    (what, step). With data.fixed > 0 the model can learn the kinds of words from some rows before
+    it can look back. From shuffled rows alone it learned nothing in so few steps."""
     recipe = Recipe(
         steps=max(steps, 1), batch_size=batch, lr=0.005, muon_lr=0.02, warmup=20, final=1.0
     )
@@ -73,7 +73,8 @@ def learn(
 
 
 def accuracy(model: Model, data: CategoryLines, *, batch: int = 128) -> float:
-    """Share of labels that are the model's first guess, of lines whose category came before."""
+    """The share of labels that are the model's first guess, over lines whose category came
+    before."""
     rows, known = data.batch(0, batch), same_category(data.categories(0, batch)).any(-1)
     with torch.no_grad():
         guess = model(rows)[:, data.COLON_AT :: data.PER_LINE].argmax(-1)
@@ -81,11 +82,12 @@ def accuracy(model: Model, data: CategoryLines, *, batch: int = 128) -> float:
 
 
 def category_attention(model: Model, data: CategoryLines, *, batch: int = 128) -> DataArray:
-    """Attention from ":" to labels of earlier lines of the same category, as a share of attention
-    to all earlier labels, (layer, head), in [0, 1]; over lines whose category came before.
+    """The attention from ":" to labels of earlier lines of the same category, as a share of the
+    attention to all earlier labels, (layer, head), in [0, 1]. Only lines whose category came before
+    count.
 
-    attrs["chance"] is what equal attention to all earlier labels gives; coordinate `looks` (layer,
-    head) is how much of a head's attention earlier labels get at all.
+    attrs["chance"] is the share with equal attention to all earlier labels. The coordinate `looks`
+    (layer, head) is the part of a head's attention that earlier labels get.
     """
     rows, same = data.batch(0, batch), same_category(data.categories(0, batch))
     known = same.any(-1)
@@ -110,8 +112,8 @@ def category_attention(model: Model, data: CategoryLines, *, batch: int = 128) -
 def label_patterns(
     model: Model, data: CategoryLines, rows: Int[Tensor, "batch pos"]
 ) -> list[Float[Tensor, "batch head line line"]]:
-    """Of each layer, attention from every line's ":" to every line's label; 0 to its own and later
-    ones."""
+    """For each layer, the attention from the ":" of every line to the label of every line. It is 0
+    to the line's own label and to later labels."""
     with torch.no_grad():
         _, cache = model.run_with_cache(rows, names_filter=lambda name: name.endswith("pattern"))
     at, each = data.COLON_AT, data.PER_LINE
@@ -120,7 +122,7 @@ def label_patterns(
 
 
 def same_category(categories: Int[Tensor, "batch line"]) -> Bool[Tensor, "batch line line"]:
-    """True where an earlier line (column) is of a line's (row) category."""
+    """True where an earlier line (column) has the category of a line (row)."""
     return (categories[:, :, None] == categories[:, None, :]).tril(-1)
 
 

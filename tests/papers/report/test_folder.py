@@ -54,7 +54,7 @@ def test_a_folder_with_a_file_of_somebody_else_is_never_replaced(tmp_path, silen
     out = tmp_path / "report"
     report.write(out, QUICK[:1], silent)
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"no report \(notes.txt\)"):
+    with pytest.raises(ValueError, match=r"no report wrote \(notes.txt\)"):
         report.write(out, QUICK[:1], silent)
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("mine")

@@ -22,8 +22,8 @@ from circuits.model import GPT, GPTConfig
     identity=True,
 )
 def architecture(model: GPT) -> Finding:
-    """The embedding, blocks of heads that read the residual stream and add to it, the unembedding;
-    beside them, how much each part writes on a prompt."""
+    """The embedding, blocks of heads that read the residual stream and add to it, and the
+    unembedding. Beside them, the size of the vector that each part writes on a prompt."""
     tokens = prompt(model)
     written = bandwidth.write_norms(model, tokens).mean("pos")
     names = [str(name) for name in written.component.values]
@@ -41,19 +41,20 @@ def architecture(model: GPT) -> Finding:
         ax = axes[0, 1]
         ax.barh(range(len(names)), written.values, color=plots.TRAINED)
         ax.set_yticks(range(len(names)), names, fontsize=8)
-        ax.set(xlabel="mean norm of what is written", title="what each part writes")
+        ax.set(xlabel="mean norm of the vectors that it adds", title="what each part writes")
         ax.spines[["top", "right"]].set_visible(False)
         return figure
 
     return Finding(
         adds_up(error, largest),
-        f"the logits are the unembedding of the sum of what {len(names)} parts wrote, up to "
-        f"{error:.0e} of logits up to {largest:.1f}; most is written by "
-        f"{names[int(written.values.argmax())]} ({float(written.max()):.1f})",
-        "Left: this model; every read goes through a norm, which the equations leave out"
-        f"{'' if model.cfg.normalization_type else ' (it has none)'}. Right: mean norm of what "
-        f"each part adds to the stream on a prompt of {tokens.shape[1]} tokens; b_O and b_out are "
-        "biases.",
+        f"the logits are the unembedding of the sum of the vectors of {len(names)} parts, with an "
+        f"error of at most {error:.0e} of logits up to {largest:.1f}; "
+        f"{names[int(written.values.argmax())]} writes most ({float(written.max()):.1f})",
+        "Left: the parts of this model. Every part reads through a norm, which the equations leave "
+        f"out{'' if model.cfg.normalization_type else ' (this model has no norms)'}. Right: the "
+        "mean norm of the vectors that each part adds to the stream, on a prompt of "
+        f"{tokens.shape[1]} tokens; b_O and b_out are biases. The test: the unembedding of the sum "
+        "of all parts gives the logits.",
         picture,
     )
 
@@ -66,8 +67,8 @@ def architecture(model: GPT) -> Finding:
     identity=True,
 )
 def residual_stream(model: GPT) -> Finding:
-    """What each part writes to the residual stream, token by token, and how much of the stream is
-    still the embedding. The stream is the plain sum of all that was written."""
+    """The vectors that each part writes to the residual stream, token by token, and the cosine of
+    the stream with its start. The stream is the plain sum of all vectors that were written."""
     tokens, cfg = prompt(model), model.cfg
     between = cfg.d_mlp is not None and not cfg.parallel_attn_mlp
     written = bandwidth.write_norms(model, tokens)
@@ -85,18 +86,21 @@ def residual_stream(model: GPT) -> Finding:
         )  # fmt: skip
         figure, (top, bottom) = rows([0.27 * len(written) + 1.2, 0.27 * len(places) + 1.2])
         read = words_of(model, tokens)
-        plots.terms(written, read, top, "Norm of what each part writes at each token")
+        plots.terms(written, read, top, "Norm of the vector that each part writes at each token")
         top.set_xticks([])
-        title = "How much the stream still points where it did at the start"
+        title = "Cosine of the stream with the stream at the start"
         plots.terms(cosine, read, bottom, title)
         return figure
 
     return Finding(
         adds_up(error, size),
-        f"{len(written)} parts sum to the final stream up to {error:.0e} of entries up to "
-        f"{size:.1f}, and its cosine with the stream at the start is {float(kept[-1].mean()):.2f}",
-        "Above: norms, so that parts which cancel count on both sides. Below: cosine between the "
-        "stream before or after the heads of each layer and the stream at the start (1: unturned).",
+        f"{len(written)} parts sum to the final stream, with an error of at most {error:.0e} of "
+        f"entries up to {size:.1f}; the cosine of the final stream with the stream at the start is "
+        f"{float(kept[-1].mean()):.2f}",
+        "Above: the norm of the vector that each part writes at each token. Two parts that cancel "
+        "each other both have a large norm. Below: the cosine between the stream at each place and "
+        "the stream at the start (1: the same direction). The test: the parts sum to the final "
+        "stream.",
         picture,
     )
 
@@ -110,8 +114,8 @@ def residual_stream(model: GPT) -> Finding:
     illustration=True,
 )
 def virtual_weights(model: GPT) -> Finding:
-    """How large the product of the output weights of each part and the input weights of each later
-    part is: through it the later part reads the earlier one."""
+    """The size of the product of the output weights of each part and the input weights of each
+    later part. Through this product the later part reads the earlier part."""
     found = bandwidth.virtual_weights(model)
     controls = [_most(bandwidth.virtual_weights(at_initialisation(model, seed)))[2]
                 for seed in (None, *range(1, 20))]  # fmt: skip
@@ -129,11 +133,12 @@ def virtual_weights(model: GPT) -> Finding:
 
     return Finding(
         size > max(controls),
-        f"the strongest is {writer} to {reader}, {2**size:.1f} times chance (in 20 models at "
-        f"initialisation at most {2 ** max(controls):.2f} times)",
-        "Frobenius norm of writer times reader over both norms, against what random matrices give; "
-        "1: twice as much, -1: half, blank: the reader comes before the writer. Norms are folded "
-        "into the readers; shortformer positions are not in the stream.",
+        f"the strongest virtual weights lead from {writer} to {reader}, {2**size:.1f} times chance "
+        f"(in 20 models at initialisation at most {2 ** max(controls):.2f} times)",
+        "Each cell is a writer and a reader: the Frobenius norm of the product of their weights, "
+        "divided by both norms and by the same ratio of random matrices, as a logarithm to base 2. "
+        "1: twice as much as chance, -1: half, blank: the reader comes before the writer. The "
+        "model's norms are folded into the readers; shortformer positions are not in the stream.",
         picture,
     )
 

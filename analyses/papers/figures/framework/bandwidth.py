@@ -1,5 +1,5 @@
-"""Framework paper, "Transformer overview": how the stream is shared, and what heads move through it
-(F4, F5)."""
+"""Framework paper, "Transformer overview": how parts share the stream, and how a head moves
+information through it (F4, F5)."""
 
 from dataclasses import dataclass
 
@@ -22,21 +22,21 @@ from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT
 
 WINDOWS = 64
-"The number of held-out windows that deletion is measured on."
+"The number of held-out windows on which deletion is measured."
 
 
 @dataclass(frozen=True)
 class _Use:
-    """How one model uses its stream."""
+    """The measures of one model's use of its stream."""
 
     name: str
     colour: str
     spectra: DataArray
     share: DataArray
     present: DataArray
-    "Attention of each head to the present token."
+    "The attention of each head to the present token."
     score: DataArray
-    "Copying score of each head."
+    "The copying score of each head."
     cosines: DataArray | None
     deletion: Dataset
 
@@ -62,8 +62,8 @@ class _Use:
     layers=1,
 )
 def bandwidth_use(model: GPT) -> Finding:
-    """How W_E and W_U share the directions of the stream, and heads that take out what the
-    embedding or an earlier layer wrote; and neurons with opposed input and output weights."""
+    """The shares of W_E and W_U in the directions of the stream, heads that delete vectors of the
+    embedding or of an earlier layer, and neurons with opposed input and output weights."""
     tokens = windows(model, WINDOWS)
     trained = _use(model, tokens, "trained", plots.TRAINED)
     start = _use(at_initialisation(model), tokens, "at init", plots.CONTROL)
@@ -84,15 +84,19 @@ def bandwidth_use(model: GPT) -> Finding:
     return Finding(
         len(deletes) > 0 and not by_luck,
         f"heads that delete a writer: {trained.deletes} (at initialisation {start.deletes}); "
-        f"{exclusive} of {trained.share.size} joint directions are over {EXCLUSIVE:.0%} of one "
-        f"matrix ({lucky} at initialisation){told}",
-        "Left: variance of the embeddings and unembeddings of all tokens in their own principal "
-        "directions. Second: joint principal directions of both, each scaled to the same size; "
-        "dashed: used by one alone. Third: the paper's sign of deletion, heads at the lower right; "
-        "framed: those that delete by the test. The test: on held-out windows the head's output, "
-        f"projected on what an earlier part wrote, is below -{deletion.LEAST} of it, with its "
-        "interval below 0, and the part's share of the final stream is larger by "
-        f"{deletion.LEFT} or more when the head writes zero; for no head at initialisation.",
+        f"{exclusive} of {trained.share.size} joint directions have over {EXCLUSIVE:.0%} of their "
+        f"variance from one matrix ({lucky} at initialisation){told}",
+        "Left: the variance of the embeddings and of the unembeddings of all tokens in their own "
+        "principal directions. Second: the joint principal directions of W_E and W_U, both scaled "
+        "to the same size; beyond the dashed lines one matrix alone uses the direction. Third: "
+        "each head by its attention to the present token and its OV eigenvalues; the paper expects "
+        "heads that delete at the lower right; framed: heads that delete by the test. "
+        + ("" if trained.cosines is None else "Last: the cosine of each neuron's weights. ")
+        + "The test: some head deletes the vector of an earlier part, and no head does at "
+        "initialisation. A head deletes a vector if, on held-out windows, its output projected on "
+        f"the vector is below -{deletion.LEAST} of it, with the interval below 0, and the share of "
+        f"the vector in the final stream is larger by more than {deletion.LEFT} when the head "
+        "writes zero.",
         picture,
     )
 
@@ -107,7 +111,7 @@ def bandwidth_use(model: GPT) -> Finding:
 )
 def moves(model: GPT) -> Finding:
     """The pattern of one head as arrows from the residual stream of one token to the stream of
-    another. The strongest arrow goes where the role of the head says."""
+    another token. The paper draws such arrows."""
     tokens = prompt(model)
     layer, head, role = _busiest(model)
     label = f"L{layer}H{head}"
@@ -115,7 +119,7 @@ def moves(model: GPT) -> Finding:
         _, cache = model.run_with_cache(tokens, names_filter=attention.is_pattern_or_value)
     pattern = cache["pattern", layer][0, head]
     moved = pattern.clone()
-    moved[:, 0] = 0  # a head that rests on the first token moves nothing
+    moved[:, 0] = 0  # attention to the first token moves nothing
     dest, src = divmod(int(moved.argmax()), moved.shape[1])
     shown = words_of(model, tokens)
     rules = {name: rule for name, rule in masks.BEHAVIOURS.items() if name != "first token"}
@@ -130,12 +134,12 @@ def moves(model: GPT) -> Finding:
 
     return Finding(
         right,
-        f"{label} ({named}) carries most from {shown[src]!r} ({src}) to {shown[dest]!r} ({dest}), "
-        f"{float(moved.max()):.2f} of its attention, "
-        + ("as its role says" if right else "not what a role would say"),
-        "The pattern of one head on a prompt of ours, the wider the more attention; grey: from "
-        "the first token, where heads rest; orange: the strongest of the others. "
-        "Roles are by scores on random tokens, not on this prompt.",
+        f"the strongest arrow of {label} ({named}) leads from {shown[src]!r} ({src}) to "
+        f"{shown[dest]!r} ({dest}), with {float(moved.max()):.2f} of the attention, "
+        + ("as the head's role says" if right else "which the role of the head does not explain"),
+        "The pattern of one head on a prompt of ours. A wider arrow is more attention; grey: "
+        "arrows from the first token; orange: the strongest of the other arrows. The role of the "
+        "head comes from its scores on random tokens, not on this prompt.",
         picture,
     )
 
@@ -195,8 +199,8 @@ def _draw_neurons(uses: tuple[_Use, _Use], ax: Axes) -> None:
 
 
 def _busiest(model: GPT) -> tuple[int, int, str]:
-    """Layer, head and role of the head with the highest score of a role that moves something; the
-    best induction head if there is one, which tells the most."""
+    """Layer, head and role of the best induction head. If there is no induction head: of the head
+    with the highest score of any role but "first token"."""
     scores = attention.taxonomy(model)
     busy = scores.where(scores.behaviour != "first token", 0.0)
     layer, head, _ = np.unravel_index(int(busy.values.argmax()), busy.shape)

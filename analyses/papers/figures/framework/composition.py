@@ -1,5 +1,5 @@
-"""Framework paper, "Two-layer attention-only transformers": how heads compose (F19); and "Bug in
-composition scores": which subspaces the first norm compared (F25), and the corrected diagram
+"""Framework paper, "Two-layer attention-only transformers": how heads compose (F19). "Bug in
+composition scores": the subspaces that the first norm compared (F25), and the corrected diagram
 (F26)."""
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,18 @@ from circuits.matrices import FactoredMatrix
 from circuits.model import GPT, GPTConfig, every_head
 
 ONLY_K = "only K-composition, of one head that mostly attends to the previous token"
-BAR = "the 95% bar for the largest of all pairs when each head is turned at random"
+BAR = "the 95% bar for the largest of all pairs when each head is rotated at random"
 TEST = (
-    f"The test: the strongest pair of all is above {BAR}, with its spectrum as it is, and is "
-    "K-composition with the head of layer 0 that attends most to the token before; no pair is "
-    "above it by Q or V."
+    f"The test: the strongest pair of all is above {BAR} and keeps its singular values; this pair "
+    "is K-composition with the head of layer 0 that attends most to the token before; no pair is "
+    "above the bar by Q or V."
 )
 SEVERAL = 6
-"The last several tokens are those at distances 0 to this."
+"The last several tokens are the tokens at distances 0 to this number."
 SAME = 1e-4
+"Traces agree if they differ by less than this share of the size of the product."
 DIFFERENT = 0.05
-"Norms differ when their ratio is this far from 1 for the median pair of heads."
+"Norms differ if their ratio is farther than this from 1 for the median pair of heads."
 V1, O1, K2, Q2 = "$W_V^1$", "$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$"
 
 
@@ -46,15 +47,17 @@ V1, O1, K2, Q2 = "$W_V^1$", "$W_O^1$", "$W_K^2$", "$W_Q^{2\\top}$"
     ONLY_K,
 )
 def heatmaps(model: GPT) -> Finding:
-    """The composition of every pair of heads, less chance. One layer-0 head, which attends mainly
-    to the previous token, K-composes with the induction heads; little else does."""
+    """The composition of every pair of heads, less chance. The claim: one head of layer 0, which
+    attends mainly to the previous token, K-composes with the induction heads, and little else
+    composes."""
     scores = head_composition.over_chance(model, null="rotated")
     return Finding(
         *_composes(model, scores),
-        "How much of what a layer-0 head writes (row) a later head (column) reads through its "
-        "query, key or value: Frobenius norm of the product over those of the factors, less "
-        f"{scores.attrs['chance']:.3f}, which random matrices give. Hatched: not above "
-        f"{BAR}. Negative: reads less of it than chance. {TEST}",
+        "Each cell is the score of a pair: a later head (column) reads the output of an earlier "
+        "head (row) through its query, key or value. The score is the Frobenius norm of the "
+        "product over the norms of its factors, less "
+        f"{scores.attrs['chance']:.3f}, the value for random matrices. Hatched: not above {BAR}. "
+        f"Negative: the later head reads less than by chance. {TEST}",
         lambda: picture_of(plots.composition(scores)[0, 0]),
     )
 
@@ -67,21 +70,21 @@ def heatmaps(model: GPT) -> Finding:
     same_as="framework/composition",
 )
 def diagram(model: GPT) -> Finding:
-    """The heads of layer 0 and layer 1, wired where they compose above chance."""
+    """The heads of all layers, with a wire between two heads that compose above chance."""
     scores = head_composition.over_chance(model, null="rotated")
     return Finding(
         *_composes(model, scores),
-        "The scores of the other figure as wires, the wider the more above chance; none that is "
-        f"not above {BAR}. Frames: what each head is by where it attends (orange induction, blue "
-        "previous token, grey first token, green duplicate token, purple current token). "
-        f"{TEST}",
+        "The scores of the figure before as wires. A wider wire is a score farther above chance; a "
+        f"pair that is not above {BAR} has no wire. Frames: the role of each head by its attention "
+        "(orange induction, blue previous token, grey first token, green duplicate token, purple "
+        f"current token). {TEST}",
         lambda: picture_of(plots.wiring(scores, colours=_role_colours(model))),
     )
 
 
 @figure(
     "framework/erratum",
-    "What the erratum's norm compared",
+    "The subspaces that the erratum's norm compared",
     "Framework, Bug in composition scores (F25)",
     "the norm was taken of a rotated product, which is valid for traces and not for norms",
     layers=2,
@@ -89,9 +92,9 @@ def diagram(model: GPT) -> Finding:
 )
 def erratum(model: GPT) -> Finding:
     """The factors of W_V W_O W_K W_Q^T (K-composition), and the rotated order whose norm was taken
-    by mistake: there, the directions that the query of the later head reads meet those that the
-    value of the earlier head reads, which is no composition. The rotation changes the norm, and
-    neither the trace nor the eigenvalues."""
+    by mistake. In the rotated order the directions that the later head's query reads meet the
+    directions that the earlier head's value reads, which is no composition. The rotation changes
+    the norm, but not the trace and not the eigenvalues."""
     with torch.no_grad():
         ours, random = _norms(model), _norms(_random(model.cfg))
         off = _trace_error(model)
@@ -120,12 +123,15 @@ def erratum(model: GPT) -> Finding:
 
     return Finding(
         off < SAME and min(gap, random_gap) > DIFFERENT,
-        f"traces agree within {off:.0e}, and the rotated norm misses the true one by {gap:.0%} for "
-        f"the median pair of heads (random factors: {random_gap:.0%}; over this model's pairs the "
-        f"two correlate by {alike:.2f})",
-        "Left: matrices as they are multiplied, in row vectors; tall and wide ends are the stream, "
-        "narrow ones a head. Orange: a meeting that composition does not have. Right: both norms "
-        "for every pair of heads and Q, K and V, over the norms of the two circuits.",
+        f"traces agree within {off:.0e}, and the rotated norm misses the true norm by {gap:.0%} "
+        f"for the median pair of heads (random factors: {random_gap:.0%}; over this model's pairs "
+        f"the two norms correlate by {alike:.2f})",
+        "Left: the order in which the matrices are multiplied, in row vectors; a wide end is the "
+        "stream, a narrow end is a head. Orange: a meeting that composition does not have. Right: "
+        "both norms for every pair of heads and Q, K and V, over the norms of the two circuits. "
+        "The test: for every pair the trace of the rotated K-product is the trace of the product; "
+        f"the two norms differ by more than {DIFFERENT:.0%} for the median pair, in this model and "
+        "in random factors.",
         picture,
     )
 
@@ -138,9 +144,9 @@ def erratum(model: GPT) -> Finding:
     "several tokens",
 )
 def before_and_after(model: GPT) -> Finding:
-    """The diagram as first published (left), of a norm that is not composition, and corrected
-    (right). The corrected one shows more: induction heads also K-compose with a second layer-0
-    head, which attends to the last several tokens."""
+    """The diagram as first published (left), from a norm that is not composition, and the corrected
+    diagram (right). The claim: the corrected diagram shows more, for induction heads also K-compose
+    with a second head of layer 0, which attends to the last several tokens."""
     wrong = head_composition.erratum(model)
     right = head_composition.over_chance(model, null="rotated")
     heads, previous = induction_heads(model), str(previous_token_head(model))
@@ -169,12 +175,13 @@ def before_and_after(model: GPT) -> Finding:
         f"{counted} of {len(heads)} induction heads K-compose with a second head whose attention "
         f"is spread ({told or LACKING}; {previous} attends most to the token before; the two "
         f"diagrams' scores correlate by {alike:.2f})",
-        "Left: the norm of the factors multiplied in a rotated order, which the trace may be but "
-        "a norm may not; wires are above the largest of 19 random models. Right: wires are above "
-        f"{BAR}. The test: two induction heads or more each K-compose above it with two heads or "
-        "more, of which one that is not the head of layer 0 that attends most to the token before "
-        "is spread: of its attention on random tokens, the first token aside, more than half is on "
-        f"distances 0 to {SEVERAL}, and no more than half on one of them.",
+        "Left: wires by the norm of the factors in a rotated order, which keeps the trace of the "
+        "product but not its norm; a wire is above the largest score of 19 random models. Right: "
+        f"wires by the norm of the product; a wire is above {BAR}. The test: two induction heads "
+        "or more each K-compose above this bar with two heads or more; one of the two is not the "
+        "head of layer 0 that attends most to the token before, and its attention is spread. "
+        "Attention is spread if, on random tokens and without the first token, more than half of "
+        f"it is on distances 0 to {SEVERAL}, and no more than half on one of them.",
         picture,
     )
 
@@ -196,7 +203,7 @@ def _composes(model: GPT, scores: DataArray) -> tuple[bool, str]:
 
 
 def _near(model: GPT) -> dict[str, np.ndarray]:
-    """The share of each head's attention at each of the last distances, the first token aside."""
+    """The share of each head's attention at each of the last distances, without the first token."""
     found = attention.nearby(model, reach=SEVERAL)
     names = found.label.values.ravel()
     return dict(zip(map(str, names), found.values.reshape(len(names), -1), strict=True))
@@ -214,13 +221,15 @@ def _partners(scores: DataArray, reader: str) -> list[str]:
 
 
 def _with_attention(heads: Sequence[str], near: Mapping[str, np.ndarray]) -> str:
-    """Heads with the share of their attention on the last distances, and the most on one."""
+    """Heads with the share of their attention on the last distances, and the largest share on
+    one."""
     return ", ".join(f"{name} ({near[name].sum():.2f}, at most {near[name].max():.2f} at distance "
                      f"{near[name].argmax()})" for name in heads) or "none"  # fmt: skip
 
 
 def _reached(model: GPT) -> float:
-    """The largest rotated norm, less chance, of random models: as `quantile` is for the true."""
+    """The largest rotated norm, less chance, of random models. For the true norm this is
+    `quantile`."""
     controls = (head_composition.erratum(at_initialisation(model, seed)) for seed in range(19))
     return max(float(control.max()) for control in controls)
 
@@ -238,15 +247,15 @@ def _norms(model: GPT) -> Float[Tensor, "true_rotated pair"]:
 
 
 def _random(cfg: GPTConfig) -> GPT:
-    """The heads of a model of this shape, every weight Gaussian."""
+    """A model with heads of this shape. Every weight is Gaussian."""
     shape = {name: getattr(cfg, name) for name in ("n_layers", "d_model", "n_heads", "d_head")}
     return GPT(GPTConfig(**shape, d_vocab=1, n_ctx=1, normalization_type=None, bias=False,
                          positional_embedding_type="none", init_range=1.0))  # fmt: skip
 
 
 def _trace_error(model: GPT) -> float:
-    """The largest difference of the traces of the K product and its rotation, of all pairs, as a
-    share of the size of the product."""
+    """The largest difference, over all pairs, between the trace of the K product and the trace of
+    its rotation, as a share of the size of the product."""
     W_Q, W_K, W_V = (algebra.reads(model, what).double() for what in ("Q", "K", "V"))
     W_O, worst = algebra.writes(model).double(), 0.0
     for first in every_head(model.cfg):

@@ -14,8 +14,8 @@ from circuits.model import GPT
     "most heads of the one-layer model have mostly positive eigenvalues",
 )
 def eigenvalues(model: GPT) -> Finding:
-    """Eigenvalues of W_E W_OV W_U of every head, in the complex plane. Copying heads have nearly
-    all of them on the right, where tokens raise themselves."""
+    """Eigenvalues of W_E W_OV W_U of every head, in the complex plane. A copying head has nearly
+    all of its eigenvalues on the right, where tokens raise themselves."""
     start = at_initialisation(model)
     score = copying.score(model, centred=True)
     count, at_start = _copying_heads(model)
@@ -36,10 +36,11 @@ def eigenvalues(model: GPT) -> Finding:
     return Finding(
         count > score.size / 2 and at_start == 0,
         f"{count} of {score.size} heads score over 0.5, at initialisation {at_start}",
-        "Eigenvalues of each head's full OV circuit, outs less their mean. Radius: logarithmic "
-        "over three decades, from a thousandth of the head's largest eigenvalue at the centre. "
-        "Shaded: positive real part. The number is sum(eig) / sum(|eig|). Grey: before training, "
-        "as many on either side.",
+        "Each point is an eigenvalue of the full OV circuit of a head, with the mean over outs "
+        "subtracted. The radius is logarithmic over three decades, from a thousandth of the head's "
+        "largest eigenvalue at the centre. Shaded: positive real part. The number is the score, "
+        "sum(eig) / sum(|eig|). Grey, last row: the heads of layer 0 at initialisation. The test: "
+        "more than half of the heads score over 0.5, and no head does at initialisation.",
         picture,
     )
 
@@ -52,7 +53,7 @@ def eigenvalues(model: GPT) -> Finding:
     same_as="framework/eigenvalues",
 )
 def histogram(model: GPT) -> Finding:
-    """How many heads have which sum(eig) / sum(|eig|)."""
+    """The number of heads by their score sum(eig) / sum(|eig|)."""
     score, start = (
         copying.score(model, centred=True),
         copying.score(at_initialisation(model), centred=True),
@@ -64,8 +65,10 @@ def histogram(model: GPT) -> Finding:
     return Finding(
         count > score.size / 2 and at_start == 0,
         f"{by_layer} score over 0.5, at initialisation {at_start}",
-        "1 means that every eigenvalue of the head's OV circuit is positive, outs less their mean; "
-        "random matrices lie around 0. The test is that of the eigenvalues.",
+        "Bars count the heads by their score, sum(eig) / sum(|eig|) of the OV circuit, with the "
+        "mean over outs subtracted. 1: every eigenvalue is positive; random matrices lie around 0. "
+        "The test is the test of the figure before: more than half of the heads score over 0.5, "
+        "and no head does at initialisation.",
         lambda: picture_of(plots.histogram([score, start], names=["trained", "at initialisation"])),
     )
 

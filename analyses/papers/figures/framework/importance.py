@@ -1,4 +1,4 @@
-"""Framework paper, "Term importance analysis": which terms of the expansion matter (F23, F24)."""
+"""Framework paper, "Term importance analysis": terms of the expansion that matter (F23, F24)."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ BOTH = ["trained", "at initialisation"]
 WINDOWS = 250
 "The number of held-out windows."
 SHOWN = 16
-"The number of windows of the control, which is drawn and not tested."
+"The number of windows on which the control is drawn; the control is not tested."
 
 
 @figure(
@@ -28,8 +28,8 @@ SHOWN = 16
     layers=2,
 )
 def terms(model: GPT) -> Finding:
-    """The nats that the direct path, individual heads and virtual heads save, each on top of those
-    before. Individual heads save the most, virtual heads the least."""
+    """The nats that the direct path, individual heads and virtual heads save, each on top of the
+    terms before. In the paper individual heads save the most and virtual heads the least."""
     tokens = windows(model, WINDOWS)
     orders = importance.by_example(importance.by_order, model, tokens)
     rise = importance.by_example(importance.without_order, model, tokens).mean("example")
@@ -56,22 +56,25 @@ def terms(model: GPT) -> Finding:
 
     return Finding(
         all(ends(gap)[0] > 0 for gap in above.values()),
-        f"{direct.mean():.2f}, {heads.mean():.2f} ({n[1]} terms, {heads.mean() / n[1]:.2f} each), "
-        f"{nats:.2f} ({paths} terms, {nats / paths:.3f} each), of a loss of "
-        f"{float(orders[:, -1].mean()):.2f}; individual heads less "
+        f"the direct path saves {direct.mean():.2f} nats, individual heads {heads.mean():.2f} "
+        f"({n[1]} terms, {heads.mean() / n[1]:.2f} each), virtual heads {nats:.2f} ({paths} terms, "
+        f"{nats / paths:.3f} each), and the loss is {float(orders[:, -1].mean()):.2f}; individual "
+        "heads less "
         + ", ".join(f"{name} {_gap(gap)}" for name, gap in above.items())
-        + "; without an order the loss rises by "
+        + "; without one order alone the loss rises by "
         + ", ".join(f"{value:.2f}" for value in rise.values)
-        + f" ({len(tokens)} held-out windows); without the embedding alone, in the final stream, "
-        f"it rises by {_without_embedding(model, tokens[:SHOWN]):.3f}",
-        "Left: loss of the terms that pass no head, less than uniform guessing; of those that pass "
-        "one head, less than that; and of those that pass two. Patterns are those of the whole "
-        "model throughout, norms are taken anew, as in the paper. Right, and not in the paper: the "
-        "rise of the loss when one order alone is left out, norms frozen: an order that is added "
-        "first may look large though the model does not need it. Biases belong to the direct path "
-        "there; the last number takes out the embedding alone. Text is held out; grey: on "
-        f"{SHOWN} windows. The test: individual heads save more than the direct path, than four "
-        "times what virtual heads save, and than 0.5 nats, each difference with its 95% interval "
+        + f" ({len(tokens)} held-out windows); without the embedding alone in the final stream the "
+        f"loss rises by {_without_embedding(model, tokens[:SHOWN]):.3f}",
+        "Left: the nats that each order of terms saves. The terms that pass no head (the direct "
+        "path) are compared with the uniform guess; the terms that pass one head, and then two or "
+        "more, are added to the terms before. Patterns are always the patterns of the whole model; "
+        "norms compute their scale again, as in the paper. Right, and not in the paper: the rise "
+        "of the loss when one order alone is left out and norms are frozen. An order that is added "
+        "first may save much although the model does not need it. On the right biases belong to "
+        "the direct path; the last number of the verdict takes out the embedding alone, on "
+        f"{SHOWN} windows. Text is held out; grey: the model at initialisation, on {SHOWN} "
+        "windows. The test: individual heads save more than the direct path, more than four times "
+        "the nats of virtual heads, and more than 0.5 nats; each difference has its 95% interval "
         "over windows above 0.",
         picture,
     )
@@ -88,15 +91,15 @@ def _gap(values: Float[np.ndarray, " window"]) -> str:
 
 @figure(
     "framework/layer-importance",
-    "What the heads of each layer save on their own",
+    "The loss that the heads of each layer save on their own",
     "Framework, Term importance analysis (F24)",
     "the first layer's heads save 1.3 nats alone and 0.05 given the second's, the second's 5.2 and "
     "4.0",
     layers=2,
 )
 def layers(model: GPT) -> Finding:
-    """The nats that the heads of each layer save alone over the direct path, and on top of the
-    heads of the other layer. In the paper the second layer saves nearly all."""
+    """The nats that the heads of each layer save on top of the direct path alone, and on top of the
+    heads of the other layers. In the paper the second layer saves nearly all."""
     tokens = windows(model, WINDOWS)
     saved = importance.by_example(importance.by_layer, model, tokens).mean("example")
     first, last = saved.values[0], saved.values[-1]
@@ -113,11 +116,13 @@ def layers(model: GPT) -> Finding:
 
     return Finding(
         float(last[1]) > max(5 * float(first[1]), 0.5),
-        f"layer 0 saves {first[0]:.2f} and {first[1]:.2f}, layer {saved.layer.values[-1]} "
-        f"{last[0]:.2f} and {last[1]:.2f} ({len(tokens)} held-out windows)",
-        "Terms that pass exactly one head, by its layer: over the direct path alone, and with the "
-        "other layers' heads there already. Virtual heads, and with them induction, are left out "
-        "on both sides. The test: given the rest, the last layer saves more than five times what "
-        f"the first saves, and more than 0.5 nats. Text is held out; grey: on {SHOWN} windows.",
+        f"layer 0 saves {first[0]:.2f} nats alone and {first[1]:.2f} given the rest, layer "
+        f"{saved.layer.values[-1]} {last[0]:.2f} and {last[1]:.2f} ({len(tokens)} held-out "
+        "windows)",
+        "The nats that the terms of one head save, by the layer of the head: on top of the direct "
+        "path alone, and on top of the heads of the other layers too (given the rest). Virtual "
+        "heads, and with them induction, are left out everywhere. Text is held out; grey: the "
+        f"model at initialisation, on {SHOWN} windows. The test: given the rest, the last layer "
+        "saves more than five times the nats of the first layer, and more than 0.5 nats.",
         picture,
     )

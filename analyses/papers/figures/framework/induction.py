@@ -1,5 +1,5 @@
-"""Framework paper, "Induction heads", on a story of ours and on random tokens (I1, F20, I2, F21,
-F22)."""
+"""Framework paper, "Induction heads": figures on a story of ours and on random tokens (I1, F20, I2,
+F21, F22)."""
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ CORNER = 0.5
     "induction heads attend to what followed the same token before, where it can be found",
 )
 def story(model: GPT) -> Finding:
-    """Patterns of all heads on the beginning of a story, value-weighted: the first paragraph
-    explorer. Induction heads show where names come again."""
+    """Value-weighted patterns of all heads on the beginning of a story. Induction heads attend
+    where a name comes again."""
     tokens = samples.story(model)
     score = attention.prefix_matching(model, tokens)
     start = attention.prefix_matching(at_initialisation(model), tokens)
@@ -41,10 +41,14 @@ def story(model: GPT) -> Finding:
     return Finding(
         float(score.max()) > 3 * chance and role == "induction" if able else None,
         f"{score.label.values.ravel()[best]} (by its scores: {role}) puts {float(score.max()):.2f} "
-        f"of its attention there (uniform: {chance:.2f}, the best head at initialisation "
-        f"{float(start.max()):.2f})",
-        "Attention times the size of the value it fetches, scaled to each head's largest entry; "
-        f"the first {tokens.shape[1]} tokens of a story in which names of several tokens return.",
+        "of its attention on the tokens that followed the same token before (uniform: "
+        f"{chance:.2f}, the best head at initialisation {float(start.max()):.2f})",
+        f"The patterns of all heads on the first {tokens.shape[1]} tokens of a story in which "
+        "names of several tokens return. Each entry is attention times the size of the value that "
+        "it fetches, scaled to the head's largest entry. Frames: the role of each head by its "
+        "scores. The test: the head that attends most to the tokens that followed the same token "
+        "before gives them more than three times the share of uniform attention, and is an "
+        "induction head by its scores on random tokens.",
         lambda: patterns_by_role(model, tokens, roles),
         lambda: _linked(STORY),
         lambda: {STORY: _explorer(model, tokens, "A story with names")},
@@ -59,8 +63,9 @@ def story(model: GPT) -> Finding:
     layers=2,
 )
 def induction_head(model: GPT) -> Finding:
-    """Where one induction head looks from one token of a text, and how it changes the logit of the
-    token that follows, at every place. It raises the rest of names that come again."""
+    """The attention of one induction head from one token of a text, and the change that the head
+    makes to the logit of each token of the text. It should raise the rest of names that come
+    again."""
     read = samples.read_story(model)
     dest, src = read.clearest()
     effect = read.logit_effect()
@@ -72,13 +77,16 @@ def induction_head(model: GPT) -> Finding:
         f"{read.label} puts {looked:.2f} of its attention from {read.words[dest]!r} on "
         f"{read.words[src]!r}, and adds {ours:+.2f} to the right logit where the earlier "
         f"continuation is right ({int(right.sum())} places), {rest:+.2f} elsewhere",
-        "Above: where the head with the most prefix matching looks from the place of its clearest "
-        "match. Below: how much it adds to the logit of the very token that stands there, as seen "
-        "from the token before, over what it adds to the mean of all logits.",
+        "Above: the attention of the head with the most prefix matching, from the token with its "
+        "clearest match (framed). Below: the part that this head adds to the logit of each token "
+        "of the text, as seen from the token before, less the part that it adds to the mean of all "
+        f"logits. The test: more than {attention.THRESHOLD} of the attention is on the match, and "
+        "the head adds more than 1 logit more where the earlier continuation is right than "
+        "elsewhere.",
         lambda: read.strips([
             (f"Attention of {read.label} from the framed token", read.pattern[dest], 0.0, 1.0,
              (dest,)),
-            (f"What {read.label} adds to the logit of each token (red: lowers, blue: raises, up to "
+            (f"Effect of {read.label} on the logit of each token (red: lowers, blue: raises, up to "
              f"{high:.1f})", effect.roll(1), -high, high, ()),
         ]),
     )  # fmt: skip
@@ -92,7 +100,7 @@ def induction_head(model: GPT) -> Finding:
 )
 def repeats(model: GPT) -> Finding:
     """Value-weighted patterns of all heads on 20 random tokens said three times. Induction heads
-    show stripes 19 and 39 below the diagonal."""
+    show stripes at distances 19 and 39 below the diagonal."""
     n = min(20, (model.cfg.n_ctx - 1) // 3)
     tokens = prompts.random_tokens(model, n, batch=8, times=3)
     score = attention.prefix_matching(model, tokens)
@@ -100,12 +108,15 @@ def repeats(model: GPT) -> Finding:
     best = int(score.values.argmax())
     return Finding(
         float(score.max()) > attention.THRESHOLD,
-        f"{score.label.values.ravel()[best]} puts {score.values.max():.2f} of its attention there "
-        f"(uniform: {score.attrs['chance']:.3f}), the best head at initialisation "
+        f"{score.label.values.ravel()[best]} puts {score.values.max():.2f} of its attention on the "
+        f"stripes (uniform: {score.attrs['chance']:.3f}), the best head at initialisation "
         f"{float(start.max()):.3f}",
-        f"{n} random tokens. Attention times the size of the value it fetches, scaled to each "
-        f"head's largest entry. Stripes {n - 1} and {2 * n - 1} below the diagonal lead to what "
-        "followed the token the last times. Frames: what each head is by its scores.",
+        f"The patterns of all heads on {n} random tokens said three times. Each entry is attention "
+        "times the size of the value that it fetches, scaled to the head's largest entry. The "
+        f"stripes at distances {n - 1} and {2 * n - 1} below the diagonal are the tokens that "
+        "followed the same token before. Frames: the role of each head by its scores. The test: "
+        f"some head puts more than {attention.THRESHOLD} of its attention on the stripes, in the "
+        "mean over eight rows of tokens.",
         lambda: patterns_by_role(model, tokens, attention.taxonomy(model).role),
         lambda: _linked(REPEATS),
         lambda: {REPEATS: _explorer(model, tokens[:1], f"{n} random tokens, three times")},
@@ -114,14 +125,14 @@ def repeats(model: GPT) -> Finding:
 
 @figure(
     "framework/key-tokens",
-    "What an induction head's key is made of",
+    "The tokens in an induction head's key",
     "Framework, How induction heads work (F21)",
     "the key that is found was made by the token before",
     layers=2,
 )
 def by_token(model: GPT) -> Finding:
-    """One score of an induction head, split by the tokens whose information meets in it. Its key is
-    made of the token *before* the one it attends to."""
+    """One score of an induction head, split by the tokens whose information meets in it. The claim:
+    the key is made of the token *before* the attended token."""
     read = samples.read_story(model)
     dest, src = read.clearest()
     with torch.no_grad():
@@ -135,11 +146,11 @@ def by_token(model: GPT) -> Finding:
         effect = read.logit_effect().roll(1)
         most = float(effect.abs().max())
         return read.strips([
-            (f"The key at the framed token: what each token brings to the score (up to {high:.1f})",
+            (f"The key at the framed token: the part of each token in the score (up to {high:.1f})",
              key, -high, high, (src,)),
-            ("The query at the framed token: what each token brings to the same score",
+            ("The query at the framed token: the part of each token in the same score",
              query, -high, high, (dest,)),
-            (f"What {read.label} adds to the logit of each token (up to {most:.1f})", effect,
+            (f"Effect of {read.label} on the logit of each token (up to {most:.1f})", effect,
              -most, most, (dest + 1,)),
         ])  # fmt: skip
 
@@ -152,13 +163,19 @@ def by_token(model: GPT) -> Finding:
         )
         if induction_heads(model)
         else None,
-        f"of the score of {read.label} from {words[dest]!r} for {words[src]!r} "
-        f"({float(split.sum()):.1f}), {words[brings]!r} {src - brings} before brings the most to "
-        f"the key, and the token before {share:.0%}; {words[seeks]!r} {dest - seeks} before "
-        "brings the most to the query",
-        "The attention score before the softmax is a sum over pairs of tokens: what one brought to "
-        "the query, with what the other brought to the key, directly or through the layer before "
-        "(patterns and norms frozen). Red takes away, blue adds.",
+        f"the score of {read.label} from {words[dest]!r} for {words[src]!r} is "
+        f"{float(split.sum()):.1f}; the largest part of the key is from {words[brings]!r}, "
+        f"{src - brings} before the attended token, and the token just before it has {share:.0%} "
+        f"of the score; the largest part of the query is from {words[seeks]!r}, {dest - seeks} "
+        "before the current token",
+        "Above and middle: one attention score before the softmax, split by the tokens of the key "
+        "and by the tokens of the query. The score is a sum over pairs of tokens: the information "
+        "of one token in the query times the information of the other in the key, directly or "
+        "through the layers before (patterns and norms frozen). Below: the part that the head adds "
+        "to the logit of each token. Red takes away, blue adds. The test: the largest part of the "
+        "key is from the token just before the attended token, and more than half of the score; "
+        "the largest part of the query is from the current token; and the head gives the attended "
+        f"token more than {attention.THRESHOLD} of its attention.",
         picture,
     )
 
@@ -171,15 +188,16 @@ def by_token(model: GPT) -> Finding:
     layers=2,
 )
 def corner(model: GPT) -> Finding:
-    """QK eigenvalue positivity through a previous-token head against OV positivity, for every head
-    of a later layer. Induction heads stand in the upper right corner."""
+    """The positivity of QK eigenvalues through a previous-token head against the positivity of OV
+    eigenvalues, for every head of a later layer. The claim: induction heads stand in the upper
+    right corner."""
     writer = samples.previous_token_head(model).head
     x, y, prefix = _corner_scores(model, writer)
     induction = (prefix > attention.THRESHOLD).values
     inside = induction & (x > CORNER).values & (y > CORNER).values
     others = _through_others(model, writer, induction)
     heads = zip(*(part.values[induction] for part in (x.label, x, y)), others, strict=True)
-    where = ", ".join(f"{name} at ({a:.2f}, {b:.2f}), {c:.2f} through the others in the median"
+    where = ", ".join(f"{name} at ({a:.2f}, {b:.2f}), its median through other heads {c:.2f}"
                       for name, a, b, c in heads)  # fmt: skip
 
     def picture() -> Picture:
@@ -193,11 +211,12 @@ def corner(model: GPT) -> Finding:
         bool(inside[induction].all() and (others < CORNER).all()) if induction.any() else None,
         f"{inside.sum()} of {induction.sum()} induction heads have both scores over {CORNER} "
         f"({where or LACKING})",
-        f"Each point is a head of a later layer. Right: its query seeks, through L0H{writer} (the "
-        "layer-0 head that most attends to the previous token), the token it is at. Up: it copies "
-        "what it finds. The colour is measured, not read from weights. The test: every induction "
-        f"head has both scores above {CORNER}, and through the other heads of layer 0 the median "
-        "of its first score is below.",
+        "Each point is a head of a later layer. To the right: its query seeks the token that it "
+        f"stands on, through L0H{writer} (the head of layer 0 that attends most to the previous "
+        "token). Upwards: it copies the token that it attends to. The colour is prefix matching on "
+        "random tokens, which is measured and not read from weights. The test: every induction "
+        f"head has both scores above {CORNER}, and the median of its first score through the other "
+        "heads of layer 0 is below.",
         picture,
     )
 
@@ -219,7 +238,7 @@ def patterns_by_role(model: GPT, tokens: Int[Tensor, "batch pos"], roles: DataAr
 
 
 def _induction_is_right(tokens: Int[Tensor, " pos"]) -> Tensor:
-    """Where the next token is one that followed the same token before: [pos-1], bool."""
+    """True where the next token followed an earlier copy of the current token, [pos-1]."""
     before = masks.to_successors(tokens[None])[0, :-1]
     return (before & (tokens[None, :] == tokens[1:, None])).any(-1)
 
@@ -234,7 +253,8 @@ def _corner_scores(model: GPT, writer: int) -> tuple[DataArray, DataArray, DataA
 def _through_others(
     model: GPT, writer: int, which: Bool[np.ndarray, "layer head"]
 ) -> Float[np.ndarray, " chosen"]:
-    """The median, over all heads of layer 0 but one, of the QK positivity of some later heads."""
+    """The median over all heads of layer 0 but the writer: the QK positivity of some later
+    heads."""
     others = [copying.composed_qk_score(model, (0, head)).values[which]
               for head in range(model.cfg.n_heads) if head != writer]  # fmt: skip
     return np.median(others, axis=0) if others else np.zeros(int(which.sum()))
@@ -243,7 +263,7 @@ def _through_others(
 def _linked(page: str) -> str:
     """The link from the report to a page of all heads."""
     return html_tables.fragment(page=page, words="Look at every head on these tokens: a page where "
-                                "each token shows what it attends to")  # fmt: skip
+                                "each token shows its attention")  # fmt: skip
 
 
 def _explorer(model: GPT, tokens: Int[Tensor, "1 pos"], title: str) -> str:

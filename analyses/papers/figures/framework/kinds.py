@@ -1,5 +1,5 @@
 """Framework paper, "Skip-trigrams": the patterns that skip-trigrams follow (F12), and dumps of
-whole heads. The circuits are read as in tables.py."""
+whole heads. The circuits are read behind the first norm, as in tables.py."""
 
 import numpy as np
 from pandas import DataFrame, concat
@@ -15,11 +15,11 @@ from circuits.model import GPT, every_head
 N = 400
 "The number of skip-trigrams of each head that are counted by pattern."
 TOP, TIMES, SOURCES = 5, 10, 20
-"A head spells if the rest of a word is among the TOP outs of TIMES as many sources as by chance, "
-"and of SOURCES or more."
+"A head spells if the rest of a word is among the TOP outs for TIMES as many sources as by chance, "
+"and for SOURCES or more."
 DUMP = "framework-head-dump.html"
 INDEX, BLANKS = 50, 3
-"The number of sources of each head on the page of all heads, and of how many at most are blanks."
+"The number of sources of each head on the page of all heads, and the most blanks among them."
 
 
 @one_layer_figure(
@@ -29,9 +29,9 @@ INDEX, BLANKS = 50, 3
     "skip-trigrams follow four patterns, copying in several forms, of split words too",
 )
 def classes(model: GPT) -> Finding:
-    """For how many split words a head has the rest of the word among its largest outs, which is the
-    pattern `[ab]...[a]->[b]`; a table counts all patterns among the largest skip-trigrams of each
-    head, beside the counts at initialisation."""
+    """The number of split words for which a head has the rest of the word among its largest outs.
+    This is the pattern `[ab]...[a]->[b]`. A table counts all patterns among the largest
+    skip-trigrams of each head, beside the counts at initialisation."""
     every, started = (_triples(found) for found in (skip_trigrams.through_first_norm(model),
                                                     control(model)))  # fmt: skip
     spelling, lucky = (_spelling(found) for found in (skip_trigrams.through_first_norm(model),
@@ -45,10 +45,10 @@ def classes(model: GPT) -> Finding:
     counts = beside(trained, by_luck).filter(["model", "head", *skip_trigrams.PATTERNS])
     counts = counts.reset_index(drop=True)
     caption = (
-        f"Not tested: how many of the {N:,} largest skip-trigrams of each head follow each "
+        f"Not tested: the number of the {N:,} largest skip-trigrams of each head that follow each "
         "pattern. [b] is the source, [a] the destination; b' is similar to b: the same word but "
-        "for case and space, or of an embedding within a cosine of 0.6; [ab] is a source that a "
-        "and b spell."
+        "for case and space, or a token whose embedding has a cosine above 0.6 with b; [ab] "
+        "is a source that a and b spell."
     )
 
     def tables() -> str:
@@ -56,7 +56,7 @@ def classes(model: GPT) -> Finding:
         examples = examples.groupby("pattern", sort=False).head(3)
         examples = examples.sort_values("pattern", kind="stable")
         examples = examples.filter(["pattern", "head", *TOKENS, "score"])
-        largest = "The largest of each pattern, one a source."
+        largest = "The largest skip-trigrams of each pattern, one for each source."
         return html_tables.fragment(
             html_tables.table(counts, caption=caption, scales=dict.fromkeys(named, float(N))),
             html_tables.table(examples, caption=largest, tokens=TOKENS),
@@ -67,20 +67,20 @@ def classes(model: GPT) -> Finding:
         max(spelling.values()) >= bar > max(lucky.values()),
         f"the rest of the word is among the {TOP} largest outs of a split word for "
         + ", ".join(f"{count} ({head})" for head, count in spelling.items())
-        + f" of {words} words (chance {TOP / model.cfg.d_vocab * words:.1f}, asked for {bar:.0f}; "
+        + f" of {words} words (chance {TOP / model.cfg.d_vocab * words:.1f}, wanted {bar:.0f}; "
         f"at initialisation at most {max(lucky.values())}). Among the {N:,} largest skip-trigrams "
         "of each head: " + ", ".join(listed),
-        f"The number of split words (of {words}) whose second piece is among the {TOP} largest "
-        f"outs of the word, in each head. Some head must have {TIMES} times as many as by chance, "
-        f"and {SOURCES} or more: the dotted line; and none at initialisation. The table below "
-        f"counts all patterns. {READ}",
+        f"Bars: the number of split words (of {words}) whose second piece is among the {TOP} "
+        "largest outs of the word, in each head. Dashed: chance. The table below counts all "
+        f"patterns. The test: some head has {TIMES} times the number by chance, and {SOURCES} or "
+        f"more (the dotted line), and no head does at initialisation. {READ}",
         lambda: _spelling_bars(spelling, lucky, TOP / model.cfg.d_vocab * words, bar),
         tables,
     )
 
 
 def _spelling(read: GPT) -> dict[str, int]:
-    """The number of split words whose next piece is among the TOP largest outs, for each head."""
+    """The number of split words whose second piece is among the TOP largest outs, for each head."""
     words = skip_trigrams.split_table(read)
     counts = (words.out_rank < TOP).groupby(words["head"], sort=False).sum()
     return {str(head): int(count) for head, count in counts.items()}
@@ -89,8 +89,8 @@ def _spelling(read: GPT) -> dict[str, int]:
 def _spelling_bars(
     spelling: dict[str, int], lucky: dict[str, int], chance: float, bar: float
 ) -> Picture:
-    """The words that each head spells, and at initialisation; dashed chance, dotted what is asked
-    for."""
+    """The number of words that each head spells, trained and at initialisation. Dashed: chance.
+    Dotted: the wanted number."""
     layers = len({head.split("H")[0] for head in spelling})
     trained, start = (
         DataArray(np.reshape(list(counts.values()), (layers, -1)), dims=("layer", "head"))
@@ -99,7 +99,7 @@ def _spelling_bars(
     words = "split words whose rest is among the largest outs"
     shown = trained.assign_attrs(chance=chance, long_name=words)
     ax = plots.bars(shown, control=start)
-    ax.axhline(bar, color="0.3", ls=":", lw=1.2, label=f"asked for: {bar:.0f}")
+    ax.axhline(bar, color="0.3", ls=":", lw=1.2, label=f"wanted: {bar:.0f}")
     ax.set_ylim(0, 1.25 * max(bar, *spelling.values()))
     ax.legend(frameon=False, ncols=4, fontsize=8, loc="upper left")
     return picture_of(ax)
@@ -113,7 +113,7 @@ def _triples(model: GPT) -> DataFrame:
 
 
 def _counts(found: DataFrame, model: GPT) -> DataFrame:
-    """The number of skip-trigrams of each pattern, a row a head."""
+    """The number of skip-trigrams of each pattern, one row for each head."""
     counts = found.groupby("head").pattern.value_counts().unstack(fill_value=0)
     heads = [str(at) for at in every_head(model.cfg)]
     counts = counts.reindex(index=heads, columns=list(skip_trigrams.PATTERNS), fill_value=0)
@@ -128,8 +128,9 @@ def _counts(found: DataFrame, model: GPT) -> DataFrame:
     "corpus",
 )
 def head_dump(model: GPT, rows: int = 20) -> Finding:
-    """The list "other skip-trigrams" and the dumps of whole heads. They show the work of heads that
-    do not copy. Of the paper's list, brackets can be told without a corpus: `(` asks for `)`."""
+    """The list "other skip-trigrams" and the dumps of whole heads. They show skip-trigrams that do
+    not copy. Brackets alone, of the paper's list, can be tested without a corpus: `(` asks for
+    `)`."""
     read = skip_trigrams.through_first_norm(model)
     others = skip_trigrams.strongest(read, n=rows, pattern="other")
     closed, by_luck = (skip_trigrams.brackets(found) for found in (read, control(model)))
@@ -148,10 +149,12 @@ def head_dump(model: GPT, rows: int = 20) -> Finding:
 
     return Finding(
         2 * count > len(best) and count > 2 * lucky,
-        f"{count} of {len(best)} raise the one that closes them among the first {near:.0f} tokens "
-        f"in some head (tokens before it in the best head: {_listed(best)}; at initialisation "
-        f"{lucky}: {_listed(luck)})",
-        f"{caption} {READ}",
+        f"some head has the closing bracket among its first {near:.0f} outs for {count} of "
+        f"{len(best)} opening brackets (outs raised more in the best head: {_listed(best)}), at "
+        f"initialisation for {lucky} ({_listed(luck)})",
+        f"{caption} The test is about opening brackets: for more than half of them some head has "
+        f"the closing bracket among its first {near:.0f} outs, and for more than twice as many as "
+        f"at initialisation. {READ}",
         lambda: plots.token_table(visible(others), widths),
         tables,
         lambda: {DUMP: _dump(read, closed)},
@@ -167,14 +170,15 @@ def _dump(read: GPT, closed: DataFrame) -> str:
     )
     brackets = html_tables.table(
         closed,
-        caption="How far up each bracket raises the one that closes it.",
+        caption="The rank of the closing bracket among the outs of each opening bracket.",
         tokens=["source", "out"],
     )
     heads = {
         str(at): html_tables.table(
             skip_trigrams.head_dump(read, at, sources=min(INDEX, read.cfg.d_vocab), blanks=BLANKS),
-            caption=f"The {INDEX} strongest sources of {at}, of which at most {BLANKS} are blank: "
-            "the tokens that ask for each most (QK), and those that it raises most (OV).",
+            caption=f"The {INDEX} strongest sources of {at}, of which at most {BLANKS} are blank. "
+            "For each source: the tokens that ask for it most (QK), and the tokens that it raises "
+            "most (OV).",
             tokens=TOKENS[:1],
         )
         for at in every_head(read.cfg)

@@ -1,4 +1,4 @@
-"""Framework paper, "MLP layers" of the appendix: what a neuron reads (F27)."""
+"""Framework paper, "MLP layers" of the appendix: the input of a neuron (F27)."""
 
 from dataclasses import replace
 
@@ -15,13 +15,13 @@ from circuits import algebra
 from circuits.model import GPT
 
 EXAMPLES, TOP = 8, 6
-"The number of neurons in the table, and of the tokens of each."
+"The number of neurons in the table, and the number of tokens of each neuron."
 READS = r"$a_{pre} = Id \otimes W_I W_E + \sum_h A^h \otimes (W_I W_{OV}^h W_E)$"
 
 
 @figure(
     "framework/mlps",
-    "What drives a neuron",
+    "The tokens that drive a neuron",
     "Framework, MLP layers (F27)",
     "neurons are driven by tokens directly and through each head",
     layers=1,
@@ -32,8 +32,8 @@ def mlps(model: GPT) -> Finding:
     """The parts of the input of the neurons of the first MLP before their activation: each token
     directly, and the tokens that each head attends to. The paths sum to the input.
 
-    A model without MLPs has none to show: the identity is then checked on an untrained model of
-    its shape with MLPs, which says nothing of any trained neuron.
+    A model without MLPs has no neurons. The identity is then checked on an untrained model of its
+    shape with MLPs, which says nothing about trained neurons.
     """
     own = model.cfg.d_mlp is not None
     read = model if own else _with_mlps(model)
@@ -42,19 +42,20 @@ def mlps(model: GPT) -> Finding:
     error, largest = found.attrs["error"], found.attrs["largest"]
     whose = "this model's" if own else "an untrained model's"
     caption = (
-        "Root mean square over the neurons of the first MLP of what each path brings, token by "
-        "token; norm linear, its 1/sigma that of the run. Equation in the paper's column vectors."
+        "Each cell is the root mean square, over the neurons of the first MLP, of the part of a "
+        "path in their input at a token. The norm is linear, with the 1/sigma of the run. The "
+        "equation is in the paper's column vectors. The test: the paths sum to the input."
     )
     if not own:
         caption += (
-            " THIS MODEL HAS NO MLP: the numbers are those of an untrained model of its shape with "
-            f"{read.cfg.d_mlp} neurons a layer. They check the equation, and are no finding."
+            " THIS MODEL HAS NO MLP: the numbers are from an untrained model of its shape with "
+            f"{read.cfg.d_mlp} neurons in each layer. They check the equation, and are no finding."
         )
     title = READS if own else f"{READS}   (untrained weights)"
     return Finding(
         adds_up(error, largest) if own else None,
-        f"the {len(found)} paths to {read.cfg.d_mlp} of {whose} neurons sum to their input up to "
-        f"{error:.0e} of values up to {largest:.1f}",
+        f"the {len(found)} paths to {read.cfg.d_mlp} of {whose} neurons sum to their input, with "
+        f"an error of at most {error:.0e} of values up to {largest:.1f}",
         caption,
         lambda: picture_of(plots.terms(found, words_of(read, tokens), title=title)),
         lambda: _table(model) if own and model.tokenizer is not None else "",
@@ -67,7 +68,8 @@ def _with_mlps(model: GPT) -> GPT:
 
 
 def _table(model: GPT) -> str:
-    """The tokens that drive the first MLP's largest neurons most, read from the embedding."""
+    """The tokens that drive the neurons of the first MLP most, for the neurons with the largest
+    weights from the embedding."""
     with torch.no_grad():
         drive = algebra.neuron_reads(model)[0].AB  # d_vocab d_mlp
     drive = drive - drive.mean(0)
@@ -76,5 +78,5 @@ def _table(model: GPT) -> str:
         best = drive[:, neuron].topk(min(TOP, drive.shape[0]))
         named = zip(model.to_str_tokens(best.indices), best.values.tolist(), strict=True)
         rows.append({"MLP0": f"neuron {neuron}", "driven_most_by": list(named)})
-    caption = "What each token brings to a neuron, less the mean over all tokens."
+    caption = "The part of each token in the input of a neuron, less the mean over all tokens."
     return html_tables.fragment(html_tables.table(DataFrame(rows), caption=caption))

@@ -40,7 +40,7 @@ SUBSET = 12
     identity=True,
 )
 def one_layer(model: GPT) -> Finding:
-    """The whole model as a product of three tensors: W_E, then the heads beside the identity, then
+    """The whole model as a product of three tensors: W_E, then the heads plus the identity, then
     W_U. The product of the weights and the patterns of a run gives every logit. (A deeper model has
     one more factor for each layer.)"""
     with torch.no_grad():
@@ -70,9 +70,11 @@ def one_layer(model: GPT) -> Finding:
 
     return Finding(
         adds_up(error, largest),
-        f"the product misses none of {ours.size:,} logits by more than {error:.0e}, of up to "
-        f"{largest:.1f}",
-        f"{NOTE} Orange: equality. The darker, the more logits, on a logarithmic scale.",
+        f"the product misses none of {ours.size:,} logits by more than {error:.0e}; the largest "
+        f"logit is {largest:.1f}",
+        "Left: the equations. Right: the logits of the product against the logits of the model. A "
+        "darker cell has more logits, on a logarithmic scale; orange: equality. "
+        f"{NOTE} The test: the product gives every logit.",
         picture,
     )
 
@@ -93,9 +95,9 @@ def expansion_terms(model: GPT) -> Finding:
     deeper = r" + \mathrm{virtual\ heads}" if model.cfg.n_layers > 1 else ""
     return Finding(
         adds_up(found.attrs["error"], found.attrs["largest"]),
-        sizes(found, "these"),
-        f"{NOTE} Cells: root mean square over the vocabulary of what a term adds to the logits "
-        "less their mean.",
+        sizes(found, "these terms", "the logits"),
+        "Each cell is the root mean square, over the vocabulary, of the part of a term in the "
+        f"logits at a token, less its mean. {NOTE} The test: the terms sum to the logits.",
         lambda: terms(model, tokens, found, [rf"${ONE_LAYER}{deeper}$"]),
     )
 
@@ -109,7 +111,7 @@ def expansion_terms(model: GPT) -> Finding:
 )
 def token_circuits(model: GPT) -> Finding:
     """Both circuits of one head as matrices from tokens to tokens, for a few tokens chosen by rule.
-    A copying head raises the token it attends to: a dark diagonal on the right."""
+    A copying head raises the token that it attends to: the diagonal on the right is dark."""
     ids = _subset(model)
     read, start = (through_first_norm(found) for found in (model, at_initialisation(model)))
     at, control_at = _most_copying(read), _most_copying(start)
@@ -121,9 +123,9 @@ def token_circuits(model: GPT) -> Finding:
         shown = [plots.literal(plots.show_token(label)) for label in labels]
         figure, axes = plots.grid(1, 2, (4.8, 4.2))
         for ax, values, dims, unit, name in (
-            (axes[0, 0], qk, ("query token", "key token"), "score", "QK: who is looked at"),
+            (axes[0, 0], qk, ("query token", "key token"), "score", "QK: attention"),
             (axes[0, 1], ov, ("source token", "out token"), "logit",
-             "OV: what attending to it does"),
+             "OV: effect on the logits"),
         ):  # fmt: skip
             limit = float(values.abs().max())
             result = DataArray(to_numpy(values), dims=dims, attrs={
@@ -136,14 +138,16 @@ def token_circuits(model: GPT) -> Finding:
 
     return Finding(
         own > len(ids) / 2 and control <= len(ids) / 2,
-        f"L{at[0]}H{at[1]} (copying {float(copying.score(read).max()):.2f}) raises the very token "
-        f"it attends to most of these {len(ids)} for {own} of them, the most copying head at "
+        f"L{at[0]}H{at[1]} (copying {float(copying.score(read).max()):.2f}) raises the attended "
+        f"token most of these {len(ids)} tokens for {own} of them, the best copying head at "
         f"initialisation for {control}",
-        "The head with the highest OV eigenvalue score, and the commonest words in our passages, "
-        "of three letters or more (for a model without text: tokens evenly spread). Rows less "
-        "their mean over all tokens, since the softmax does not see it. Circuits are read behind "
-        "the first norm, positions and biases left out. The test: the own token is the largest of "
-        "these outs for more than half of them, and for no more than half at initialisation.",
+        "Left: the QK circuit of the head with the highest OV eigenvalue score. Right: its OV "
+        "circuit. Rows and columns are the commonest words in our passages, of three letters or "
+        "more (for a model without text: tokens at even distances). Each row is less its mean over "
+        "all tokens, for the softmax does not depend on this mean. Circuits are read behind the "
+        "first norm, without positions and biases. The test: on the right the own token is the "
+        "largest out of more than half of the sources, and of no more than half in the best "
+        "copying head at initialisation.",
         picture,
     )
 
@@ -155,8 +159,8 @@ def _most_copying(model: GPT) -> tuple[int, int]:
 
 
 def _subset(model: GPT) -> Int[Tensor, " token"]:
-    """The commonest words in our passages, of three letters or more and a space before; tokens
-    spread evenly where there is no text."""
+    """The commonest words in our passages, of three letters or more, with a space before. For a
+    model without text, tokens at even distances."""
     if model.tokenizer is None:
         return torch.linspace(0, model.cfg.d_vocab - 1, min(SUBSET, model.cfg.d_vocab)).long()
     ids, counts = passages.tokens(model)[:, 1:].unique(return_counts=True)
@@ -167,7 +171,7 @@ def _subset(model: GPT) -> Int[Tensor, " token"]:
 
 
 def _block(circuit: FactoredMatrix, ids: Int[Tensor, " token"]) -> Tensor:
-    """The entries between some tokens, each row less its mean over all tokens."""
+    """The entries of a circuit between some tokens, each row less its mean over all tokens."""
     with torch.no_grad():
         return copying.centre_rows(circuit).rows(ids)[:, ids]
 

@@ -1,4 +1,5 @@
-"""Framework paper: positional heads (F13) and bugs (F14). The circuits are read as in tables.py."""
+"""Framework paper: positional heads (F13) and bugs (F14). Circuits are read behind the first
+norm."""
 
 import numpy as np
 import xarray
@@ -28,18 +29,19 @@ from circuits.ground_truth.controls import at_initialisation
 from circuits.model import GPT, every_head
 
 NEAR = 0.05
-"A word is spelled by a head if both its pieces are within this share of the vocabulary."
+"A head spells a word if the ranks of both pieces are within this share of the vocabulary."
 SEEDS = (1, 2, 3)
-"Seeds of the untrained models beside the trained one, of which one alone may be lucky."
+"The seeds of the untrained models beside the trained model. One of them alone may be lucky."
 POSITIONAL = "2 of 12 heads of the one-layer model are mainly positional"
 SHOWN = 40
 "The number of positions of a map of attention."
 WINDOWS = 32
-"The number of held-out windows that positional heads are tested on."
+"The number of held-out windows on which positional heads are tested."
 KERNEL = (
-    "The test of a positional head: its mean attention by distance in the place of its pattern "
-    "recovers more than half of the loss that ablating it costs, on held-out windows, where that "
-    "is more than three standard errors; some head passes it, and none at initialisation."
+    "The test: some head is positional, and no head is at initialisation. A head is positional if, "
+    "on held-out windows, its mean attention by distance in the place of its pattern recovers more "
+    "than half of the loss that its ablation costs; this loss must be more than three standard "
+    "errors."
 )
 
 
@@ -50,8 +52,8 @@ KERNEL = (
     POSITIONAL,
 )
 def positions(model: GPT) -> Finding:
-    """Mean attention by distance back, per head. Some heads attend by position alone: a pattern of
-    distances does what they do."""
+    """The mean attention of each head by distance back. For a head that attends by position alone a
+    pattern of distances is as good as its own pattern."""
     found, control = (positional_share(found) for found in (model, at_initialisation(model)))
     preference = attention.positional_preference(model)
     start = attention.positional_preference(at_initialisation(model))
@@ -71,8 +73,8 @@ def positions(model: GPT) -> Finding:
 
     return Finding(
         *positional_verdict(found, control),
-        "Mean attention of each head by distance back, on random tokens, where nothing but the "
-        "position tells them apart. Distance 0 is the token itself, 1 the token before it. "
+        "Each row is a head: its mean attention by distance back, on random tokens, where only "
+        "positions differ. Distance 0 is the token itself, 1 is the token before it. "
         f"{KERNEL}",
         picture,
     )
@@ -80,7 +82,7 @@ def positions(model: GPT) -> Finding:
 
 @one_layer_figure(
     "framework/positional-qk",
-    "What positions alone ask for",
+    "Attention by positions alone",
     "Framework, Positional heads (beside F13)",
     "the positional embeddings and the QK circuit of a head say which positions it attends to",
     layers=1,
@@ -88,9 +90,9 @@ def positions(model: GPT) -> Finding:
 )
 def positional_qk(model: GPT) -> Finding:
     """The attention that the positions alone would give, softmax of W_pos W_QK W_pos^T, below the
-    mean attention on random tokens. Where both are alike, positions ask for what is attended to.
+    mean attention on random tokens. If both are alike, positions decide where the head attends.
 
-    LeftOut for a model whose positions are no embeddings.
+    LeftOut for a model without positional embeddings.
     """
     n = min(SHOWN, model.cfg.n_ctx)
     try:
@@ -112,39 +114,39 @@ def positional_qk(model: GPT) -> Finding:
 
     return Finding(
         None,
-        "the share of the measured attention that lies where the positions alone would put it, and "
-        f"in brackets where even attention would put it: {listed}",
-        f"Above: mean attention of the heads of layer 0 on random tokens, the first {n} positions. "
-        "Below: the softmax of the scores that the embedding of a position gives that of an "
-        "earlier one, W_pos W_QK W_pos^T. Tokens and biases are left out, but for the size of the "
-        "mean token, by which the first norm divides. Attention to the first token is left out "
-        "above and below, for that is attention to BOS, and each row is scaled to 1. The mean over "
-        "random tokens hides what single tokens ask for: whether a head attends by position alone "
-        "is the test of the figure before.",
+        "the share of the measured attention that positions alone would give too, and in brackets "
+        f"the share that even attention would give: {listed}",
+        f"Above: the mean attention of the heads of layer 0 on random tokens, for the first {n} "
+        "positions. Below: the softmax of the scores between the embeddings of two positions, "
+        "W_pos W_QK W_pos^T. Tokens and biases are left out; only the size of the mean token "
+        "counts, for the first norm divides by it. Attention to the first token, which is BOS, is "
+        "left out above and below, and each row is scaled to 1. The mean over random tokens hides "
+        "the preferences of single tokens. So this figure has no test; the figure before tests "
+        "whether a head attends by position alone.",
         picture,
     )
 
 
 def _without_first(pattern: Float[np.ndarray, "head n n"]) -> Float[np.ndarray, "head dest src"]:
-    """A pattern without its first token, each row scaled to 1."""
+    """A pattern without its first position, each row scaled to 1."""
     rest = pattern[:, 1:, 1:]
     return rest / rest.sum(-1, keepdims=True).clip(min=1e-12)
 
 
 @one_layer_figure(
     "framework/positional-table",
-    "What positional heads say",
+    "The tokens that positional heads raise",
     "Framework, Positional heads (F13, table)",
     POSITIONAL,
+    illustration=True,
 )
 def positional_table(model: GPT) -> Finding:
-    """The skip-bigrams of heads that attend to the token itself or to the one before it: how they
-    use that token. The verdict is that of `framework/positions`.
+    """The skip-bigrams of heads that attend to the token itself or to the token before it: how they
+    use that token. `framework/positions` tests which heads are positional.
 
-    Heads are those over `attention.THRESHOLD` at one distance of 0 or 1, and only the nearest to it
-    where there is none.
+    Shown are the heads whose attention is over `attention.THRESHOLD` at distance 0 or 1. If there
+    is no such head, the head with the most attention at one of the two distances is shown.
     """
-    kernels, control = (positional_share(found) for found in (model, at_initialisation(model)))
     near = attention.positional_preference(model, reach=1)
     share = near.max("offset")
     names, shares = share.label.values.ravel(), share.values.ravel()
@@ -159,14 +161,16 @@ def positional_table(model: GPT) -> Finding:
     ahead = ["head", "looks_at", "attention"]
     found = found.filter([*ahead, *(name for name in found if name not in ahead)])
     caption = (
-        "For each head that looks at one place: the words there whose strongest out token stands "
-        "out most (peak: standard deviations of all outs), and the tokens that they raise. "
-        + ("" if order else "No head is over the threshold; the nearest is shown. ")
+        "For each head that attends to one distance: the words there whose strongest out stands "
+        "out most (peak: standard deviations of all outs), and the tokens that these words raise. "
+        + ("" if order else "No head is over the threshold; the nearest head is shown. ")
     )
     widths = {"head": 7, "looks_at": 14, "attention": 11, "source": 16, "outs": 56, "peak": 7}
     return Finding(
-        *positional_verdict(kernels, control),
-        f"{caption}Attention is measured on random tokens. {READ} {KERNEL}",
+        None,
+        f"{len(order)} of {len(names)} heads attend to one of the two distances by more than "
+        f"{attention.THRESHOLD}; the most is {shares.max():.2f}, of {names[shares.argmax()]}",
+        f"{caption}Attention is measured on random tokens. {READ}",
         lambda: plots.token_table(visible(found), widths),
         lambda: html_tables.fragment(html_tables.table(found, caption=caption, tokens=TOKENS[:1])),
     )
@@ -183,9 +187,9 @@ def positional_table(model: GPT) -> Finding:
 def bugs(model: GPT, heads: int = 3) -> Finding:
     """Keep ... in mind and keep ... at bay force keep ... in bay.
 
-    The criterion needs no corpus: a head's score is a number of the destination times one of the
-    out, so where (a, c) and (b, d) are raised, (a, d) and (b, c) are. Split words say which are
-    wrong: pieces that together make no word of the vocabulary.
+    The criterion needs no corpus. For one source a head's score is a number of the destination
+    times a number of the out. So if (a, c) and (b, d) are raised, (a, d) and (b, c) are raised too.
+    Split words show the wrong ones: two pieces that together make no word of the vocabulary.
     """
     read = skip_trigrams.through_first_norm(model)
     words = skip_trigrams.split_table(read)
@@ -212,7 +216,7 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
         return figure
 
     def tables() -> str:
-        said = "QK score x OV effect. Framed: forced, and no word."
+        said = "QK score x OV effect. Framed: a forced cell that spells no word."
         return html_tables.fragment(*(
             html_tables.grid(grid, marked=grid.forced, caption=f"{title}: {said}")
             for grid, title in zip(grids, titles, strict=True)
@@ -222,22 +226,26 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
         len(spelled) > 1.5 * max(luck) and forced > 0,
         f"heads spell {len(spelled)} split words (both pieces among the first {NEAR:.0%} of "
         f"tokens; {len(words) * NEAR**2:.0f} by chance, {', '.join(map(str, luck))} in untrained "
-        f"models), and in the grids of {len(grids)} of them {forced} cells that spell no word are "
-        f"forced above 0, {above} of them over the source's own; {costs_in_words(costs)}",
-        "For one source word: destinations (rows) and outs (columns) that are the pieces of split "
-        "words, the source's own first. Framed: forced bugs. The score has rank one, so a row and "
-        "a column that each hold a word above 0 (bold) are above 0 where they cross, and these "
-        "cross at no word of the vocabulary (a rare word of English may be among them). That a "
-        f"pair never occurs in text is not claimed: the corpus does not ship. {READ} {COST}",
+        f"models); in the grids of {len(grids)} of them {forced} cells that spell no word are "
+        f"forced above 0, and {above} of these are above the cell of the source's own pieces; "
+        f"{costs_in_words(costs)}",
+        "Each grid is one source word at one head: destinations (rows) and outs (columns) are the "
+        "pieces of split words, the source's own pieces first. Bold: the pieces spell a word. "
+        "Framed: forced bugs. The score has rank one. So if a row and a column each have a word "
+        "above 0, the cell where they cross is above 0; it is a bug if its pieces spell no word of "
+        "the vocabulary (they may spell a rare English word). The figure does not claim that a "
+        "pair never occurs in text, for the corpus does not ship. The test: heads spell more than "
+        f"1.5 times as many split words as in the luckiest of {len(SEEDS)} untrained models, and a "
+        f"cell of the grids is a forced bug. {READ} {COST}",
         picture,
         tables,
     )
 
 
 def positional_share(model: GPT) -> Dataset:
-    """The `share` of the loss of each head's ablation that its mean attention by distance recovers,
-    in the place of its pattern, and the `gap`, that loss in nats, with their errors, (component);
-    see `idealised.recovery`."""
+    """The `share` of the loss of each head's ablation that its mean attention by distance recovers
+    in the place of its pattern, and the `gap`, which is this loss in nats, with their errors,
+    (component); see `idealised.recovery`."""
     tokens = windows(model, WINDOWS)
     own = of_patterns(model, tokens, lambda pattern: pattern)
     task = Task(model, tokens)
@@ -262,8 +270,8 @@ def positional_verdict(found: Dataset, control: Dataset) -> tuple[bool, str]:
     )  # fmt: skip
     return bool(named) and not lucky, (
         f"{len(named)} of {found.sizes['component']} heads are mainly positional ("
-        f"{', '.join(named) or 'none'}), {len(lucky)} at initialisation; mean attention by "
-        f"distance recovers of {said}"
+        f"{', '.join(named) or 'none'}), {len(lucky)} at initialisation; the share of the loss of "
+        f"ablation that mean attention by distance recovers: {said}"
     )
 
 

@@ -1,5 +1,5 @@
-"""What the verdicts are measured on: held-out windows, intervals, heads by their role, and one run
-on our story."""
+"""The samples of the verdicts: held-out windows, intervals, heads by their role, and one run on our
+story."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ LACKING = (
 
 @dataclass(frozen=True)
 class Reading:
-    """One run on the story, and the head that does most induction."""
+    """One run on the story, and the head of a later layer with the most prefix matching."""
 
     model: GPT
     tokens: Int[Tensor, "1 pos"]
@@ -51,19 +51,20 @@ class Reading:
         return self.model.to_str_tokens(self.tokens[0])
 
     def clearest(self) -> tuple[int, int]:
-        """The destination and source of its strongest prefix match, not at the text's end."""
+        """The destination and the source of the strongest prefix match before the last token."""
         match = masks.to_successors(self.tokens)[0, :-1, :-1]
         best = int((self.pattern[:-1, :-1] * match).argmax())
         return divmod(best, match.shape[1])
 
     def logit_effect(self) -> Float[Tensor, " dest"]:
-        """What the head adds to the logit of the token that really follows, over the mean logit."""
+        """The part that the head adds to the logit of the token that really follows, less the part
+        that it adds to the mean logit."""
         effects = logit_effects.by_source(self.model, self.tokens)
         return torch.from_numpy(effects[self.layer, self.head].sum("src").values)
 
     def strips(self, strips: Sequence[tuple[str, Tensor, float, float, tuple[int, ...]]]
                ) -> Picture:  # fmt: skip
-        """Strips of the story, one above the other: (title, values, low, high, framed)."""
+        """Draw strips of the story, one above the other: (title, values, low, high, framed)."""
         figure, axes = plots.grid(len(strips), 1, (9.4, 1.15))
         for ax, (title, values, low, high, framed) in zip(axes[:, 0], strips, strict=True):
             named = DataArray(to_numpy(values), dims="token", attrs={"bounds": (low, high)})
@@ -72,7 +73,7 @@ class Reading:
 
 
 def windows(model: GPT, n: int) -> Int[Tensor, "window pos"]:
-    """The first n held-out windows; for a model that reads no text, random tokens said twice."""
+    """The first n held-out windows. For a model that reads no text, random tokens said twice."""
     if model.tokenizer is None:
         return prompts.repeated(model, batch=min(n, 16))
     return passages.held_out(model, min(LENGTH, model.cfg.n_ctx))[:n]
@@ -98,12 +99,12 @@ def previous_token_head(model: GPT) -> Head:
 
 
 def story(model: GPT) -> Int[Tensor, "1 pos"]:
-    """The beginning of our story, as far as every passage goes."""
+    """The beginning of our story: STORY tokens, or the length of the shortest passage."""
     return passages.tokens(model, min(STORY, passages.tokens(model).shape[1]))[:1]
 
 
 def read_story(model: GPT) -> Reading:
-    """A run on the story, and the head after layer 0 that has the most prefix matching."""
+    """Run the model on the story, and find the head after layer 0 with the most prefix matching."""
     tokens = story(model)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)

@@ -1,5 +1,5 @@
 """Framework paper, "Two-layer attention-only transformers": path expansions of the logits and of
-attention scores (F17, F18)."""
+the attention scores (F17, F18)."""
 
 import numpy as np
 from xarray import DataArray
@@ -26,9 +26,9 @@ GROUPS = {
     "order 1 x order 0": (r"$A^{h_q} \otimes Id$", "moved for tokens"),
     "order 1 x order 1": (r"$A^{h_q} \otimes A^{h_k}$", "moved for moved"),
 }
-"The four groups of terms of an attention score: formula, and query and key in words."
+"The four groups of terms of an attention score: the formula, and the query and the key in words."
 STRIPE = "order 0 x order 1"
-"The group of the stripe of an induction head in the paper."
+"The group that has the stripe of an induction head in the paper."
 
 
 @figure(
@@ -51,9 +51,10 @@ def two_layers(model: GPT) -> Finding:
     ]
     return Finding(
         adds_up(found.attrs["error"], found.attrs["largest"]),
-        sizes(found, "they"),
-        f"{NOTE} Cells: root mean square over the vocabulary of what a group of terms adds to the "
-        "logits less their mean. Size is not use: see the term importance.",
+        sizes(found, "the groups", "the logits"),
+        "Each cell is the root mean square, over the vocabulary, of the part of a group of terms "
+        f"in the logits at a token, less its mean. {NOTE} A large term may be of little use: see "
+        "the figure of term importance. The test: the groups sum to the logits.",
         lambda: terms(model, tokens, found, lines),
     )
 
@@ -67,10 +68,9 @@ def two_layers(model: GPT) -> Finding:
     layers=2,
 )
 def qk_expansion(model: GPT) -> Finding:
-    """The scores of a second-layer head as four groups: the query and the key are each a token, or
-    what first-layer heads moved. In the paper the stripe of matches of an induction head is in the
-    group of the token with what a head moved (K-composition): it matches prefixes alone, and
-    without it the others do not."""
+    """The scores of a head of layer 1 as four groups. The query is a token or the output of heads
+    of layer 0, and so is the key. In the paper the stripe of an induction head is in the group of a
+    token as query and a head's output as key (K-composition)."""
     tokens = prompt(model)
     parts = {str(at): expansion.prefix_matching_by_term(model, at) for at in induction_heads(model)}
     shares = {at: part.sel(term=STRIPE) / part.attrs["whole"] for at, part in parts.items()}
@@ -104,13 +104,16 @@ def qk_expansion(model: GPT) -> Finding:
         )
         if shares
         else None,
-        f"{told}; the groups of {head} sum to its scores up to {error:.0e} of scores up to "
-        f"{largest:.1f}, and spread over sources by {said}",
-        f"The second-layer head with the most prefix matching. {NOTE} Spread: the mean over "
-        "destinations of the standard deviation over sources, since the softmax sees no more. The "
-        "test: on random repeated tokens, in every induction head, the scores of the group "
-        f'"{GROUPS[STRIPE][1]}" alone give more than half of the head\'s prefix matching, and all '
-        "other groups together less than half. The key of that group passes any one earlier head.",
+        f"{told}; the groups of {head} sum to its scores, with an error of at most {error:.0e} of "
+        f"scores up to {largest:.1f}; their spread over sources is {said}",
+        "The attention scores of the head of layer 1 with the most prefix matching, as four groups "
+        "of terms, and their sum. A token stands for itself; moved stands for the output of an "
+        f"earlier head. {NOTE} Spread: the standard deviation over sources, in the mean over "
+        "destinations; the softmax depends on differences between sources alone. The test: on "
+        "random repeated tokens, in every induction head, the scores of the group "
+        f'"{GROUPS[STRIPE][1]}" alone give more than half of the head\'s prefix matching, and the '
+        "other groups together give less than half. The key of that group passes one earlier head, "
+        "whichever it is.",
         picture,
     )
 

@@ -1,4 +1,4 @@
-"""Induction heads, Argument 3: what of the phase change is lost with each head (O11, A5)."""
+"""Induction heads, Argument 3: the part of the phase change that each ablation undoes (O11, A5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from analyses.papers.figures.record import Finding, Picture, history_figure
 from analyses.papers.figures.runs import Run, judged_each, lacks_induction
 
 AFTER = 30
-"The number of records from the end of training that verdicts average over."
+"The number of records at the end of training over which verdicts average."
 COLOURED = {
     "induction": "induction",
     "previous token": "previous token",
@@ -20,42 +20,45 @@ COLOURED = {
     "-": "other",
 }
 TEST = (
-    "What the head's ablation adds to the losses of 2,048 tokens, along how these losses changed "
-    "in the window (a unit vector): below 0, the change is undone. Of all heads but those that "
-    "attend to their own token, which are part of the embedding, {who} must have the largest "
-    "effect, and {they} together make up more than half of all that is undone, at the end of "
-    "training. Orange band: the window; a run without one is shown between the same steps."
+    "Each line is a head: the losses of 2,048 tokens with the head ablated, less their losses "
+    "without ablation, projected on the change of these losses in the window (a unit vector). "
+    "Below 0, the ablation undoes the change. Orange band: the window; a run without a window is "
+    "shown with the window of the first run that has one. The test is on the mean over the end of "
+    "training. Current-token heads act like a part of the embedding; among all other heads {who} "
+    "has the largest effect, and undoes the change; and {they} together make up more than half of "
+    "all that is undone, current-token heads included."
 )
 
 
 @history_figure(
     "induction/ablation",
-    "What is lost with each head, pattern-preserving ablation",
+    "The change without each head, pattern-preserving ablation",
     "Induction heads, Argument 3 (O11)",
     "ablating induction heads undoes the change, ablating previous-token heads does not, with "
     "patterns held",
 )
 def of_the_change(of: Sequence[Run]) -> Finding:
-    """How much of the change of token losses in the window is lost with each head, all patterns
-    held where they were. Ablating an induction head undoes the change."""
+    """The part of the change of token losses in the window that the ablation of each head undoes,
+    with all patterns held. The claim: the ablation of an induction head undoes the change."""
     caption = TEST.format(who="an induction head", they="the induction heads")
     return _of_the_change(
         of,
         "pattern-preserving",
         ("induction",),
-        f"{caption} All patterns are held where they were.",
+        f"{caption} All patterns are held as they were.",
     )
 
 
 @history_figure(
     "induction/full-ablation",
-    "What is lost with each head, full ablation",
+    "The change without each head, full ablation",
     "Induction heads, Argument 3 (A5)",
     "ablating induction heads undoes the change, and so does ablating the previous-token heads "
     "they are made with",
 )
 def of_the_change_in_full(of: Sequence[Run]) -> Finding:
-    """The same with patterns free. Now what previous-token heads do for induction is lost too."""
+    """The part of the change that the ablation of each head undoes, with patterns free. Now the
+    ablation of a previous-token head also takes its work for induction heads away."""
     caption = TEST.format(
         who="an induction head or a previous-token head", they="the heads of both kinds"
     )
@@ -63,16 +66,16 @@ def of_the_change_in_full(of: Sequence[Run]) -> Finding:
         of,
         "full",
         ("induction", "previous token"),
-        f"{caption} Patterns after the head are free, so that a previous-token head takes with it "
-        "what later heads would have found.",
+        f"{caption} Patterns after the head are free: without a previous-token head, later heads "
+        "do not find their matches.",
     )
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What ablations undo of a change: the head of the largest effect, of all that are no
-    current-token heads, and the share of all that is undone that is due to the carriers; the share
-    too when current-token heads are left out."""
+    """The part of a change that ablations undo: the head of the largest effect among all heads but
+    current-token heads, whether it is a carrier, and the share of the carriers in all that is
+    undone, with and without current-token heads."""
 
     largest: str
     effect: float
@@ -82,12 +85,12 @@ class Undone:
 
     @property
     def holds(self) -> bool:
-        """Whether a carrier undoes most, and the carriers more than half."""
+        """Whether a carrier undoes most, and the carriers together more than half."""
         return self.carried and self.effect < 0 and self.share > 0.5
 
 
 def undone(found: dict[str, dict[str, float]], carriers: Sequence[str]) -> Undone:
-    """What is undone, by the attributions of heads by role and label."""
+    """The result of the ablations, from the attribution of each head by role and label."""
     ours = {name: value for role in carriers for name, value in found[role].items()}
     rest = {name: value for role, heads in found.items() if role != "current token"
             for name, value in heads.items()}  # fmt: skip
@@ -110,9 +113,9 @@ def _of_the_change(
         result = undone(found, carriers)
         said = [f"{role} {_listed(found[role])}" for role in COLOURED if role != "-"]
         said.append(f"others {_range(found['-'])}")
-        said.append(f"{result.largest} most; {result.share:.0%} of what all heads undo is by "
-                    f"{' and '.join(carriers)} heads, {result.share_of_others:.0%} without "
-                    "current-token heads")  # fmt: skip
+        said.append(f"{result.largest} has the largest effect; {' and '.join(carriers)} "
+                    f"heads have {result.share:.0%} of all that is undone, and "
+                    f"{result.share_of_others:.0%} without current-token heads")  # fmt: skip
         return result.holds, ", ".join(said)
 
     def picture() -> Picture:

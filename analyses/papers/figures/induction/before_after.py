@@ -28,31 +28,32 @@ SHOWN = 118
 WINDOWS = 250
 "The number of held-out windows of text."
 MORE = 0.3
-"By how much more repeats must fall than other tokens, in nats."
+"The least number of nats by which repeats must fall more than other tokens."
 DRAWN = (
-    " Drawn is the beginning of our story: blue less loss, red more, full at 5 nats; framed: right "
-    "repeats."
+    "Drawn is the beginning of our story, once for each run. Blue: the loss of the token is "
+    "smaller after the phase change; red: larger; full at 5 nats. Framed: right repeats. "
 )
 NAMES = ("Hartley", "Wexcombe", "Brindlemere")
-"The names in our story, of several tokens each."
+"The names in our story. Each has several tokens."
 
 
 @history_figure(
     "induction/before-and-after",
-    "What induction does to the loss of each token",
+    "The loss of each token before and after induction",
     "Induction heads, Argument 1 (O8)",
     "repeats get better, and tokens that another one followed before get worse",
 )
 def before_and_after(of: Sequence[Run]) -> Finding:
-    """What the phase change does to the loss of each token: the same model at both ends of it.
-    Right repeats improve; a token that came before with another one after it gets worse."""
+    """The change of the loss of each token in the phase change: the same model at both ends. The
+    claim: right repeats improve, and tokens get worse where another token followed before."""
     ends = {run.name: _both_ends(run) for run in of if not lacks_ends(run)}
 
     def test(run: Run) -> tuple[bool, str]:
         right, wrong = gains(*ends[run.name])
         passes = right[0] >= MORE and right[1] > 0 and wrong[0] < 0
         return passes, "; ".join(
-            f"{name} repeats gain {mean:+.2f} nats ({low:+.2f} to {high:+.2f}) more than all others"
+            f"{name} repeats gain {mean:+.2f} nats ({low:+.2f} to {high:+.2f}) more than all other "
+            "tokens"
             for name, (mean, low, high) in (("right", right), ("wrong", wrong))
         )
 
@@ -64,17 +65,19 @@ def before_and_after(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged_each(of, lacks_ends, test),
-        "The same model at both ends of its phase change, on up to 250 windows of held-out text: "
-        "how much less loss each token has after it. Right repeats followed an earlier copy of "
-        f"the token before them; they must gain {MORE} nats more than all other tokens, with the "
-        "interval over windows above 0; wrong repeats, where only other tokens followed, must gain "
-        "less than all others." + (DRAWN if ends else ""),
+        (DRAWN if ends else "")
+        + "The gain of a token is its loss before the phase change less its loss after it, in the "
+        "same model. A right repeat is a token that also followed an earlier copy of the token "
+        "before it. At a wrong repeat the token before it also came earlier, but other tokens "
+        f"followed it there. The test, on up to {WINDOWS} windows of held-out text: right repeats "
+        f"gain at least {MORE} nats more than all other tokens, with the interval over windows "
+        "above 0; wrong repeats gain less than all other tokens.",
         picture if ends else None,
     )
 
 
 def lacks_ends(run: Run) -> str:
-    """What a run lacks to be compared with itself."""
+    """The thing that a run lacks to be compared with itself."""
     if not run.window:
         return "no phase change"
     if _files(run) is None:
@@ -83,8 +86,8 @@ def lacks_ends(run: Run) -> str:
 
 
 def _files(run: Run) -> tuple[Path, Path] | None:
-    """The weights that were kept nearest to both ends of the phase change; None unless they lie on
-    different sides of its middle."""
+    """The files of weights nearest to both ends of the phase change. None unless the two files lie
+    on different sides of its middle."""
     assert run.window
     folder = Path(run.name) if Path(run.name).is_dir() else folder_of(run.name)
     kept = numbered_files(folder / "weights", "weights", ".safetensors")
@@ -109,8 +112,8 @@ Interval = tuple[float, float, float]
 
 
 def gains(before: GPT, after: GPT) -> tuple[Interval, Interval]:
-    """How much more right repeats gain than all other tokens of a held-out window, and how much
-    more wrong ones do."""
+    """The gain of right repeats less the gain of all other tokens of a held-out window, and the
+    same for wrong repeats."""
     rows = passages.held_out(before, min(192, before.cfg.n_ctx))[:WINDOWS]
     gain = (losses.of_tokens(before, rows) - losses.of_tokens(after, rows)).double()
     right, wrong = (paired(_more(gain, kind)) for kind in matches(rows))
@@ -120,7 +123,7 @@ def gains(before: GPT, after: GPT) -> tuple[Interval, Interval]:
 def _more(
     gain: Float[Tensor, "window next"], kind: Bool[Tensor, "window next"]
 ) -> Float[Tensor, " some"]:
-    """The mean gain of a kind of tokens less that of all others, in the windows that have both."""
+    """The mean gain of a kind of tokens less the mean gain of all others, in windows with both."""
     both = kind.any(-1) & (~kind).any(-1)
     on, off = ((gain * which).sum(-1) / which.sum(-1).clamp(min=1) for which in (kind, ~kind))
     return (on - off)[both]
@@ -143,8 +146,8 @@ def _story(name: str, before: GPT, after: GPT, ax: Axes) -> None:
     "in the phase change some tokens get much easier and others harder",
 )
 def token_losses(of: Sequence[Run]) -> Finding:
-    """Losses of the tokens of our story over training. In the phase change those that complete a
-    repeat fall more than the others."""
+    """Losses of the tokens of our story over training. The claim: in the phase change some tokens
+    get easier, here the tokens that complete a repeat."""
 
     told = [run for run in of if "story_loss" in run.history and load(run.name).tokenizer]
 
@@ -155,8 +158,9 @@ def token_losses(of: Sequence[Run]) -> Finding:
         right, names = (kind[: len(fall)] for kind in kinds)
         means = [float(fall[kind].mean()) for kind in (right, ~right, right & names)]
         return means[0] - means[1] > MORE, (
-            f"tokens that complete a repeat fall by {means[0]:.2f} nats, the others by "
-            f"{means[1]:.2f}; later pieces of names by {means[2]:.2f} where they complete a repeat"
+            f"the loss of tokens that complete a repeat falls by {means[0]:.2f} nats, of the other "
+            f"tokens by {means[1]:.2f}, of later pieces of names that complete a repeat by "
+            f"{means[2]:.2f}"
         )
 
     def panel(run: Run, ax: Axes) -> None:
@@ -174,17 +178,18 @@ def token_losses(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged_each(of, lacks_story, test),
-        "Mean losses of the tokens of our story whose losses every record keeps: of those that "
-        "complete a repeat, for the token before them was followed by the same one before; of "
-        f"those among them that are the second or a later piece of a name ({', '.join(NAMES)}); "
-        "and of all others. In the phase change the first must fall by "
-        f"{MORE} nats more than the others.",
+        "Each line is the mean loss of one kind of tokens of our story, as far as every record "
+        "keeps them. A token completes a repeat if the same token followed an earlier copy of the "
+        "token before it. The second line is for the tokens among these that are the second or a "
+        f"later piece of a name ({', '.join(NAMES)}). Band: the phase change. The test: in the "
+        f"phase change the mean loss of tokens that complete a repeat falls by more than {MORE} "
+        "nats more than the mean loss of the others.",
         (lambda: panels.row(told, panel, (2.5, 2.6))) if told else None,
     )
 
 
 def lacks_story(run: Run) -> str:
-    """What a run lacks to tell of the tokens of our story."""
+    """The thing that a run lacks to show the tokens of our story."""
     if not run.window:
         return "no phase change"
     if "story_loss" not in run.history:
@@ -193,8 +198,8 @@ def lacks_story(run: Run) -> str:
 
 
 def story_kinds(model: GPT) -> tuple[Bool[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
-    """Of the tokens of our story from index 1 on: which complete a repeat, and which are the second
-    or a later piece of a name."""
+    """For the tokens of our story from index 1 on: whether a token completes a repeat, and whether
+    it is the second or a later piece of a name."""
     tokens = model.to_tokens(passages.passage("story"))[:, : model.cfg.n_ctx + 1]
     right = to_numpy(matches(tokens)[0][0])
     words = words_of(model, tokens[0, 1:])

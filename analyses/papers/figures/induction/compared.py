@@ -22,8 +22,8 @@ NO_PAIR = "no two models that ship differ in width alone and both have a phase c
     "larger models learn more slowly before the phase change and faster in it",
 )
 def loss_speed(of: Sequence[Run]) -> Finding:
-    """The derivative of the loss by the log of the tokens seen. In the paper the order of models
-    turns around at the phase change."""
+    """The derivative of the loss by the log of the tokens seen. In the paper the order of the
+    models turns around at the phase change."""
     pairs = pairs_of_widths(of)
     found = [_speeds(small, large) for small, large in pairs]
 
@@ -39,22 +39,25 @@ def loss_speed(of: Sequence[Run]) -> Finding:
         ax.legend(frameon=False, fontsize=8, ncols=2)
         return figure
 
-    told = [f"{large.name} against {small.name} {before:+.2f} nats per e-fold before the phase "
-            f"changes and {after:+.2f} after"
+    told = [f"the slope of {large.name} less the slope of {small.name} is {before:+.2f} nats per "
+            f"e-fold before the phase changes and {after:+.2f} after"
             for (small, large), (before, after) in zip(pairs, found, strict=True)]  # fmt: skip
     return Finding(
         all(before * after < 0 for before, after in found) if pairs else None,
         "; ".join(told) or NO_PAIR,
-        "Of held-out loss, over three tenths of an e-fold; stripes below in the colour of a run: "
-        "its phase change. Of two widths of the same depth that both have one, the mean slopes are "
-        "compared: in the last half of the steps before the first phase change begins, and in as "
-        "many steps after the last has ended as it had taken. Their order must not be the same.",
+        "Each line is a run: the slope of the held-out loss by the log of the tokens seen, over "
+        "three tenths of an e-fold. A stripe below, in the colour of a run, is its phase change. "
+        "The test is on two models of the same depth and different width that both have a phase "
+        "change. Their mean slopes are compared twice: in the second half of the steps before the "
+        "first of the two phase changes begins, and from the end of the last one to twice that "
+        "step. The order of the two slopes must not be the same.",
         picture,
     )
 
 
 def _speeds(small: Run, large: Run) -> tuple[float, float]:
-    """The slope of the larger run less that of the smaller, before the phase changes and after."""
+    """The slope of the larger run less the slope of the smaller, before and after the phase
+    changes."""
     assert small.window and large.window
     start, end = (
         min(small.window.start, large.window.start),
@@ -79,8 +82,9 @@ def _mean_speed(run: Run, start: int, end: int) -> float:
     beside=ZOO[2:],
 )
 def smeared_keys(of: Sequence[Run]) -> Finding:
-    """One layer whose keys see the token before has the phase change too. With such keys it is
-    earlier than with plain ones, where a previous-token head must form first."""
+    """The in-context score and prefix matching with smeared keys and without. The claim: one layer
+    whose keys see the token before has the phase change too, and earlier than models with plain
+    keys, where a previous-token head must form first."""
     smeared = [run for run in of if run.cfg.smeared_keys]
     deep = [run for run in of if run.cfg.n_layers > 1 and not run.cfg.smeared_keys]
     plain = [run for run in of if not run.able]
@@ -110,20 +114,20 @@ def smeared_keys(of: Sequence[Run]) -> Finding:
     return Finding(
         bool(complete and without and earlier) if smeared and deep and plain else None,
         "; ".join(told(run) for run in of),
-        "Smeared keys are mixed with the key before, so that one layer can seek what followed its "
-        f"own token. Above: the in-context score; below: prefix matching of each head. {BAND} The "
-        "phase change of each model with smeared keys must end before those of plain models of two "
-        "layers or more (of its own width, if there is one), in tokens seen; one plain layer must "
-        "have none.",
+        f"Above: the in-context score. Below: prefix matching of each head. {BAND} A smeared key "
+        "is mixed with the key before it, so one layer can find the token that followed its own "
+        "token earlier. The test: every model that can do induction has a phase change; with "
+        "smeared keys it ends earlier, in tokens seen, than in plain models of two layers or more "
+        "(of the same width, if there are any); one plain layer has none.",
         picture,
     )
 
 
 def _ends(run: Run) -> float:
-    """Where its phase change ends, in millions of tokens."""
+    """The end of the phase change of a run, in millions of tokens."""
     return run.millions(run.window.end) if run.window else np.inf
 
 
 def _of_its_width(run: Run, deep: Sequence[Run]) -> Sequence[Run]:
-    """The plain deep runs of its width, or all."""
+    """The plain deep runs of the same width, or all plain deep runs if there are none."""
     return [one for one in deep if one.cfg.d_model == run.cfg.d_model] or deep

@@ -1,4 +1,4 @@
-"""Induction heads, appendix: what heads do on random tokens against their weights (A3, A4)."""
+"""Induction heads, appendix: scores of heads on random tokens against their weights (A3, A4)."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,12 +18,12 @@ Pairs = Sequence[tuple[DataArray, DataArray]]
 "Two measures of the heads of each model."
 WHERE = "Induction heads, evaluators checked against weights"
 FEWEST = 24
-"Of fewer heads no correlation is told."
+"A correlation needs at least this number of heads."
 RHO, LOW = 0.7, 0.4
 "The least rank correlation of two measures that agree, and the least lower end of its interval."
 AGREE = (
-    f"They agree if Spearman's rank correlation is above {RHO} and its interval above {LOW}, over "
-    f"{FEWEST} heads or more."
+    f"The test: Spearman's rank correlation of the two is above {RHO}, and the lower end of its "
+    f"interval above {LOW}, over {FEWEST} heads or more."
 )
 
 
@@ -34,13 +34,14 @@ AGREE = (
     "the copying evaluator agrees with the OV circuit's eigenvalues",
 )
 def copying_evaluator(of: Sequence[Run]) -> Finding:
-    """Copying on random tokens against the eigenvalues of the OV circuit. They agree."""
+    """Copying on random tokens against the eigenvalues of the OV circuit. The claim: they agree."""
     return _agreement(
         [load(run.name) for run in of if run.cfg.n_layers],
         lambda model: (induction.copying(model), copying.score(model)),
         "sum(eig) / sum(|eig|) of OV",
-        "Each point is a head: what it raises when it attends to random tokens, against the "
-        f"eigenvalues of its OV circuit. {AGREE}",
+        "Each point is a head: the share of the attended token in the logits that it raises on "
+        "random tokens, against the eigenvalue score of its OV circuit. Hollow: at initialisation. "
+        f"{AGREE}",
     )
 
 
@@ -52,13 +53,14 @@ def copying_evaluator(of: Sequence[Run]) -> Finding:
 )
 def prefix_evaluator(of: Sequence[Run]) -> Finding:
     """Prefix matching on random tokens against the trace of the QK circuit composed with
-    previous-token heads, of every head behind layer 0. They agree."""
+    previous-token heads, for every head after layer 0. The claim: they agree."""
     return _agreement(
         [load(run.name) for run in of if run.cfg.n_layers > 1],
         lambda model: (attention.prefix_matching(model)[1:], induction.qk_trace(model)[1:]),
         "trace of QK eigenvalues",
-        "Each point is a head behind layer 0: where it looks on random tokens said four times, "
-        f"against the trace of its QK circuit composed with previous-token heads. {AGREE}",
+        "Each point is a head after layer 0: its prefix matching on random tokens said four times, "
+        "against the trace of its QK circuit composed with previous-token heads. Hollow: at "
+        f"initialisation. {AGREE}",
     )
 
 
@@ -81,12 +83,12 @@ def _agreement(
     ylabel: str,
     caption: str,
 ) -> Finding:
-    """Whether both measures agree over the heads of all models."""
+    """The finding whether both measures agree over the heads of all models."""
     trained = [both(model) for model in models]
     start = [both(at_initialisation(model)) for model in models]
     rho, low, high = correlation(trained)
     n = sum(one[0].size for one in trained)
-    here = f"{n} heads are too few to tell, {FEWEST} are wanted"
+    here = f"{n} heads are too few for a test, which needs {FEWEST}"
     if n >= FEWEST:
         here = (
             f"rank correlation {rho:.2f} over {n} heads (interval {low:.2f} to {high:.2f}), at "

@@ -14,8 +14,8 @@ from analyses.plots import html_tables
 from circuits.io import load
 
 PREFIX, COPYING = 0.3, 0.2
-"""A head seeks prefixes above the first and copies above the second (one that raises all tokens
-alike has 0.04)."""
+"""A head matches prefixes if its prefix matching is above the first number, and copies if its
+copying is above the second (0.04 if all tokens are raised alike)."""
 LITERAL = 0.5
 "The paper's copying score of a head that copies, on its scale from -1 to 1."
 WIDTHS = {"model": 24, "role": 17}
@@ -29,7 +29,8 @@ WIDTHS = {"model": 24, "role": 17}
     "some that translate (.20/.85) or match patterns (.69/.94)",
 )
 def table_of_heads(of: Sequence[Run]) -> Finding:
-    """The heads with the most prefix matching, and whether they copy. Induction heads do."""
+    """The heads with the most prefix matching, and their copying. The claim: induction heads
+    copy."""
     rows = [row for run in of for row in _rows(run)]
     frame = DataFrame(rows).sort_values("prefix_matching", ascending=False).reset_index(drop=True)
     shown = frame.head(12).round(2)
@@ -43,18 +44,18 @@ def table_of_heads(of: Sequence[Run]) -> Finding:
         return bool((found.paper_copying > LITERAL).any()), said
 
     caption = (
-        "Paper copying is the share of what the head's output raises in the sample that goes to "
-        "the tokens it attends to, times 4 less 1, as the paper scales it; a head that attends to "
-        "several tokens at once cannot have much of it. Copying is the same share source by source "
-        "(0.04 if all are raised alike); OV copying the sum of the OV circuit's eigenvalues over "
-        "the sum of their sizes."
+        "Paper copying: of the logits of the sample that the head's output raises, the share of "
+        "the attended tokens, times 4 less 1, as the paper scales it. It is small for a head that "
+        "attends to several tokens at once. Copying: the same share for one source at a time (0.04 "
+        "if all tokens are raised alike). OV copying: the sum of the eigenvalues of the OV circuit "
+        "over the sum of their sizes."
     )
     return Finding(
         *judged_each(of, _without_heads, test),
-        f"The twelve heads with the most prefix matching. {caption} An induction head of each "
-        f"model must copy above {LITERAL} on the paper's scale. The paper's other two heads "
-        "translate and match patterns: nothing here was trained on several languages, and the "
-        "pattern task has a model of its own.",
+        f"The twelve heads with the most prefix matching, of all runs. {caption} The test: in each "
+        f"model some induction head has a copying score above {LITERAL} on the paper's scale. Two "
+        "other heads of the paper translate and match patterns. They have figures of their own, on "
+        "toys; no model here was trained on several languages.",
         lambda: plots.token_table(shown, widths),
         lambda: html_tables.fragment(html_tables.table(frame, caption=caption)),
     )
@@ -82,8 +83,8 @@ def _rows(run: Run) -> list[dict[str, str | float]]:
     "in attention-only models they are in the last layer",
 )
 def depth(of: Sequence[Run]) -> Finding:
-    """In which layer induction heads form. In attention-only models, the last. Two layers cannot
-    show it: the first has nothing to compose with."""
+    """The layer in which induction heads form: in attention-only models the last layer, says the
+    paper. Two layers cannot show it, for the first layer has nothing to compose with."""
 
     def test(run: Run) -> tuple[bool, str]:
         score = run.history.prefix_matching[-1]
@@ -92,7 +93,7 @@ def depth(of: Sequence[Run]) -> Finding:
         passes = bool(ours[0].isnull()) and (last or run.cfg.d_mlp is not None)
         best = ", ".join(f"{float(value):.2f} in layer {i}"
                          for i, value in enumerate(ours.values) if value == value)  # fmt: skip
-        return passes, f"the best of {run.cfg.n_layers} layers have {best}"
+        return passes, f"of {run.cfg.n_layers} layers, the best induction heads have {best}"
 
     def shallow(run: Run) -> str:
         return "fewer than three layers" if run.cfg.n_layers < 3 else _without_heads(run)
@@ -120,10 +121,11 @@ def depth(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged_each(of, shallow, test),
-        "Each point is a head at the end of training, those above the dashed line count. With two "
-        "layers there is not much choice: the first cannot compose with anything. Of models of "
-        "three layers or more that have induction heads, none may be in the first layer, and in "
-        "attention-only models the strongest must be in the last.",
+        "Each point is a head at the end of training; a head above the dashed line is an induction "
+        "head. The test is on models of three layers or more that have induction heads: no "
+        "induction head is in the first layer, and in attention-only models the strongest is in "
+        "the last layer. Two layers cannot show this, for the first layer cannot compose with "
+        "anything.",
         picture,
     )
 
@@ -135,13 +137,13 @@ def depth(of: Sequence[Run]) -> Finding:
     "in small models heads that match prefixes copy",
 )
 def prefix_and_copying(of: Sequence[Run]) -> Finding:
-    """Prefix matching and copying of every head. Here those that seek prefixes all copy."""
+    """Prefix matching and copying of every head. The claim: heads that match prefixes copy."""
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
         end = run.history.isel(step=-1)
         seeks, copies = end.prefix_matching > PREFIX, end.copying > COPYING
         both, alone = int((seeks & copies).sum()), int((seeks & ~copies).sum())
-        return both > 0 and alone == 0, f"{both} seek and copy, {alone} only seek"
+        return both > 0 and alone == 0, f"{both} heads match and copy, {alone} only match"
 
     def picture() -> Picture:
         figure, axes = plots.grid(1, 1, (5.6, 4.0))
@@ -166,8 +168,11 @@ def prefix_and_copying(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged(of, test),
-        "Every head at the end of training. Above the dashed line heads seek what followed their "
-        "own token, right of it they raise what they attend to. The paper's models of more than 16 "
-        "layers have heads that seek and lower: none here is large enough to look for them.",
+        "Each point is a head at the end of training; hollow: at initialisation. A head above the "
+        "dashed line matches prefixes; a head to the right of the dashed line copies. The test: in "
+        "each model that can do induction some head does both, and no head matches without "
+        "copying; other models do not pass. The paper's models of more than 16 layers have heads "
+        "that match prefixes and lower the attended token. No model here is large enough to look "
+        "for such heads.",
         picture,
     )

@@ -1,4 +1,4 @@
-"""What idealised patterns recover of a head (Olsson et al. 2022, R1)."""
+"""The part of a head that idealised patterns recover (Olsson et al. 2022, R1)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,12 +15,12 @@ from analyses.prompts import passages
 from circuits.model import GPT, Head
 
 MOST = 0.5
-"A pattern describes heads of which it recovers more than this."
+"A pattern describes heads if it recovers more than this share."
 EVERY, AT_ONCE = 4, 16
 "Every fourth held-out window is read, some windows at a time."
 BOUNDS = (-1.0, 1.75)
 READINGS = ("induction", "own on matches")
-"The two readings of an induction head's idealised pattern, both of which must describe it."
+"The two readings of an induction head's idealised pattern. Both must describe the head."
 COLOURS = {
     "previous token": plots.ROLE_COLOURS["previous token"],
     "induction": plots.ROLE_COLOURS["induction"],
@@ -32,7 +32,7 @@ ASKED = {
     "previous token": ("previous token", "uniform"),
     "induction": (*READINGS, "induction, 2 tokens", "uniform"),
 }
-"The patterns that heads of a role are given."
+"The patterns that are tried for the heads of each role."
 
 
 @figure(
@@ -43,9 +43,9 @@ ASKED = {
     "heads, matches of two tokens another 10%",
 )
 def recovered(model: GPT) -> Finding:
-    """Heads that are ablated come back with a pattern which one can write down. The token before is
-    nearly all of a previous-token head; exact matches are most of induction heads, and matches of
-    two tokens some of the rest."""
+    """Ablated heads come back with a simple pattern in the place of their own. In the paper the
+    token before is nearly all of a previous-token head, exact matches are most of induction heads,
+    and matches of two tokens are some of the rest."""
     roles = attention.taxonomy(model).role
     early = roles.layer < model.cfg.n_layers - 1
     groups = {"previous token": _named(roles, (roles == "previous token") & early),
@@ -59,14 +59,17 @@ def recovered(model: GPT) -> Finding:
              for name, tokens in texts.items()}  # fmt: skip
     return Finding(
         *_judged(found, groups),
-        "What heads with another pattern recover of the loss between zero ablation (0) and their "
-        "own pattern (1). Patterns: the token before; what followed earlier copies of the token, "
-        "evenly, or else the first token; the head's own attention to these, its rest on the first "
-        "token; the even one, of copies that match two tokens where any do; all tokens alike. On "
-        "the right the gap in nats, clear from three standard errors on. Bars are one standard "
-        "error over examples, triangles lie outside. More than half must be recovered of the "
-        "previous-token heads before the last layer together, and of the induction heads together "
-        f"in both readings, evenly and by their own attention, on {next(iter(texts))}.",
+        "Each mark is the share of the loss that heads recover with another pattern, between zero "
+        "ablation (0) and their own pattern (1). Patterns: previous token attends to the token "
+        "before; induction attends evenly to the tokens that followed earlier copies of the token, "
+        "or to the first token if there is none; own on matches keeps the head's own attention to "
+        "these tokens and puts the rest on the first token; induction, 2 tokens uses copies that "
+        "match two tokens, if there are any; uniform attends to all tokens alike. On the right: "
+        "the gap in nats, which is clear if it is more than three standard errors. Bars are one "
+        "standard error over examples; triangles lie outside of the panel. The test, on "
+        f"{next(iter(texts))}: more than half is recovered for the previous-token heads before the "
+        "last layer together, and for the induction heads together with both patterns, induction "
+        "and own on matches.",
         lambda: _picture(found),
     )
 
@@ -80,7 +83,7 @@ def _named(roles: DataArray, which: DataArray) -> list[str]:
 
 
 def _sets(heads: Sequence[str], each: bool) -> list[tuple[str, ...]]:
-    """All heads together, and each alone before that if asked for."""
+    """All heads together. If `each`, every single head comes first."""
     alone = [(head,) for head in heads] if each else []
     return list(dict.fromkeys([*alone, tuple(heads)]))
 
@@ -88,7 +91,7 @@ def _sets(heads: Sequence[str], each: bool) -> list[tuple[str, ...]]:
 def _measured(
     model: GPT, tokens: Int[Tensor, "batch pos"], role: str, sets: Sequence[Sequence[str]]
 ) -> Dataset:
-    """What the patterns of a role recover of the heads of each set together."""
+    """The share that the patterns of a role recover for the heads of each set together."""
     parts = [_substituted(model, rows, role, sets) for rows in tokens.split(AT_ONCE)]
     joined = xarray.concat(parts, "example").transpose("component", "pattern", "example")
     return idealised.recovery(joined)
@@ -109,7 +112,7 @@ def _substituted(
 
 
 Found = Mapping[str, Mapping[str, Dataset]]
-"What was measured, by text and role."
+"The measures, by text and role."
 
 
 def _picture(found: Found) -> Picture:
@@ -143,7 +146,7 @@ def _gaps(found: Dataset) -> list[str]:
 
 
 def _judged(found: Found, groups: Mapping[str, Sequence[str]]) -> tuple[bool | None, str]:
-    """By what was measured first; all of it in words."""
+    """The verdict by the first text, and the measures on all texts in words."""
     if not groups:
         return (
             None,

@@ -1,4 +1,4 @@
-"""Induction heads: loss by token index, and what the in-context score makes of it (O25, O26)."""
+"""Induction heads: loss by token index, and other in-context scores (O25, O26)."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -16,7 +16,7 @@ from analyses.papers.figures.record import Finding, Picture, history_figure
 from analyses.papers.figures.runs import Run, judged, pairs_of_widths
 
 SHARES = np.array([0.04, 0.06, 0.1, 0.15, 0.25])
-"Of the context: where the early token of an in-context score may stand."
+"The places of the early token of an in-context score, as shares of the context."
 LAST = 16
 "The number of tokens at the end of the context that are averaged."
 RAMP = ["#440154", "#3B528B", "#21918C", "#5EC962", "#D9B400"]
@@ -29,8 +29,8 @@ RAMP = ["#440154", "#3B528B", "#21918C", "#5EC962", "#D9B400"]
     "the choice of the token does not change the finding",
 )
 def score_choice(of: Sequence[Run]) -> Finding:
-    """The in-context score with other tokens as the early one. The fall in the window does not
-    hang on the choice."""
+    """The in-context score with other tokens as the early token. The claim: the fall in the window
+    does not depend on the choice."""
     base = [run for run in of if not run.able]
 
     def falls(run: Run, at: PhaseChange) -> Float[np.ndarray, " choice"]:
@@ -56,15 +56,17 @@ def score_choice(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged(of, test),
-        "The score with its early token elsewhere (averaged over a 64th of the context to either "
-        "side), smoothed. In each, the fall in the window must be twice that of the one-layer "
-        "model in the same steps, and over 0.08 nats.",
+        "Each line is an in-context score with another early token (averaged over a 64th of the "
+        "context to either side), smoothed. Orange band: the window. The test: in every model that "
+        "can do induction each score falls in the window by more than 0.08 nats, and by more than "
+        "twice its fall in the models that cannot do induction, in the same steps.",
         picture,
     )
 
 
 def _by_early(run: Run) -> DataArray:
-    """In-context scores (step, choice): loss late in the context less that at each share of it."""
+    """In-context scores, (step, choice): the loss late in the context less the loss at each share
+    of the context."""
     loss, n = run.history.loss_by_index, run.cfg.n_ctx
     near = round(n / 64)
     early = [loss.isel(index=slice(max(0, round(share * n) - near - 1), round(share * n) + near))
@@ -82,14 +84,15 @@ def _by_early(run: Run) -> DataArray:
     "most of what a larger model gains it gains in the first ten tokens or so",
 )
 def loss_by_index(of: Sequence[Run]) -> Finding:
-    """Loss by token index of a larger model less a smaller one, at the end. In the paper most of
-    the difference is there after some ten tokens."""
+    """The loss by token index of a larger model less the loss of a smaller model, at the end of
+    training. In the paper most of the difference is there after some ten tokens."""
     less = {f"{large.name} less {small.name}": _less(large, small)
             for small, large in pairs_of_widths(of)}  # fmt: skip
     ends = {name: (float(one[5:15].mean()), float(one[-LAST:].mean()))
             for name, one in less.items()}  # fmt: skip
     holds = all(final < 0 and tenth < 0.5 * final for tenth, final in ends.values())
-    told = [f"{name} {tenth:+.2f} nats at tokens 6 to 15 and {final:+.2f} at the last {LAST}"
+    told = [f"the loss of {name} is {tenth:+.2f} nats at tokens 6 to 15 and {final:+.2f} at the "
+            f"last {LAST}"
             for name, (tenth, final) in ends.items()]  # fmt: skip
 
     def picture() -> Picture:
@@ -111,17 +114,19 @@ def loss_by_index(of: Sequence[Run]) -> Finding:
         holds if less else None,
         "; ".join(told)
         or "no two models that ship differ in width alone and both have a phase "
-        "change; shown are the losses of each",
-        "Mean of nine tokens, of the last ten records. Of two widths of the same depth that both "
-        "have a phase change, more than half of the gap at the last tokens must be there at the "
-        "tenth or so.",
+        "change; the figure shows the losses of each model",
+        "Each line is a pair of models: the loss of the larger model less the loss of the smaller, "
+        "in the mean of nine tokens and of the last ten records. Without such a pair, each line is "
+        "the loss of a model. The test is on pairs of the same depth and different width that both "
+        f"have a phase change: at the last {LAST} tokens the larger model is better, and more than "
+        "half of this gap is there at tokens 6 to 15.",
         picture,
     )
 
 
 def _less(run: Run, small: Run) -> DataArray:
-    """The loss by index of a run less that of a smaller one, of the last ten records; as far as the
-    shorter context reaches."""
+    """The loss by index of a run less the loss of a smaller run, in the mean of the last ten
+    records, as far as the shorter context reaches."""
     n = min(len(run.history.index), len(small.history.index))
     ends = [one.history.loss_by_index[-10:, :n].mean("step") for one in (run, small)]
     return ends[0] - ends[1]

@@ -1,4 +1,4 @@
-"""Figures of "In-context Learning and Induction Heads" (Olsson et al. 2022), of one model on
+"""Figures of "In-context Learning and Induction Heads" (Olsson et al. 2022) that show one model on
 repeated sequences (O5 at the end of training, loss by position, O13)."""
 
 import torch
@@ -27,8 +27,8 @@ PASSAGE = 44
     "induction heads form in two-layer models, in the second layer",
 )
 def prefix_matching(model: GPT) -> Finding:
-    """Prefix matching of every head at the end of training. Induction heads are in the second
-    layer, and no head has it before training."""
+    """Prefix matching of every head at the end of training. The claim: induction heads are in the
+    second layer."""
     score = attention.prefix_matching(model)
     start = attention.prefix_matching(at_initialisation(model))
     high = score.label.values[(score > 0.5).values]
@@ -38,8 +38,9 @@ def prefix_matching(model: GPT) -> Finding:
         f"{', '.join(high) or 'no head'} over 0.5 (best {float(score.max()):.2f}, uniform "
         f"{score.attrs['chance']:.3f}), {early} of them in layer 0; at initialisation the best "
         f"head has {float(start.max()):.3f}",
-        "Mean attention to the tokens that followed earlier copies of the current one, on 25 "
-        "random tokens said four times.",
+        "Bars: the mean attention of each head to the tokens that followed earlier copies of the "
+        "current token, on 25 random tokens said four times, beside the model at initialisation. "
+        "The test: some head is over 0.5, none of layer 0 is, and none is at initialisation.",
         lambda: picture_of(plots.bars(score, control=start)),
     )
 
@@ -51,8 +52,8 @@ def prefix_matching(model: GPT) -> Finding:
     "the second copy is predicted in context",
 )
 def loss_by_position(model: GPT) -> Finding:
-    """Loss at each position of random tokens said twice: the second copy is predicted by what was
-    read in the first, by nothing else."""
+    """The loss at each position of random tokens said twice. Only the first copy can help to
+    predict the second."""
     loss, start = scores.loss_by_position(model), at_initialisation(model)
     gain, repeat = scores.repeat_gain(model), loss.attrs["repeat"]
     second = float(loss.where(loss.pos >= repeat).mean())
@@ -66,10 +67,11 @@ def loss_by_position(model: GPT) -> Finding:
 
     return Finding(
         gain > 1.0,
-        f"its loss is {second:.2f} nats, {gain:.2f} below the first copy's ({second + gain:.2f}); "
-        f"at initialisation {scores.repeat_gain(start):+.2f}",
-        "Mean loss and two standard errors over 32 sequences. Random tokens are unlike any text: "
-        "a model trained on text does worse than uniform on the first copy.",
+        f"the loss of the second copy is {second:.2f} nats, {gain:.2f} below the loss of the first "
+        f"({second + gain:.2f}); at initialisation {scores.repeat_gain(start):+.2f}",
+        "Lines: the mean loss and two standard errors over 32 sequences. Random tokens are unlike "
+        "text, so a model trained on text may do worse than the uniform guess on the first copy. "
+        "The test: the loss of the second copy is more than 1 nat below the loss of the first.",
         picture,
     )
 
@@ -81,8 +83,8 @@ def loss_by_position(model: GPT) -> Finding:
     "a literal copying head attends to the token after the earlier copy and raises it",
 )
 def literal_copying(model: GPT) -> Finding:
-    """An induction head on a passage of ours and its repetition: how much it attends to what
-    followed the same token before, and what it adds to the logit of the token that stands there."""
+    """An induction head on a passage of ours and its repetition: its attention to the tokens that
+    followed the same token before, and the part that it adds to the logit of each token."""
     prefix = attention.prefix_matching(model)
     layer, head = divmod(int(prefix.values.argmax()), model.cfg.n_heads)
     name, length = str(Head(layer, head)), min(PASSAGE, (model.cfg.n_ctx - 1) // 2)
@@ -98,8 +100,8 @@ def literal_copying(model: GPT) -> Finding:
     def picture() -> Picture:
         words, high = model.to_str_tokens(tokens[0]), float(adds.abs().max())
         strips = {
-            f"Attention of {name} to what followed the token before": (looks, 0.0, 1.0),
-            f"What {name} adds to each token's logit (red: lowers, blue: raises, up to "
+            f"Attention of {name} to the tokens after earlier copies": (looks, 0.0, 1.0),
+            f"Effect of {name} on each token's logit (red: lowers, blue: raises, up to "
             f"{high:.1f})": (adds, -high, high),
         }
         figure, axes = plots.grid(2, 1, (9.4, 1.35))
@@ -110,13 +112,16 @@ def literal_copying(model: GPT) -> Finding:
 
     return Finding(
         looked > attention.THRESHOLD and added > first + 1,
-        f"{name} puts {looked:.2f} of its attention there in the repetition and adds {added:+.1f} "
-        f"to the logits of its tokens, {first:+.1f} the first time (at initialisation "
-        f"{looked_at_start:.2f} and {added_at_start:+.1f})",
-        f"The first {length} tokens of a story of ours, and the same again from the framed token "
-        "on. Above, at each token: the attention from it to the tokens that followed earlier "
-        "copies of it. Below: what the head adds to the logit of that very token from the one "
-        "before, over the mean logit.",
+        f"in the repetition {name} puts {looked:.2f} of its attention on the tokens after earlier "
+        f"copies and adds {added:+.1f} to the logits of the tokens, {first:+.1f} the first time "
+        f"(at initialisation {looked_at_start:.2f} and {added_at_start:+.1f})",
+        f"The first {length} tokens of a story of ours, and the same tokens again from the framed "
+        "token on. Above, at each token: the attention of the head with the most prefix matching, "
+        "from this token to the tokens that followed earlier copies of it. Below: the part that "
+        "the head adds to the logit of the token from the token before, less the part that it adds "
+        "to the mean logit. The test: in the repetition the attention is above "
+        f"{attention.THRESHOLD} in the mean, and the head adds more than 1 logit more than the "
+        "first time.",
         picture,
     )
 
@@ -124,8 +129,8 @@ def literal_copying(model: GPT) -> Finding:
 def _copied(
     model: GPT, tokens: Int[Tensor, "1 pos"], layer: int, head: int
 ) -> tuple[Float[Tensor, " pos"], Float[Tensor, " pos"]]:
-    """At each token: a head's attention to successors of its earlier copies, and what the head adds
-    to its logit from the token before."""
+    """At each token: the attention of a head to the tokens after earlier copies of this token, and
+    the part that the head adds to the logit of this token from the token before."""
     pattern = capture(model, tokens).sel(view="attention", layer=layer, head=head).values
     looks = (torch.from_numpy(pattern) * masks.to_successors(tokens)[0]).sum(-1)
     effects = logit_effects.by_source(model, tokens)[layer, head].sum("src").values

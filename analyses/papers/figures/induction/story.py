@@ -34,14 +34,14 @@ SHOWN = 118
 SCALE = 5.0
 "The rise of the loss at which a colour is full, in nats."
 MORE, WINDOWS, DRAWS = 0.3, 64, 3
-"How much more right repeats must lose than other tokens, in nats; held-out windows; control sets."
+"The least nats that right repeats lose more than others; held-out windows; control sets."
 COLOURS = (
     f"Blue: the loss rises without the heads, so they help there; red: it falls; full at {SCALE:g} "
-    "nats. Framed: the token completes a repeat, for the token before it was followed by the same "
-    "one before."
+    "nats. Framed: the token completes a repeat, for the same token followed an earlier copy of "
+    "the token before it."
 )
 Titled = Mapping[str, Float[np.ndarray, " token"]]
-"The rise of the loss of each token, by what is silent."
+"The rise of the loss of each token, by a title that names the silent heads."
 
 
 @figure(
@@ -51,13 +51,13 @@ Titled = Mapping[str, Float[np.ndarray, " token"]]
     "ablating induction heads takes in-context learning away",
 )
 def story_without_heads(model: GPT) -> Finding:
-    """What the loss of each token of our story rises by when all induction heads are silent. It
-    rises where the text repeats itself, and hardly elsewhere; without as many other heads of the
-    same layers it does not rise there."""
+    """The rise of the loss of each token of our story when all induction heads are silent. The
+    claim: it rises where the text repeats itself. The control silences as many other heads of the
+    same layers."""
     heads = induction_heads(model)
     sets = {"together": list(map(str, heads))} | others(model, heads)
     if not heads or len(sets) == 1:
-        lacks = "no head stands beside the induction heads, to be silent instead of them"
+        lacks = "the layers of the induction heads have no other head for a control"
         return Finding(None, lacks if heads else LACKING, _caption(), None)
     found = rise_on_repeats(model, sets, WINDOWS)
     alone = {head: [head] for head in sets["together"]} if len(heads) > 1 else {}
@@ -84,8 +84,8 @@ def story_without_heads(model: GPT) -> Finding:
 
 
 def others(model: GPT, heads: Sequence[Head]) -> Sets:
-    """As many other heads of the same layers, or all where a layer has fewer, drawn DRAWS times at
-    random; nothing if no layer has another."""
+    """Control sets: as many other heads of the same layers, or all others if a layer has fewer,
+    drawn DRAWS times at random. Empty if no layer has another head."""
     rng, found = np.random.default_rng(0), {}
     for draw in range(DRAWS):
         names: list[str] = []
@@ -100,8 +100,9 @@ def others(model: GPT, heads: Sequence[Head]) -> Sets:
 
 
 def titled(model: GPT, tokens: Int[Tensor, "1 pos"], sets: Sets) -> Titled:
-    """The rise of the loss of each token without each set, NaN for the first token: by both kinds
-    of ablation, or once where they are the same, for no later layer has patterns."""
+    """The rise of the loss of each token without each set, NaN for the first token. Each set comes
+    with both kinds of ablation, or once if no later layer has patterns, for then both are the
+    same."""
     at = torch.arange(tokens.shape[1] - 1)
     whole, without = losses_without(model, tokens, sets, (torch.zeros_like(at), at))
     rises = torch.nn.functional.pad(without - whole, (1, 0), value=torch.nan)
@@ -127,7 +128,7 @@ WORDS = {
     "previous": "the previous-token head of layer 0",
     "others": "as many other heads",
 }
-"What is said of the sets of heads that are shown; other sets are single heads."
+"The words for the sets of heads that are shown; other sets are single heads."
 
 
 def _verdict(found: Dataset, sets: Sets) -> tuple[bool, str]:
@@ -139,22 +140,24 @@ def _verdict(found: Dataset, sets: Sets) -> tuple[bool, str]:
     listed = ", ".join(f"{value:+.2f} ({', '.join(sets[name])})"
                        for name, value in zip(drawn, luck.values, strict=True))  # fmt: skip
     return bool(passes), (
-        f"without {', '.join(sets['together'])} together right repeats of held-out text lose "
+        f"without {', '.join(sets['together'])} together, right repeats of held-out text lose "
         f"{rise:+.2f} nats more than other tokens ({held.low:+.2f} to {held.high:+.2f}; in full "
         f"{full.mean_rise:+.2f}, {full.low:+.2f} to {full.high:+.2f}); without other heads of the "
-        f"same layers {listed}"
+        f"same layers they lose {listed}"
     )
 
 
 def _caption() -> str:
     return (
-        f"By how much the loss of each token of our story rises without some heads. {COLOURS} Full "
-        "ablation lets later heads react; pattern-preserving ablation keeps their patterns. The "
-        f"test is on {WINDOWS} windows of held-out text: without all induction heads together, "
-        f"with patterns held, right repeats must lose {MORE} nats more than {OTHERS} other tokens "
-        "of the window, with the interval above 0, in full too; and as many other heads of the "
-        f"same layers, drawn {DRAWS} times, must stay below half of it. A previous-token head is "
-        "no induction head: it is shown to tell the two kinds of ablation apart."
+        "Each strip is our story: the rise of the loss of each token without some heads. "
+        f"{COLOURS} Full ablation lets later heads react; pattern-preserving ablation keeps their "
+        "patterns. The previous-token head is no induction head; it shows the difference between "
+        f"the two kinds of ablation. The test is on {WINDOWS} windows of held-out text. Without "
+        f"all induction heads together and with patterns held, right repeats lose at least {MORE} "
+        f"nats more than {OTHERS} other tokens of the window, with the interval above 0; with full "
+        "ablation the interval is above 0 too. Without as many other heads of the same layers, "
+        f"drawn {DRAWS} times, right repeats lose less than half of this each time, with patterns "
+        "held."
     )
 
 
@@ -167,7 +170,7 @@ def _right(tokens: Int[Tensor, "1 pos"]) -> list[int]:
 
 
 def _page(model: GPT, sets: Sets) -> str:
-    """The whole story, once for each set of heads and kind of ablation."""
+    """The page of the whole story, once for each set of heads and each kind of ablation."""
     tokens = _story(model, model.cfg.n_ctx)
     parts = [
         html_text.passage(rise, model.to_str_tokens(tokens[0]), caption=f"{title}.", scale=SCALE,

@@ -22,27 +22,30 @@ from analyses.plots import html_tables
     "of one layer",
 )
 def model_analysis(of: Sequence[Run]) -> Finding:
-    """A column for each run, a row for each measure over training. Everything that tells of
-    induction changes in the window, and in the control nothing does."""
+    """A column for each run, a row for each measure over training. The claim: a phase change and
+    induction heads come in the models that can do induction, and in no other."""
     frame = DataFrame([_row(run) for run in of])
     able = np.array([run.able for run in of])
     shows = (frame["start"] != "none") & (frame["prefix_matching"] > 0.3)
     caption = (
-        "Start and end are the steps of the window, before and after the in-context score there; "
-        "loss, score and the best head's scores are those at the end; the heads that formed are "
-        "those with prefix matching over 0.3."
+        "Start and end are the first and the last step of the window; before and after are the "
+        "in-context scores at these steps. Loss, in-context score and the scores of the best heads "
+        "are from the end of training. The heads that formed have prefix matching over 0.3."
     )
     return Finding(
         bool(able.any() and (shows == able).all()),
-        "; ".join(f"in {run.name}: {'all' if each else 'not all'} of it"
-                  for run, each in zip(of, shows, strict=True)),
-        "From above: paths of token losses (a run that does not ship was measured on other text "
-        "and has directions of its own, in which any path turns); training loss (grey) and "
-        "held-out loss; loss by token index; its slope by the log of the index, less that after a "
-        "fiftieth of the training; in-context score; prefix matching; trace of QK eigenvalues; "
-        "both ablation rows with patterns held. Heads are coloured by layer, and in the ablation "
-        "rows by what they are: orange induction, blue previous token. The paper's columns with "
-        "MLPs, other data and 4 to 40 layers are not here.",
+        "; ".join(f"{run.name} has {'both' if each else 'not both'} a phase change and a head with "
+                  "prefix matching over 0.3" for run, each in zip(of, shows, strict=True)),
+        "A column is a run, a row is a measure over its training. From above: paths of token "
+        "losses (a run that does not ship was measured on other text and has directions of its "
+        "own, in which any path turns); training loss (grey) and held-out loss; loss by token "
+        "index; the slope of the loss by the log of the index, less the slope after a fiftieth of "
+        "the training; in-context score; prefix matching; trace of QK eigenvalues; and two rows of "
+        "ablations with patterns held. Heads have the colour of their layer, and in the ablation "
+        "rows the colour of their role: orange induction, blue previous token. The paper's columns "
+        "with MLPs, other data and 4 to 40 layers are not here. The test: a run that can do "
+        "induction has a phase change and ends with a head whose prefix matching is over 0.3; no "
+        "other run has both.",
         lambda: _picture(of),
         lambda: html_tables.fragment(html_tables.table(frame, caption=caption)),
     )  # fmt: skip

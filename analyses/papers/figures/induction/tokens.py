@@ -1,4 +1,5 @@
-"""Induction heads, Argument 1: the paths of token losses (O7), and tokens that repeat."""
+"""Induction heads, Argument 1: the paths of token losses (O7), and tokens that complete a
+repeat."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,14 +22,14 @@ from circuits.io import models
     "induction/trajectories",
     "Paths of token losses turn in the phase change",
     "Induction heads, Argument 1 (O7)",
-    "paths pivot in the phase change, one-layer models' do not",
+    "paths pivot in the phase change, and the paths of one-layer models do not",
 )
 def trajectories(of: Sequence[Run]) -> Finding:
-    """The way of each run through the two principal directions of its token losses. It turns
-    in the window.
+    """The path of each run through the two principal directions of token losses. The claim: it
+    turns in the window.
 
-    LeftOut for a run that does not ship: it was measured on other text than its control, and in a
-    plane of its own any path turns.
+    LeftOut for a run that does not ship. Such a run was measured on other text than its control,
+    and in a plane of its own any path turns.
     """
     alone = [run.name for run in of if run.name not in models()]
     if alone:
@@ -48,11 +49,12 @@ def trajectories(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged(of, test),
-        "Losses of 2,048 single tokens of unseen text at each step, in the two directions in which "
-        "they differ most over all runs shown, without the first fiftieth of the training; runs "
-        "that read the same tokens are in one plane. Orange, from A to B: the window. The path "
-        "must turn by more than 15 degrees at A, seen from half as many steps, and at B, looking "
-        "to the end.",
+        "Each path is a run: the losses of 2,048 single tokens of unseen text at each step, in the "
+        "two directions in which these losses differ most over all runs of a panel, without the "
+        "first fiftieth of the training. Runs that read the same tokens are in one panel. Orange, "
+        "from A to B: the window. The test: the path of every run that can do induction turns by "
+        "more than 15 degrees at A, coming from half the steps of A, and at B, going to the end of "
+        "training; other runs do not turn so in the same steps.",
         lambda: _planes(of, ways),
     )
 
@@ -71,7 +73,7 @@ def _planes(of: Sequence[Run], ways: Mapping[str, DataArray]) -> Picture:
 
 
 def paths(of: Sequence[Run]) -> dict[str, DataArray]:
-    """The way of each run, without its first fiftieth; those that were measured on the same tokens
+    """The path of each run, without its first fiftieth. Runs that were measured on the same tokens
     share their directions."""
     found = {}
     for group in _same_tokens(of):
@@ -81,8 +83,8 @@ def paths(of: Sequence[Run]) -> dict[str, DataArray]:
 
 
 def _same_tokens(of: Sequence[Run]) -> list[list[Run]]:
-    """The runs in groups that were measured on the same tokens: those that ship, have one
-    vocabulary and one context. Any other run is a group of its own."""
+    """Groups of runs that were measured on the same tokens: runs that ship and have the same
+    vocabulary size and context length. Any other run is a group of its own."""
     groups: dict[tuple[object, ...], list[Run]] = {}
     for run in of:
         ships = run.name in models()
@@ -94,8 +96,8 @@ def _same_tokens(of: Sequence[Run]) -> list[list[Run]]:
 def matches(
     rows: Int[Tensor, "batch pos"],
 ) -> tuple[Bool[Tensor, "batch pos-1"], Bool[Tensor, "batch pos-1"]]:
-    """Where the token that follows also followed an earlier copy of the token it follows, and where
-    only others did."""
+    """Right and wrong repeats. Right: the next token also followed an earlier copy of the current
+    token. Wrong: the current token came earlier, but other tokens followed it."""
     after = masks.to_successors(rows)[:, :-1]
     right = (after & (rows[:, None, :] == rows[:, 1:, None])).any(-1)
     return right, after.any(-1) & ~right

@@ -1,4 +1,5 @@
-"""Induction heads, Argument 1: what happens in the phase change (O3 to O6)."""
+"""Induction heads, Argument 1: the measures of training that change in the phase change (O3 to
+O6)."""
 
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ from analyses.papers.figures.runs import (
 )
 
 GAP = 0.05
-"The least fall in a phase change of the loss late in the context against earlier, in nats."
+"The least fall of the gap between the loss late in the context and earlier, in nats."
 BAND = "Orange: the window of the phase change, found from the in-context score."
 
 
@@ -34,8 +35,8 @@ BAND = "Orange: the window of the phase change, found from the in-context score.
     "the score falls abruptly, except in one-layer models",
 )
 def phase_change(of: Sequence[Run]) -> Finding:
-    """The in-context score over training. It falls at once where induction can form, and never
-    in one plain layer."""
+    """The in-context score over training. The claim: it falls abruptly in models where induction
+    can form, and not in one plain layer."""
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
         if run.window:
@@ -48,20 +49,22 @@ def phase_change(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged(of, test),
-        "Loss late in the context less loss early in it (about tokens 500 and 50 of 512, or the "
-        "same shares of another context), on text not trained on; grey single records, blue their "
-        "running median, with two standard errors over the evaluation windows where the history "
-        "keeps them. The phase change is where a line that is level before and after and falls in "
-        f"between fits best; it counts if it falls by more than {dynamics.LEAST_FALL} nats, four "
-        "times the scatter, in at most a third of the training.",
+        "The in-context score: the loss late in the context less the loss early in it (about "
+        "tokens 500 and 50 of 512, or the same shares of another context), on text that was not "
+        "trained on. Grey: single records. Blue: their running median, with two standard errors "
+        "over the evaluation windows if the history keeps them. Orange band: the phase change, "
+        "which is the best fit of a curve that is level, falls, and is level again. It counts if "
+        f"it falls by more than {dynamics.LEAST_FALL} nats and four times the scatter, in at most "
+        "a third of the training. The test: every run that can do induction has a phase change, "
+        "and no other run has one.",
         lambda: panels.row(of, panels.in_context_score),
     )
 
 
 def _fall_of_windows(run: Run) -> str:
-    """By how much the score of the evaluation windows falls in the phase change, in words."""
+    """The fall of the in-context score of the evaluation windows in the phase change, in words."""
     if "window_score" not in run.history or not run.window:
-        return ", without an error, for its history keeps no windows"
+        return ", without an interval, for its history keeps no windows"
     before, after = (windowed(run, "window_score", step) for step in run.window[:2])
     fall, low, high = paired(before - after)
     return f"; its windows fall by {fall:.2f} ({low:.2f} to {high:.2f})"
@@ -74,8 +77,8 @@ def _fall_of_windows(run: Run) -> str:
     "in the phase change the loss begins to fall along the context, also far into it",
 )
 def index_derivative(of: Sequence[Run]) -> Finding:
-    """The derivative of the loss by the log of the token index. Later tokens get easier from the
-    window on."""
+    """The derivative of the loss by the log of the token index. The claim: later tokens get easier
+    from the window on."""
     base = [run for run in of if not run.able and "window_gap" in run.history]
 
     def lacks(run: Run) -> str:
@@ -97,13 +100,13 @@ def index_derivative(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged_each(of, lacks, test),
-        "Blue: later tokens are easier than earlier ones. Of mean losses over half octaves of the "
-        "index, less the slope after a fiftieth of the training, when a model knows which tokens "
-        "are frequent: the text is not equally hard at every index. Between the orange lines: the "
-        "phase change. The verdict is about the loss at three quarters of the context less that at "
-        f"one quarter, in each evaluation window: it must fall by more than {GAP} nats from before "
-        "the phase change to after it, with the interval above 0, and in the control, in the same "
-        "steps, by less than half of that.",
+        "Colours: the slope of the loss by the log of the token index, less the slope after a "
+        "fiftieth of the training, for the text is not equally hard at every index. Losses are "
+        "means over half octaves of the index. Blue: later tokens became easier than earlier "
+        "tokens. Between the orange lines: the phase change. The test is on the gap: the loss at "
+        "three quarters of the context less the loss at one quarter, in each evaluation window. "
+        f"The gap falls by more than {GAP} nats from before the phase change to after it, with the "
+        "interval above 0; in the control it falls by less than half as much in the same steps.",
         lambda: panels.row(of, panels.slope_map, (2.9, 2.4)),
     )
 
@@ -114,7 +117,7 @@ def _gap_falls(run: Run, at: PhaseChange) -> Float[Tensor, " window"]:
 
 
 def _mean_fall(run: Run) -> str:
-    """By how much the same gap of the mean losses falls, in words: it has no interval."""
+    """The fall of the same gap of mean losses, in words. It has no interval."""
     assert run.window
     gaps = []
     for step in run.window[:2]:
@@ -133,7 +136,8 @@ def _mean_fall(run: Run) -> str:
     "induction heads form in the phase change, in every model that has one",
 )
 def heads_over_training(of: Sequence[Run]) -> Finding:
-    """Prefix matching of every head over training. Induction heads form in the window."""
+    """Prefix matching of every head over training. The claim: induction heads form in the
+    window."""
 
     def test(run: Run, at: PhaseChange) -> tuple[bool, str]:
         score = run.history.prefix_matching
@@ -153,8 +157,9 @@ def heads_over_training(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged(of, test),
-        f"Each line is a head, on random tokens said four times. {BAND} A head counts from 0.3 on; "
-        "the best one must pass it in the window.",
+        f"Each line is a head: its prefix matching on random tokens said four times. {BAND} The "
+        "test: in every run that can do induction the best head is below 0.3 before the window and "
+        "above 0.3 after it; in no other run is this so in the same steps.",
         picture,
     )
 
@@ -166,7 +171,7 @@ def heads_over_training(of: Sequence[Run]) -> Finding:
     "loss curves part from the one-layer model's at the phase change",
 )
 def loss_curves(of: Sequence[Run]) -> Finding:
-    """Loss over training. Models part from the one-layer model in the window."""
+    """Loss over training. The claim: models part from the one-layer model in the window."""
     control = plain_one_layer(of)
 
     def gap(run: Run) -> DataArray:
@@ -179,7 +184,8 @@ def loss_curves(of: Sequence[Run]) -> Finding:
             return False, "the control" if control else "no one-layer model beside it"
         before, after, end = (float(around(gap(run), step)) for step in (*at[:2], run.last))
         passes = after < -0.05 and before - after > 0.5 * (before - end)
-        said = f"{before:+.2f} nats off at the start, {after:+.2f} after, {end:+.2f} at last"
+        said = (f"{before:+.2f} nats off at the start of the window, {after:+.2f} at its end, "
+                f"{end:+.2f} at the end of training")  # fmt: skip
         return passes, said
 
     def picture() -> Picture:
@@ -193,22 +199,24 @@ def loss_curves(of: Sequence[Run]) -> Finding:
                 plots.over_training(gap(run).assign_attrs(held.attrs), right, colours=[colour])
                 stripe(run, right, colour, 0.97, 1.0)
         left.set(ylim=(3.4, 5.2), ylabel="held-out loss (nats)")
-        right.set(ylim=(-0.35, 0.35), ylabel="less that of one layer (nats)")
+        right.set(ylim=(-0.35, 0.35), ylabel="less the loss of one layer (nats)")
         right.axhline(0, color="0.6", lw=0.6, zorder=0)
         left.legend(frameon=False, fontsize=8)
         return figure
 
     return Finding(
         *judged(of, test),
-        "Left: held-out loss. Right: less that of the plain one-layer model at the same step. "
-        "Stripes in the colour of a run: its window. A run parts there if more than half of what "
-        "it gains on one layer, from the window's start to the end of training, is gained in it.",
+        "Left: the held-out loss of each run. Right: this loss less the loss of the plain "
+        "one-layer model at the same step. A stripe in the colour of a run is its window. The "
+        "test: at the end of its window a run that can do induction is more than 0.05 nats below "
+        "the one-layer model; and more than half of its gain on this model, from the start of the "
+        "window to the end of training, is made in the window. No other run does so.",
         picture,
     )
 
 
 def stripe(run: Run, ax: Axes, colour: str, low: float = 0.0, high: float = 0.03) -> None:
-    """The window of a run as a stripe in its colour, at a height of the panel."""
+    """Draw the window of a run as a stripe in its colour, from `low` to `high` of the panel."""
     if run.window:
         start, end = (run.millions(step) for step in run.window[:2])
         ax.axvspan(start, end, low, high, color=colour, alpha=0.6, lw=0)

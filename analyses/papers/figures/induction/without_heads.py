@@ -25,20 +25,20 @@ from circuits.model import GPT, components
 WINDOWS = 250
 "The number of held-out windows of text."
 OTHERS = 32
-"The number of tokens of a window, of those that induction does not predict rightly, that are read."
+"The number of tokens of a window that are read and that induction does not predict rightly."
 Sets = dict[str, list[str]]
-"Labels of heads that are ablated together, by what is said of them."
+"Labels of heads that are ablated together, by the name of the set."
 
 
 @history_figure(
     "induction/ablated-score",
-    "What induction heads are worth to the in-context score",
+    "The in-context score without induction heads",
     "Induction heads, Argument 3 (O11)",
     "in-context learning is lost with induction heads",
 )
 def of_the_score(of: Sequence[Run]) -> Finding:
-    """By how much the in-context score rises without all induction heads together. They carry it:
-    one of them alone may be stood in for by the others."""
+    """The rise of the in-context score without all induction heads together. The claim: they carry
+    it. Without a single one of them, the others may do its work."""
     found = {run.name: score_without(load(run.name), run.heads("induction"))
              for run in of if not lacks_text(run)}  # fmt: skip
 
@@ -68,24 +68,25 @@ def of_the_score(of: Sequence[Run]) -> Finding:
     return Finding(
         *judged_each(of, lacks_text, test),
         "Above: the rise of the in-context score without each head over training, patterns held, "
-        "smoothed. Below: at the end of training, on up to 250 windows of held-out text: bars full "
-        "ablation, points with patterns held, with 95% intervals over windows; dashed: half the "
-        "size of the score. Without all induction heads together, ablated in full, the score must "
-        "rise by more than that, with the interval above 0.",
+        f"smoothed. Below: the rise at the end of training, on up to {WINDOWS} windows of held-out "
+        "text. Bars: full ablation; points: patterns held; both with 95% intervals over windows; "
+        "dashed: half the size of the score. The test: the score is below 0, and with full "
+        "ablation of all induction heads together it rises by more than half of its size, with the "
+        "interval above 0.",
         picture,
     )
 
 
 def lacks_text(run: Run) -> str:
-    """What a run lacks to say what its induction heads do on text."""
+    """The thing that a run lacks to show the work of its induction heads on text."""
     if not run.heads("induction"):
         return "no induction head"
     return "" if load(run.name).tokenizer is not None else "no tokenizer"
 
 
 def score_without(model: GPT, heads: Sequence[str]) -> Dataset:
-    """The in-context score on held-out windows, and by how much it rises without some heads: of all
-    together and of each alone, (set, ablation), with the ends of its interval over windows."""
+    """The in-context score on held-out windows, and its rise without some heads, all together and
+    each alone, (set, ablation), with the ends of the interval over windows."""
     rows = passages.held_out(model, min(192, model.cfg.n_ctx))[:WINDOWS]
     n = rows.shape[1] - 1
     places = torch.cat([torch.arange(n)[part] for part in early_and_late(n)])
@@ -103,7 +104,7 @@ def score_without(model: GPT, heads: Sequence[str]) -> Dataset:
 def losses_without(
     model: GPT, rows: Int[Tensor, "window pos"], sets: Sets, at: Sequence[Int[Tensor, "token"]]
 ) -> tuple[Float[Tensor, "token"], Float[Tensor, "set ablation token"]]:
-    """`ablation.losses_without` of sets of labels, in double precision."""
+    """`ablation.losses_without` for sets of labels, in double precision."""
     heads = [[components.head(model.cfg, name) for name in names] for names in sets.values()]
     whole, without = ablation.losses_without(model, rows, heads, at[0], at[1])
     return whole.double(), without.double()
@@ -131,7 +132,7 @@ def _score_bars(found: Dataset | None, ax: Axes) -> None:
 
 
 def _bars(found: Dataset, colours: Sequence[str], ax: Axes) -> None:
-    """Full ablation as bars, pattern-preserving as points, with their intervals."""
+    """Draw full ablation as bars and pattern-preserving ablation as points, with intervals."""
     at, mean = np.arange(found.sizes["set"]), found.mean_rise.values
     ax.bar(at, mean[:, 0], 0.7, color=list(colours), alpha=0.35)
     ax.plot(at + 0.25, mean[:, 1], "o", color="0.1", ms=4)
@@ -152,8 +153,8 @@ def _bars(found: Dataset, colours: Sequence[str], ax: Axes) -> None:
     "only through patterns",
 )
 def on_text(of: Sequence[Run]) -> Finding:
-    """A sign test on held-out text, with intervals: without an induction head, right repeats get
-    worse than other tokens do."""
+    """A sign test on held-out text, with intervals. The claim: without an induction head right
+    repeats get worse by more than other tokens."""
     found = {run.name: rise_on_repeats(load(run.name), {head: [head] for head in _asked(run)})
              for run in of if not lacks_text(run)}  # fmt: skip
 
@@ -167,29 +168,30 @@ def on_text(of: Sequence[Run]) -> Finding:
 
     return Finding(
         *judged_each(of, lacks_text, lambda run: _signs(run, found[run.name])),
-        "Rise of the loss without the head on tokens that induction predicts rightly, less that on "
-        f"{OTHERS} others of the window, in up to {WINDOWS} windows of held-out text at the end of "
-        "training; bars full ablation, points with patterns held, both with 95% intervals over "
-        "windows. Shown are heads that do induction, and those of earlier layers that attend to "
-        "the token before or to their own token. With patterns held the interval of each induction "
-        "head must be above 0, and that of a previous-token head below half of what its full "
-        "ablation costs; current-token heads carry all tokens and are not judged.",
+        "Each bar is a head at the end of training: the rise of the loss without it on tokens that "
+        f"induction predicts rightly, less the rise on {OTHERS} other tokens of the window, in up "
+        f"to {WINDOWS} windows of held-out text. Bars: full ablation; points: patterns held; both "
+        "with 95% intervals over windows. Shown are induction heads, and previous-token and "
+        "current-token heads before the last layer. The test: with patterns held, the interval of "
+        "each induction head is above 0; for each previous-token head the upper end of this "
+        "interval is below half of the lower end of the interval with full ablation. Current-token "
+        "heads carry all tokens and are not judged.",
         lambda: with_roles(panels.row(of, panel, (2.5, 2.8))),
     )
 
 
 def _asked(run: Run) -> list[str]:
-    """The heads that are shown: of the roles that the claim is about, before the last layer unless
-    they do induction."""
+    """The heads that are shown: induction heads, and heads of other roles before the last layer."""
     early = run.roles.layer < run.cfg.n_layers - 1
     shown = (run.roles == "induction") | (early & (run.roles != "-"))
     return run.roles.label.values[shown.transpose(*run.roles.dims).values].tolist()
 
 
 def rise_on_repeats(model: GPT, sets: Sets, n: int | None = None) -> Dataset:
-    """Rise of the loss without each set of heads on right repeats less that on other tokens, in
-    nats, (set, ablation), with the ends of its interval over windows: the first n of held-out text,
-    by default WINDOWS. Windows without right repeats are left out."""
+    """The rise of the loss without each set of heads on right repeats, less the rise on other
+    tokens, in nats, (set, ablation), with the ends of the interval over windows. The windows are
+    the first n of the held-out text, by default WINDOWS. Windows without right repeats are left
+    out."""
     rows = passages.held_out(model, min(192, model.cfg.n_ctx))[: n or WINDOWS]
     right = matches(rows)[0]
     rows, right = rows[right.any(-1)], right[right.any(-1)]
@@ -202,14 +204,14 @@ def rise_on_repeats(model: GPT, sets: Sets, n: int | None = None) -> Dataset:
 
 
 def _some(where: Bool[Tensor, "window index"]) -> Bool[Tensor, "window index"]:
-    """OTHERS places of each row, at random, of those where it holds."""
+    """At most OTHERS random places of each row where `where` is true."""
     drawn = torch.rand(where.shape, generator=torch.Generator().manual_seed(0)) * where
     return (drawn >= drawn.topk(min(OTHERS, drawn.shape[1])).values[:, -1:]) & where
 
 
 def _signs(run: Run, found: Dataset) -> tuple[bool, str]:
     """Whether the loss rises without each induction head with patterns held, and without each early
-    previous-token head only with patterns free; and the intervals of these heads."""
+    previous-token head mainly with patterns free; and the intervals of these heads in words."""
     said, passes = [], True
     for role in ("induction", "previous token", "current token"):
         for label in [one for one in run.heads(role) if one in found.set]:

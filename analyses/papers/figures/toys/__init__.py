@@ -1,4 +1,4 @@
-"""Figures of small models that are trained while the figure is drawn."""
+"""Figures of small models. Each figure trains its models when it is drawn."""
 
 from analyses.papers.figures.toys import bietti, cipher, edelman, nichani, pattern_matching
 

@@ -1,4 +1,4 @@
-"""Bietti et al. 2023: in-context accuracy and the memories behind it, while a toy learns."""
+"""Bietti et al. 2023: in-context accuracy and the recall of memories while a toy learns."""
 
 from matplotlib.axes import Axes
 from xarray import DataArray
@@ -9,7 +9,7 @@ from analyses.papers.figures.record import Finding, Picture, toy_figure
 from analyses.papers.toys import bietti
 
 SUCCEEDS, FAILS, RECALLED = 0.85, 0.7, 0.5
-"In-context accuracy of two layers at least, of one at most; recall at which a memory is there."
+"The least accuracy of two layers, the largest of one; a memory is there above this recall."
 COLOURS = {"W_O2": "#0072B2", "W_K2": "#D55E00", "W_K1": "#009E73"}
 NAMES = {"W_O2": "$W_O^2$", "W_K2": "$W_K^2$", "W_K1": "$W_K^1$"}
 
@@ -22,8 +22,8 @@ NAMES = {"W_O2": "$W_O^2$", "W_K2": "$W_K^2$", "W_K1": "$W_K^1$"}
     url="https://arxiv.org/abs/2306.00802",
 )
 def triggers(seed: int = 0, *, steps: int = 200) -> Finding:
-    """Letters with triggers: two layers learn to repeat what followed a trigger, one does not; the
-    memories form from the top down."""
+    """Letters with triggers. The claim: two layers learn to repeat the letter that followed a
+    trigger, one layer does not, and the memories form from the top down."""
     data = bietti.triggers(seed=10 * seed)
     model, control = (bietti.simplified(data, n_layers=n, seed=seed) for n in (2, 1))
     ours, one = bietti.learn(model, data, steps), bietti.learn(control, data, steps)
@@ -52,19 +52,24 @@ def triggers(seed: int = 0, *, steps: int = 200) -> Finding:
     return Finding(
         end >= SUCCEEDS and least <= FAILS and top_down,
         f"after {steps} steps, accuracy {end:.2f} with two layers (wanted {SUCCEEDS}), {least:.2f} "
-        f"with one (at most {FAILS}), and recall over {RECALLED} by {order}",
-        f"Rows of {data.length - 1} letters of our own prose, in which the 5 most frequent letters "
-        "have one successor per row. Accuracy: on successors of triggers seen before; where a "
-        "successor is a trigger itself rows run in short cycles, which one layer can guess in "
-        "part. The paper's simplified model: random frozen embeddings, W_Q the identity, W_K1, "
-        "W_K2 and W_O2 learned from 0; by Adam here, by SGD in the paper. Right: patterns on a "
-        "row that was not trained on.",
+        f"with one (at most {FAILS}), and recall stays over {RECALLED} by {order}",
+        "First panel: the in-context accuracy, which is the accuracy on successors of triggers "
+        "that occurred before in the row. Second: the share of its pairs that each memory recalls. "
+        "Right: patterns of the two layers on a row that was not trained on. Rows are "
+        f"{data.length - 1} letters with the frequencies of our own prose; in a row each of the 5 "
+        "most frequent letters has one successor. If a successor is itself a trigger, rows run in "
+        "short cycles, which one layer can guess in part. The model is the paper's simplified "
+        "model: embeddings are random and frozen, W_Q is the identity, and W_K1, W_K2 and W_O2 are "
+        "learned from 0, by Adam here, by SGD in the paper. The test: the accuracy of two layers "
+        f"ends at {SUCCEEDS} or more and the accuracy of one layer at {FAILS} or less; the recall "
+        f"of W_O2, W_K2 and W_K1 comes to stay above {RECALLED} in this order, and W_O2 is earlier "
+        "than W_K1.",
         picture,
     )
 
 
 def formation(recall: DataArray) -> int | None:
-    """The first step from which on a recall stays over RECALLED; None if it ends below."""
+    """The first step after which a recall stays over RECALLED; None if it ends below."""
     below = recall.step.values[(recall <= RECALLED).values]
     after = recall.step.values if len(below) == 0 else recall.step.values[recall.step > below[-1]]
     return int(after[0]) if len(after) else None

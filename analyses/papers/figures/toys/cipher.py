@@ -16,11 +16,11 @@ from circuits.data import Ciphered
 from circuits.model import GPT
 
 MATCHES = attention.THRESHOLD
-"Prefix matching through the cipher of a translation head."
+"The least prefix matching through the cipher of a translation head."
 RAISES = detectors.DETECTORS["copying"].threshold
-"Of what a translation head raises: the attended token's cipher is above it, the token below."
+"The share of a translation head's raise: above this for the cipher, below it for the token."
 SUCCEEDS, FAILS = 0.85, 0.1
-"The share right: of the model at least, of the control at most."
+"The share of right guesses: at least this for the model, at most this for the control."
 CIPHER, ITSELF = "cipher of the attended token", "the token itself"
 COLOURS = {CIPHER: "#009E73", ITSELF: "#CC79A7"}
 
@@ -63,8 +63,9 @@ class Heads:
     "a head that translates has prefix matching .85 and copying .20 (literal copies: .75 and .89)",
 )
 def cipher(seed: int = 0, *, steps: int = toy.STEPS) -> Finding:
-    """A head attends through a permutation of the tokens: from a token of the second passage to
-    what followed its original. A model whose second passages are drawn anew has no such head."""
+    """A head attends through a permutation of the tokens: from a token of the second passage to the
+    token that followed its original in the first. The control is a model whose second passages are
+    drawn anew."""
     data, drawn = (toy.passages(redrawn=redrawn, seed=10 * seed) for redrawn in (False, True))
     model, control = (toy.transformer(data, seed=seed) for _ in range(2))
     before = Heads(toy.transformer(data, seed=seed), data)
@@ -95,24 +96,32 @@ def cipher(seed: int = 0, *, steps: int = toy.STEPS) -> Finding:
         bool(after.found) and end >= SUCCEEDS and left <= FAILS and max(untrained, none) <= MATCHES,
         f"translation heads: {', '.join(after.found) or 'none'}; {name} has prefix matching "
         f"{best:.2f} through the cipher (wanted {MATCHES}) and {float(literal[at]):.2f} on tokens "
-        f"that are repeated as they are; of what it raises, {said:.2f} is the attended token's "
-        f"cipher (wanted {RAISES}) and {itself:.2f} the token itself (at most {RAISES}; chance "
-        f"{after.copying.attrs['chance']:.2f}); best head untrained {untrained:.2f}, after "
-        f"training on second passages drawn anew {none:.2f}; right {end:.2f} (wanted {SUCCEEDS}), "
-        f"of the latter model {left:.2f} (at most {FAILS})",
-        f"A row is a passage of {data.shortest} to {data.longest} random tokens, then the same "
-        "passage with each token replaced by its cipher: a permutation of the tokens, the same in "
-        "all rows. The model is trained on second passages alone. It never reads a passage twice "
-        "as it is, so the paper's score on literal repeats is printed and not tested. Raised: the "
+        f"that are repeated as they are; {said:.2f} of its raise falls on the attended token's "
+        f"cipher (wanted {RAISES}) and {itself:.2f} on the token itself (at most {RAISES}; chance "
+        f"{after.copying.attrs['chance']:.2f}); the best prefix matching through the cipher is "
+        f"{untrained:.2f} untrained and {none:.2f} after training on second passages drawn anew "
+        f"(at most {MATCHES}); the model guesses {end:.2f} right (wanted {SUCCEEDS}), the model of "
+        f"passages drawn anew {left:.2f} (at most {FAILS})",
+        "First panel: the share of the tokens of the second passage, but for its first, that the "
+        "model guesses right. Second: prefix matching through the cipher of each head, and of the "
+        "model whose second passages were drawn anew. Third: the raise of each head, which is the "
         "share of the positive logits of the sample that falls on one token, weighted by "
-        "attention. Right: the best head on one row, from each token to each earlier one; circles: "
-        "what followed the original.",
+        "attention. Right: the pattern of the head with the most prefix matching on one row; "
+        f"circles: the token that followed the original. A row is a passage of {data.shortest} to "
+        f"{data.longest} random tokens, then the same passage with each token replaced by its "
+        "cipher: a permutation of the tokens, the same in all rows. The model is trained on second "
+        "passages alone. It never reads a passage twice as it is, so the paper's prefix matching "
+        "on literal repeats is printed and not tested. The test: some head has prefix matching "
+        f"above {MATCHES} through the cipher, more than {RAISES} of its raise is on the attended "
+        "token's cipher, and less than the same share is on the token itself; no head of the "
+        f"untrained model or of the control has prefix matching above {MATCHES} through the "
+        f"cipher; the model guesses {SUCCEEDS:.0%} or more right, the control {FAILS:.0%} or less.",
         picture,
     )
 
 
 def _raised(heads: Heads, ax: Axes) -> None:
-    """What each head raises: the cipher of the attended token, and the token itself."""
+    """The share of each head's raise on the cipher of the attended token, and on the token."""
     labels = heads.matching.label.values.ravel()
     for side, (score, name) in enumerate(((heads.translating, CIPHER),
                                           (heads.copying, ITSELF))):  # fmt: skip
@@ -120,13 +129,13 @@ def _raised(heads: Heads, ax: Axes) -> None:
                color=COLOURS[name], label=name)  # fmt: skip
     ax.axhline(RAISES, color="0.3", ls=":", lw=0.9, label="threshold")
     ax.axhline(heads.copying.attrs["chance"], color="0.3", ls="--", lw=0.8, label="chance")
-    ax.set(title="raised by each head", ylabel="share of what it raises", ylim=(0, 1))
+    ax.set(title="raised by each head", ylabel="share of its raise", ylim=(0, 1))
     ax.set_xticks(np.arange(len(labels)) + 0.2, labels)
     ax.legend(frameon=False, fontsize=8)
 
 
 def _one_row(model: GPT, data: Ciphered, layer: int, head: int, ax: Axes, name: str) -> None:
-    """The pattern of one head on one row, and what followed the original of each token."""
+    """The pattern of one head on one row. Circles mark the token after each original."""
     tokens = prompts.ciphered(model, data.cipher, batch=1)
     pattern = of_patterns(model, tokens, lambda pattern: pattern)[0, layer, head]
     seen = DataArray(to_numpy(pattern), dims=("destination", "source"),

@@ -1,4 +1,5 @@
-"""Edelman et al. 2024: from uniform to unigram to bigram, on Markov chains in context."""
+"""Edelman et al. 2024: from the uniform to the unigram to the bigram predictor, on Markov
+chains."""
 
 from xarray import DataArray
 
@@ -9,7 +10,7 @@ from analyses.papers.toys import edelman
 from circuits.data import MarkovChains
 
 CLOSES, STAYS = 0.4, 0.15
-"Share of the way from the unigram to the bigram predictor: a success closes it, a failure not."
+"Shares of the way from the unigram to the bigram predictor: a success has the first or more."
 RUNS = {"minimal model": "#D55E00", "two layers": plots.TRAINED, "one layer": plots.CONTROL}
 STRATEGIES = {"uniform": "#8C8C8C", "unigram": "#CC79A7", "bigram": "#009E73"}
 
@@ -22,8 +23,9 @@ STRATEGIES = {"uniform": "#8C8C8C", "unigram": "#CC79A7", "bigram": "#009E73"}
     url="https://arxiv.org/abs/2402.11004",
 )
 def markov_chains(seed: int = 0, *, steps: int = 400, n_ctx: int = 48) -> Finding:
-    """Chains of three tokens: models pass the unigram predictor on their way to the bigram one,
-    and the minimal model's vector of lags ends on lag 1. One layer stays with single tokens."""
+    """Chains of three tokens. The claim: models pass the unigram predictor on their way to the
+    bigram predictor, and the minimal model's vector of lags ends on lag 1. One layer stays with
+    single tokens."""
     data = MarkovChains(3, length=n_ctx + 1, seed=10 * seed)
     minimal = edelman.Minimal(3, n_ctx)
     models = {"minimal model": minimal,
@@ -68,25 +70,33 @@ def markov_chains(seed: int = 0, *, steps: int = 400, n_ctx: int = 48) -> Findin
         and int(lags.argmax()) == 1,
         f"of the way from the unigram to the bigram predictor, "
         f"{', '.join(f'{name} {share:+.2f}' for name, share in closed.items())} (wanted {CLOSES}; "
-        f"one layer at most {STAYS}); steps nearest to unigrams of the three: minimal model "
-        f"{near['minimal model']}, two layers {near['two layers']}, of {steps}; largest lag "
-        f"{int(lags.argmax())} with {float(lags.max()):.2f} (before training {1 / n_ctx:.2f} each)",
-        f"Every row is {n_ctx} tokens of a Markov chain of its own. KL over the later half of the "
-        "positions, on rows not trained on; dashed: predictors that ignore the row, count its "
-        "tokens, or count what followed the current token. Middle: KL from each of these to the "
-        "minimal model. Its second layer is linear, so it does not reach the bigram predictor.",
+        f"one layer at most {STAYS}); steps during which the unigram predictor is the nearest of "
+        f"the three: minimal model {near['minimal model']}, two layers {near['two layers']}, of "
+        f"{steps}; the lag of the largest weight is {int(lags.argmax())} with "
+        f"{float(lags.max()):.2f} (before training {1 / n_ctx:.2f} each)",
+        "Left: KL divergence of each model from the true chain; dashed: the predictors that ignore "
+        "the row (uniform), count its tokens (unigram), or count the tokens that followed the "
+        "current token (bigram). Middle: KL divergence of the minimal model from each of these "
+        "predictors. Right: the weights of the first lags in the minimal model. Every row is "
+        f"{n_ctx} tokens of a Markov chain of its own. KL is over the later half of the positions, "
+        "on rows that were not trained on. The second layer of the minimal model is linear, so it "
+        "does not reach the bigram predictor. The test: the minimal model and two layers go at "
+        f"least {CLOSES} of the way from the unigram to the bigram predictor, one layer at most "
+        f"{STAYS}; for more than one record the unigram predictor is the nearest to both; and lag "
+        "1 has the largest weight.",
         picture,
     )
 
 
 def _closed(divergence: float, levels: dict[str, float]) -> float:
-    """Where a divergence from the truth lies between the unigram (0) and bigram (1) predictors."""
+    """The place of a divergence from the truth between the unigram (0) and bigram (1)
+    predictors."""
     return (levels["unigram"] - divergence) / (levels["unigram"] - levels["bigram"])
 
 
 def _plateau(run: DataArray) -> int:
-    """The number of steps, from the first to the last such record, at which a model is nearer to
-    the unigram predictor than to both others."""
+    """The number of steps from the first to the last record at which a model is nearer to the
+    unigram predictor than to the two others."""
     names = list(STRATEGIES)
     nearest = run.sel(what=names).values.argmin(0)
     steps = run.step.values[nearest == names.index("unigram")]

@@ -11,7 +11,7 @@ from analyses.papers.toys import nichani
 from circuits.data import CausalGraph, random_parents
 
 SHARE = 0.6
-"Of the loss over Bayes that is left without a first layer, what may be left with it."
+"The largest share of the loss over Bayes that a first layer may leave of the loss without it."
 
 
 @toy_figure(
@@ -22,8 +22,9 @@ SHARE = 0.6
     url="https://arxiv.org/abs/2402.14735",
 )
 def causal_graph(seed: int = 0, *, steps: int = 1200, n_ctx: int = 10) -> Finding:
-    """Chains along a random graph: the first layer's attention becomes the graph, the second
-    layer matches what it hands over, and W says the token that was found."""
+    """Chains along a random graph. The claim: the attention of the first layer becomes the graph,
+    the second layer matches the tokens that the first hands over, and W raises the token that was
+    found."""
     data = CausalGraph(random_parents(n_ctx, seed=seed + 3), 5, seed=10 * seed)
     model, control = nichani.Disentangled(5, n_ctx), nichani.Disentangled(5, n_ctx)
     ours = nichani.learn(model, data, steps)
@@ -60,12 +61,15 @@ def causal_graph(seed: int = 0, *, steps: int = 1200, n_ctx: int = 10) -> Findin
         f"{attended[0]:.2f}), the diagonal is largest in {matched:.0%} of the rows of A2 and "
         f"{said:.0%} of W; loss over Bayes {end:.3f} nats, {left:.3f} without the first layer "
         f"(wanted at most {SHARE:.0%} of it)",
-        f"Every row has a chain of its own; who is drawn from whom, over {n_ctx} positions, is the "
-        "same in all (circles; the last position has no parent). Second panel: attention of layer "
-        "1 by position alone. Third: the block of A2 by which the last token finds positions that "
-        "were handed its like. Fourth: the block of W from their own token to logits. Loss under "
-        "the true odds, less that of counts along the graph plus alpha, which training stops short "
-        "of.",
+        "First panel: the loss under the true odds, less the loss of a predictor that knows the "
+        "graph and counts along it (Bayes). Second: the attention of layer 1 by position alone; "
+        "circles: the parent of each position (the last position has none). Third: the block of A2 "
+        "by which the last token scores positions by the token that layer 1 handed to them. "
+        "Fourth: the block of W from the token of the found positions to the logits. Every row has "
+        f"a chain of its own; the graph over {n_ctx} positions is the same in all rows. The test: "
+        "layer 1 attends most to the parent at every position that has one; the diagonal is the "
+        "largest entry of every row of both blocks; and the loss over Bayes is at most "
+        f"{SHARE:.0%} of the loss without a first layer.",
         picture,
     )
 
@@ -78,7 +82,7 @@ def _block(block: Tensor, dims: tuple[str, str], name: str, ax: Axes) -> None:
 
 
 def _diagonal(block: Tensor) -> float:
-    """Share of rows whose largest entry is on the diagonal and above 0."""
+    """The share of rows whose largest entry is on the diagonal and above 0."""
     values = block.detach()
     own = values.argmax(-1) == values.new_tensor(range(len(values)))
     return float((own & (values.diag() > 0)).float().mean())

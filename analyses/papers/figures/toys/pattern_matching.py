@@ -12,13 +12,13 @@ from circuits.data import CategoryLines
 from circuits.model import GPT
 
 PAPER = 0.65
-"Share of a head's attention on the right category that the paper reports."
+"The share of a head's attention on the right category in the paper."
 LOOKS = 0.1
-"The least attention to earlier labels of a head that is asked where its attention goes."
+"The least attention to earlier labels of a head that is judged."
 SUCCEEDS, FAILS = 0.85, 0.4
-"Share of labels right: of three layers at least, of one at most."
+"The share of right labels: at least this for three layers, at most this for one layer."
 NEAR = 0.1
-"How far over chance an untrained head may be."
+"The largest share above chance that an untrained head may have."
 
 
 @toy_figure(
@@ -28,8 +28,8 @@ NEAR = 0.1
     f'about {PAPER:.0%} of the attention of ":" is on the right category',
 )
 def pattern_matching(seed: int = 0, *, steps: int = 250) -> Finding:
-    """At ":" a head attends to the labels of earlier lines of the same category, which share no
-    word with its own line. A model of one layer does not learn it."""
+    """From ":" a head attends to the labels of earlier lines of the same category, which share no
+    word with its own line. The control is a model of one layer."""
     data, test = toy.lines(fixed=0.5, seed=10 * seed), toy.lines(seed=10 * seed + 2)
     model, control = (toy.transformer(data, n_layers=n, seed=seed) for n in (3, 1))
     before = toy.category_attention(model, test)
@@ -57,17 +57,21 @@ def pattern_matching(seed: int = 0, *, steps: int = 250) -> Finding:
 
     return Finding(
         best >= PAPER and end >= SUCCEEDS and left <= FAILS and untrained <= chance + NEAR,
-        f"{best:.0%} of what {name} gives to earlier labels, which get {looks:.0%} of its "
-        f"attention (equal attention {chance:.0%}, best untrained head {untrained:.0%}); labels "
-        f"right {end:.2f} with three layers (wanted {SUCCEEDS}), {left:.2f} with one (at most "
+        f"{best:.0%} of the attention of {name} to earlier labels, which get {looks:.0%} of its "
+        f"attention, is on the same category (wanted {PAPER:.0%}; equal attention {chance:.0%}; "
+        f"best untrained head {untrained:.0%}, at most {chance + NEAR:.0%}); {end:.2f} of the "
+        f"labels are right with three layers (wanted {SUCCEEDS}), {left:.2f} with one (at most "
         f"{FAILS})",
-        f"{test.lines} lines a row, no word twice; labels shuffled, so that only earlier lines say "
-        "which is which. Left: labels right, where the category came before. Middle: of the "
-        'attention from ":" to earlier labels, the share on the same category, as trained (bars) '
-        f"and before; dashed: equal attention; no bar for heads that give earlier labels under "
-        f"{LOOKS:.0%} of their attention. Right: the best head on one row; circles: labels of "
-        "the same category. The model was trained on labels alone, half of the rows with the "
-        "paper's fixed labels.",
+        "Left: the share of labels that the model guesses right, over lines whose category came "
+        'before. Middle: the share of the attention from ":" to earlier labels that falls on the '
+        "same category, of the trained model (bars) and of the untrained one; dashed: equal "
+        "attention; no bar: the head gives earlier labels less than "
+        f"{LOOKS:.0%} of its attention. Right: the best head on one row; circles: labels of the "
+        f"same category. A row has {test.lines} lines, and no word comes twice. Labels are "
+        "shuffled, so only earlier lines tell the label of a category. The model was trained on "
+        "labels alone; half of its rows had the paper's fixed labels. The test: the share of the "
+        "best head, the right labels of both models and the best untrained head are within the "
+        "bounds written beside the numbers.",
         picture,
     )
 
@@ -75,7 +79,7 @@ def pattern_matching(seed: int = 0, *, steps: int = 250) -> Finding:
 def _lines_attended(
     model: GPT, data: CategoryLines, layer: int, head: int, ax: Axes, name: str
 ) -> None:
-    """Attention of one head from every line's ":" to every earlier line's label, lines in words."""
+    """The attention of one head from the ":" of every line to the label of every earlier line."""
     rows, each = data.batch(0, 1), data.PER_LINE
     words = toy.words(rows[0])
     lines = [f"{words[i]} {words[i + 1]}:" for i in range(0, len(words), each)]
