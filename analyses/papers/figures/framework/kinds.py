@@ -37,7 +37,7 @@ def classes(model: GPT) -> Finding:
     spelling, lucky = (_spelling(found) for found in (skip_trigrams.through_first_norm(model),
                                                       control(model)))  # fmt: skip
     words = len(skip_trigrams.split_tokens(model))
-    bar = max(TIMES * TOP / model.cfg.d_vocab * words, SOURCES)
+    bar = max(TIMES * TOP / model.cfg.d_vocab * words, float(SOURCES))
     trained, by_luck = _counts(every, model), _counts(started, model)
     named = list(skip_trigrams.PATTERNS[:-1])
     total, luck = ({name: int(np.sum(counts[name])) for name in named}
