@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from analyses.papers.figures import Verdict
+    from analyses.papers.figures import Figure, Verdict
 
 JOBS = 2
 "33 figures of one model on two cores took 27 s with two processes, and 42 s with one."
@@ -54,26 +55,35 @@ def draw(
     figure: Annotated[str, typer.Argument(help="a figure named by `circuits list`")],
     model: Annotated[str, typer.Option(help=MODEL)] = "",
     out: Annotated[Path | None, typer.Option(help="picture file; the ending decides")] = None,
+    seeds: Annotated[int, typer.Option(help="of a toy: train and judge seeds 0 to n-1")] = 1,
 ) -> None:
     """Draw one figure into a picture file, and print its verdict. There is no file where no model
     can show anything."""
     from analyses.papers import figures, report
     from circuits.files import replacing
 
-    report.known(figure)
+    record = _with_seeds(figures.EVERY[report.known(figure)], seeds)
     file = out or Path(f"{figure.replace('/', '-')}.png")
     with _window_free(), report.plain_matplotlib():
         _check_picture(file)
-        drawing = figures.draw(figure, model)
+        drawing = record.draw(model)
         if drawing.figure:
             with replacing(file) as part:  # a temporary name with the same ending
                 drawing.figure.savefig(part, dpi=160, facecolor="white")
-    record, words = figures.EVERY[figure], _in_words(drawing.verdict)
+    words = _in_words(drawing.verdict)
     shown, judged = (", ".join(names(model)) or "a model of its own"
                      for names in (record.shown, record.judged))  # fmt: skip
     also = "" if judged == shown else f", judged on {judged}"
     first = f"{file}: drawn from" if drawing.figure else "no picture: nothing can be shown of"
     typer.echo(f"{first} {shown}{also}\n{drawing.verdict.state}: {words}")
+
+
+def _with_seeds(record: "Figure", seeds: int) -> "Figure":
+    """The figure, trained from so many seeds; ValueError for a figure that trains nothing."""
+    if seeds < 1 or (seeds > 1 and record.kind != "toy"):
+        raise ValueError(f"--seeds is 1 or more, and above 1 only for a figure that trains models "
+                         f"of its own; got {seeds} for {record.name}")  # fmt: skip
+    return replace(record, seeds=tuple(range(seeds)))
 
 
 def _in_words(verdict: "Verdict") -> str:

@@ -1,11 +1,14 @@
 """`circuits reproduce`, `draw` and `list`: verdicts in words, and names that do not exist."""
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
 from analyses import figures
 from analyses.cli import main
 from analyses.cli.main import app
+from analyses.papers.figures.record import Finding
 from circuits import save
 from tests.papers.report.by_hand import QUICK, results
 
@@ -32,6 +35,24 @@ def test_a_figure_of_histories_names_its_models(tmp_path):
     assert done.exit_code == 0 and "drawn from attn-only-2l, attn-only-2l-seed1" in done.output
     assert "not testable here: paper: in attention-only models" in done.output
     assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+
+
+def test_a_toy_is_trained_and_judged_from_as_many_seeds_as_are_asked_for(tmp_path, monkeypatch):
+    def find(seed: int) -> Finding:
+        return Finding(seed < 2, f"seen {seed}", "caption", None)
+
+    toy = replace(figures.EVERY["induction/triggers"], find=find)
+    monkeypatch.setitem(figures.EVERY, toy.name, toy)
+    for seeds, state, words in (
+        (1, "holds", "here: seen 0"),
+        (2, "holds", "in seed 1: seen 1"),
+        (3, "does not hold", "in seed 2: seen 2"),
+    ):
+        done = cli("draw", toy.name, "--seeds", seeds, "--out", tmp_path / "a.svg")
+        assert f"{state}: paper" in done.output and words in done.output
+    for name, seeds in ((toy.name, 0), ("framework/copying", 2)):
+        done = cli("draw", name, "--seeds", seeds)
+        assert f"got {seeds} for {name}" in str(done.exception)
 
 
 def reproduce(*arguments):

@@ -163,7 +163,6 @@ def _band(found: DataArray, ax: Axes) -> None:
     "A circuit that is known is found",
     "Conmy et al. 2023, section 4",
     "known circuits are recovered by a threshold on each method's scores",
-    seeds=(0,),
     url="https://arxiv.org/abs/2304.14997",
 )
 def known_circuit(seed: int = 0) -> Finding:

@@ -31,8 +31,6 @@ URLS = {
 
 
 NOT_TESTED = " (not testable there)"
-SEEDS = (0, 1, 2)
-"The seeds that a toy is judged on."
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ def figure(
 
 one_layer_figure = partial(figure, models=("attn-only-1l",), fits=one_layer)
 history_figure = partial(figure, kind="histories", models=ZOO, beside=(CONTROL,))
-toy_figure = partial(figure, kind="toy", models=(), seeds=SEEDS)
+toy_figure = partial(figure, kind="toy", models=())
 
 
 def picture_of(ax: Axes) -> Picture:
