@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.ground_truth.k_composition import Induction
 from circuits.ground_truth.scaffold import Circuit, match, move
 from circuits.model import GPT, Rotary
 
@@ -38,13 +39,7 @@ class RotaryInduction(Circuit):
     rest: float = 0.25
 
     least = (3, 4)
-    edges = (
-        ("embed", "L0H0.V"),
-        ("embed", "L1H0.Q"),
-        ("L0H0", "L1H0.K"),
-        ("embed", "L1H0.V"),
-        ("L1H0", "logits"),
-    )
+    edges = Induction.edges
     "The edges that carry a change of tokens to the logits, as (sender, receiver)."
 
     def check_sharpness(self) -> None:

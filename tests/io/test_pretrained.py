@@ -110,3 +110,9 @@ def test_a_tokenizer_goes_with_its_model_and_is_a_regular_file(tmp_path):
     (tmp_path / "tokenizer.json").symlink_to("/dev/zero")
     with pytest.raises(ValueError, match="no regular file"):
         load(tmp_path)
+
+
+def test_a_folder_of_a_user_never_reads_with_a_tokenizer_that_ships(tmp_path):
+    size = load("attn-only-1l").cfg.d_vocab
+    save(GPT(GPTConfig(**{**TINY, "d_vocab": size})), tmp_path)
+    assert load(tmp_path).tokenizer is None and load("attn-only-1l").tokenizer is not None

@@ -109,7 +109,7 @@ ARGUMENTS = (
         "language of the toy is a permutation of tokens. The other figures show that heads of the "
         "models that ship copy literally; this does not show that they do more.",
         "induction/pattern-matching",
-        "in a toy that was trained on nothing else",
+        "in toys that were trained on nothing else",
         "premise",
     ),
     Argument(

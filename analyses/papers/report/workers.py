@@ -38,7 +38,7 @@ def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[En
     again, the figure that it drew has this as its error. No process is left when the generator is
     closed. The processes also end if this process is killed.
     """
-    left = sorted(tasks, key=_trains, reverse=True)
+    left = longest_first(tasks)
     while left:
         with _pool(min(jobs, len(left))) as pool:
             drawing = {pool.submit(work, task, folder): task for task in left}
@@ -53,9 +53,9 @@ def side_by_side(tasks: Sequence[Task], folder: Path, jobs: int) -> Generator[En
                 jobs = 1
 
 
-def _trains(task: Task) -> bool:
-    """Whether a figure trains models of its own."""
-    return task[0] in EVERY and EVERY[task[0]].kind == "toy"
+def longest_first(tasks: Sequence[Task]) -> list[Task]:
+    """The figures that train models of their own, then all others, in their order."""
+    return sorted(tasks, key=lambda task: task[0] not in EVERY or EVERY[task[0]].kind != "toy")
 
 
 def work(task: Task, folder: Path) -> Entry:

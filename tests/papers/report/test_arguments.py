@@ -24,7 +24,7 @@ def test_an_argument_holds_only_if_all_its_figures_do():
     fourth, needed = ARGUMENTS[3], entry("induction/pattern-matching", "holds")
     assert fourth.verdict([yes]) == "not tested"
     assert fourth.verdict([yes, needed]) == (
-        "premise held in a toy that was trained on nothing else"
+        "premise held in toys that were trained on nothing else"
     )
     assert ARGUMENTS[4].verdict([yes]) == "premise held"
     assert ARGUMENTS[4].verdict([yes, no]) == "premise held in part: 1 of 2"

@@ -27,6 +27,12 @@ def test_processes_draw_the_same_report_as_one_alone(tmp_path, silent):
     assert not multiprocessing.active_children()
 
 
+def test_figures_that_train_models_come_first_and_all_others_stay_in_order():
+    names = ("framework/corner", "induction/cipher", "nothing", "induction/triggers")
+    tasks = [(name, "none") for name in names]
+    assert workers.longest_first(tasks) == [tasks[1], tasks[3], tasks[0], tasks[2]]
+
+
 def dies(task, folder):
     """In place of `workers.work`: a process that is killed over one figure."""
     if task[0] == QUICK[0]:

@@ -236,7 +236,7 @@ def bugs(model: GPT, heads: int = 3) -> Finding:
         "the vocabulary (they may spell a rare English word). The figure does not claim that a "
         "pair never occurs in text, for the corpus does not ship. The test: heads spell more than "
         f"1.5 times as many split words as in the luckiest of {len(SEEDS)} untrained models, and a "
-        f"cell of the grids is a forced bug. {READ} {COST}",
+        f"cell of the grids is a forced bug. {READ} {COST if costs else ''}".rstrip(),
         picture,
         tables,
     )

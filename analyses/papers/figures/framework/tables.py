@@ -164,20 +164,19 @@ def bug_costs(model: GPT) -> dict[str, DataArray]:
 
 
 def costs_in_words(costs: Mapping[str, DataArray]) -> str:
-    """The loss that forced cells add and right cells save, with the ends of the intervals."""
+    """The change of the loss by forced and by right cells, with the ends of the intervals."""
     said = [
-        f"{name} forced cells add {_with_ends(found, 'forced', 1)} and right ones save "
-        f"{_with_ends(found, 'right', -1)}"
+        f"{name} by {_with_ends(found, 'forced')} through forced cells and by "
+        f"{_with_ends(found, 'right')} through right cells"
         for name, found in costs.items()
     ]
-    defined = f"in millinats per token, {'; '.join(said)}"
-    return defined if said else "the cost of bugs is defined only for one layer without MLPs"
+    changes = f"the loss changes, in nats a token, {'; '.join(said)}"
+    return changes if said else "the cost of bugs is defined only for one layer without MLPs"
 
 
-def _with_ends(found: DataArray, cells: str, sign: int) -> str:
-    one = 1e3 * sign * found.sel(cells=cells)
-    ends = sorted((1e3 * sign * float(found[end].sel(cells=cells))) for end in ("low", "high"))
-    return f"{float(one.mean('window')):.2f} (95% {ends[0]:.2f} to {ends[1]:.2f})"
+def _with_ends(found: DataArray, cells: str) -> str:
+    one = found.sel(cells=cells)
+    return f"{float(one.mean('window')):+.3f} ({float(one.low):+.3f} to {float(one.high):+.3f})"
 
 
 def cost_panel(costs: Mapping[str, DataArray], ax: Axes) -> None:
