@@ -1,7 +1,7 @@
 """The doors as users meet them: without the type checker, in a second pytest.
 
-The tests are in bad_input.py and bad_faith.py, plain files of tests that can also be run alone:
-pytest -o addopts= tests/doors/bad_input.py.
+The tests are in bad_models.py, bad_files.py, bad_analyses.py and bad_faith.py, plain files of tests
+that can also be run alone: pytest -o addopts= tests/doors/bad_models.py.
 """
 
 import os
@@ -15,9 +15,13 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize(("file", "least"), [("bad_input.py", 39), ("bad_faith.py", 60)])
-def test_bad_input_and_hostile_files_are_refused_in_words_without_the_type_checker(file, least):
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", f"tests/doors/{file}"]
+@pytest.mark.parametrize(("names", "least"), [
+    (("bad_models.py", "bad_files.py", "bad_analyses.py"), 39),
+    (("bad_faith.py",), 60),
+])  # fmt: skip
+def test_bad_input_and_hostile_files_are_refused_in_words_without_the_type_checker(names, least):
+    files = [f"tests/doors/{name}" for name in names]
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", *files]
     here = {**os.environ, "PYTHONPATH": str(ROOT), "CIRCUITS_LITTLE_MEMORY": "yes"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=here, timeout=240,
                           check=False)  # fmt: skip

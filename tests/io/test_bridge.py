@@ -1,4 +1,4 @@
-"""The door to TransformerLens and Hugging Face: what comes through is what it was."""
+"""The door to TransformerLens: what comes through is what it was."""
 
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from analyses import attention, induction, prompts
-from circuits import GPT, GPTConfig, load
+from circuits import GPT, GPTConfig
 from circuits.data import train_tokenizer
 from circuits.ground_truth.controls import at_initialisation
 from circuits.io import bridge
 from circuits.model import process_weights
 from tests.conftest import TINY, tiny, tiny_tokens
 from tests.io.test_checkpoints import THEIRS, checkpoint
-from tests.model.test_gpt import BRIDGES, DTYPES, close, native_bridge
+from tests.io.test_hugging_face import hugging_face
+from tests.model.test_gpt import BRIDGES, close, native_bridge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries behind the door
 from_4_on = pytest.mark.skipif(
@@ -22,18 +23,6 @@ from_4_on = pytest.mark.skipif(
     reason="native bridges of TransformerLens 3 have no SoLU, and refuse it",
 )
 TOKENS = tiny_tokens()
-GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 15, "vocab_size": 29, "n_positions": 16}
-NEO = {"num_layers": 2, "num_heads": 3, "hidden_size": 15, "vocab_size": 29, "window_size": 16,
-       "max_position_embeddings": 16, "attention_types": [[["global", "local"], 1]]}  # fmt: skip
-
-NEOX = {"num_hidden_layers": 2, "num_attention_heads": 3, "hidden_size": 24, "vocab_size": 29,
-        "intermediate_size": 11, "max_position_embeddings": 64}  # fmt: skip
-GPTJ = {"n_layer": 2, "n_head": 3, "n_embd": 24, "vocab_size": 29, "n_positions": 64,
-        "rotary_dim": 4}  # fmt: skip
-
-LLAMA = {"num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 3,
-         "hidden_size": 24, "vocab_size": 29, "intermediate_size": 11,
-         "max_position_embeddings": 64}  # fmt: skip
 
 
 def same_weights(a, b) -> bool:
@@ -41,28 +30,6 @@ def same_weights(a, b) -> bool:
     return a.state_dict().keys() == theirs.keys() and all(
         weight.equal(theirs[name]) for name, weight in a.state_dict().items()
     )
-
-
-def hugging_face(family, dtype=torch.float64, **fields):
-    """A tiny model of transformers whose every parameter is random and matters."""
-    import transformers
-
-    shape, config, model = {
-        "gpt2": (GPT2, transformers.GPT2Config, transformers.GPT2LMHeadModel),
-        "gpt_neo": (NEO, transformers.GPTNeoConfig, transformers.GPTNeoForCausalLM),
-        "gptj": (GPTJ, transformers.GPTJConfig, transformers.GPTJForCausalLM),
-        "gpt_neox": (NEOX, transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM),
-        "llama": (LLAMA, transformers.LlamaConfig, transformers.LlamaForCausalLM),
-        "mistral": (LLAMA, transformers.MistralConfig, transformers.MistralForCausalLM),
-        "qwen2": (LLAMA, transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
-        "gemma": (LLAMA, transformers.GemmaConfig, transformers.GemmaForCausalLM),
-    }[family]
-    torch.manual_seed(0)
-    made = model(config(attn_implementation="eager", **{**shape, **fields})).to(dtype).eval()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return made
 
 
 def wrapped(model):
@@ -81,36 +48,6 @@ def test_a_native_bridge_comes_in_and_goes_out_bit_for_bit(fields):
     assert same_weights(gpt, expected) and gpt.cfg == expected.cfg
     again = bridge.from_transformer_lens(bridge.to_transformer_lens(gpt))
     assert same_weights(again, gpt) and again.cfg == gpt.cfg
-
-
-OTHER_GPT2 = {"activation_function": "relu", "n_inner": 7, "scale_attn_weights": False,
-              "tie_word_embeddings": False, "layer_norm_epsilon": 0.1}  # fmt: skip
-
-OTHER_LLAMA = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
-               "head_dim": 6, "hidden_act": "gelu"}  # fmt: skip
-OTHER_NEOX = {"use_parallel_residual": False, "hidden_act": "relu", "tie_word_embeddings": True,
-              "rope_parameters": {"rope_type": "default", "rope_theta": 300.0,
-                                  "partial_rotary_factor": 0.5}}  # fmt: skip
-
-
-@DTYPES
-@pytest.mark.parametrize(("family", "fields"), [
-    ("gpt2", {}), ("gpt2", OTHER_GPT2), ("gpt_neo", {"intermediate_size": 9}),
-    ("gpt_neox", {}), ("gpt_neox", OTHER_NEOX), ("gptj", {"n_inner": 9}), ("llama", {}),
-    ("llama", OTHER_LLAMA), ("mistral", {"sliding_window": None}), ("qwen2", {})])  # fmt: skip
-def test_a_model_of_hugging_face_has_its_logits_streams_and_patterns(family, fields, dtype):
-    theirs = hugging_face(family, dtype, **fields)
-    gpt = bridge.from_hugging_face(theirs)
-    if family != "gpt2":
-        dtype = torch.float32  # scores or angles are in float32 whatever they are given
-    with torch.no_grad():
-        expected = theirs(TOKENS, output_hidden_states=True, output_attentions=True)
-        logits, cache = gpt.run_with_cache(TOKENS)
-    assert close(logits, expected.logits, dtype)
-    for layer in range(2):
-        assert close(cache["resid_pre", layer], expected.hidden_states[layer], dtype)
-        assert close(cache["pattern", layer], expected.attentions[layer], dtype)
-    assert close(gpt.ln_final(cache["resid_post", 1]), expected.hidden_states[2], dtype)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "qwen2"])
@@ -197,23 +134,13 @@ def test_what_a_gpt_lacks_is_refused_by_field(fields, message):
         bridge.from_transformer_lens(native(**fields))
 
 
-@pytest.mark.parametrize(("family", "fields", "message"), [
-    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
-    ("gpt2", {"activation_function": "tanh"}, "act_fn='tanh' is not supported"),
-    ("gpt_neo", {"window_size": 15}, "use_local_attn=True cannot be expressed: .*window_size=15"),
-    ("gpt_neox", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4,
-                                      "partial_rotary_factor": 0.5}},
-     "rope_parameters=.*linear.* cannot be expressed: rope_type must be 'default'"),
-    ("llama", {"num_key_value_heads": 1}, "n_key_value_heads=1 cannot be expressed"),
-    ("mistral", {"sliding_window": 63}, "use_local_attn=True cannot be expressed: .*=63"),
-    ("gemma", {}, "model_type='gemma' cannot be expressed, for its rope_parameters=")])  # fmt: skip
-def test_a_model_of_hugging_face_that_a_gpt_cannot_express_is_refused(family, fields, message):
-    theirs = hugging_face(family, **fields)
-    with pytest.raises(ValueError, match=message):
-        bridge.from_hugging_face(theirs)
-    if family == "gpt_neox":
-        with pytest.raises(ValueError, match=message):
-            bridge.from_transformer_lens(wrapped(theirs))
+def test_a_bridge_around_a_model_that_a_gpt_cannot_express_is_refused():
+    linear = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+    theirs = wrapped(hugging_face("gpt_neox", rope_parameters=linear))
+    with pytest.raises(
+        ValueError, match=r"rope_parameters=.*linear.* cannot be expressed: rope_type must be"
+    ):
+        bridge.from_transformer_lens(theirs)
 
 
 def test_a_model_that_computes_what_its_config_does_not_say_is_refused():
@@ -248,14 +175,10 @@ def test_a_hooked_transformer_of_earlier_releases_comes_in():
 
 
 def test_other_things_than_models_are_refused():
-    from transformers import GPT2Config, GPT2Model
-
     with pytest.raises(ValueError, match="expected a TransformerBridge, got GPT"):
         bridge.from_transformer_lens(tiny())
     with pytest.raises(ValueError, match="expected a TransformerBridge, got str"):
         bridge.from_transformer_lens("gpt2")
-    with pytest.raises(ValueError, match="with lm_head, got GPT2Model"):
-        bridge.from_hugging_face(GPT2Model(GPT2Config(**GPT2)))
 
 
 def test_text_goes_along_both_ways():
@@ -274,68 +197,6 @@ def test_prompts_of_a_gpt2_without_a_tokenizer_begin_with_its_own_bos():
         for model in (gpt, at_initialisation(gpt), process_weights(gpt, fold_ln=True)):
             assert (prompts.repeated(model)[:, 0] == 39).all()
     assert bridge.from_hugging_face(hugging_face("gpt2")).bos == 0  # theirs is no token of it
-
-
-def test_a_tokenizer_that_does_not_fit_is_left_out_aloud():
-    tokenizer = bridge._fast_tokenizer(train_tokenizer(["the cat sat on the mat"], 270))
-    with pytest.warns(UserWarning, match="the GPT has no tokenizer: expected .* at most 40"):
-        gpt = bridge.from_hugging_face(hugging_face("gpt2", vocab_size=40), tokenizer)
-    assert gpt.tokenizer is None
-
-
-def test_a_gpt2_loads_by_name_and_without_network_the_error_says_what_ships(tmp_path, monkeypatch):
-    from transformers import AutoConfig
-
-    from circuits.io import pretrained
-
-    vocabulary = train_tokenizer(["the cat sat on the mat"], 270)
-    theirs = hugging_face("gpt2", torch.float32, vocab_size=270)
-    theirs.save_pretrained(tmp_path)
-    bridge._fast_tokenizer(vocabulary).save_pretrained(tmp_path)
-    monkeypatch.setitem(pretrained.HUB, "gpt2", str(tmp_path))
-    gpt = load("gpt2", dtype=torch.float64)
-    assert gpt.W_E.dtype == torch.float64 and not gpt.training
-    assert gpt.to_tokens("the cat").equal(vocabulary.to_tokens("the cat"))
-    assert close(gpt(TOKENS), theirs.double()(TOKENS).logits, torch.float64)
-
-    def offline(name, **at):
-        raise OSError("no route to the Hub")
-
-    monkeypatch.setattr(AutoConfig, "from_pretrained", offline)
-    with pytest.raises(OSError, match=r"'distilgpt2' needs .*/distilgpt2.*attn-only-2l"):
-        load("distilgpt2")
-
-
-def test_models_that_cannot_be_expressed_are_refused_before_weights_are_fetched(
-    tmp_path, monkeypatch
-):
-    from transformers import GPTNeoConfig
-
-    from circuits.io import pretrained
-
-    GPTNeoConfig(**{**NEO, "window_size": 8}).save_pretrained(tmp_path)  # and no weights
-    monkeypatch.setitem(pretrained.HUB, "gpt2", str(tmp_path))
-    with pytest.raises(ValueError, match=r"use_local_attn=True .*window_size=8"):
-        load("gpt2")
-
-
-def test_a_name_with_an_owner_and_a_revision_go_to_the_hub(monkeypatch):
-    asked = []
-
-    def from_hub(name, **given):
-        asked.append((name, given))
-        return tiny()
-
-    monkeypatch.setattr(bridge, "from_hub", from_hub)
-    load("EleutherAI/pythia-70m", revision="step1000")
-    load("pythia-70m")
-    given = {"dtype": torch.float32, "revision": None}
-    assert asked == [("EleutherAI/pythia-70m", {**given, "revision": "step1000"}),
-                     ("EleutherAI/pythia-70m", given)]  # fmt: skip
-    with pytest.raises(ValueError, match="revision='main' is a version on the Hugging Face Hub"):
-        load("attn-only-2l", revision="main")
-    with pytest.raises(KeyError, match="no model 'pythia'"):
-        load("pythia")
 
 
 def test_analyses_of_a_bridge_are_those_of_its_gpt():

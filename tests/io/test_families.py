@@ -11,7 +11,7 @@ from circuits.io import families
 from circuits.io.hugging_face import from_hugging_face
 from circuits.model import GPTConfig
 from tests.conftest import tiny_tokens
-from tests.io.test_bridge import OTHER_LLAMA, OTHER_NEOX, hugging_face
+from tests.io.test_hugging_face import OTHER_LLAMA, OTHER_NEOX, hugging_face
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 TOKENS = tiny_tokens(2, 40)
