@@ -31,8 +31,8 @@ def prefix_matching(model: Model, cipher: Cipher, tokens: Ids | str | None = Non
 
 def copying(model: Weighted, cipher: Cipher, tokens: Ids | str | None = None) -> DataArray:
     """The share of a head's raised logits that falls on the cipher of the attended token, (layer,
-    head), in [0, 1]. This is `induction.copying` through a cipher: the logits are those of the
-    ciphers of the row's tokens."""
+    head), in [0, 1]. This is `induction.copying` through a cipher: the logits counted are the
+    logits of the ciphers of the row's tokens."""
     found = induction.copying(model, tokens, cipher=cipher)
     words = "raise of the attended token's cipher, of all in the sample"
     return found.rename("translation_copying").assign_attrs(long_name=words)
