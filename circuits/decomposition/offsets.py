@@ -93,12 +93,12 @@ def _mean_read(model: GPT, what: str, mean: Means | None, biased: bool) -> PerHe
         raise ValueError(f"mean must be the mean stream of each layer, [{n_layers} {d_model}], got "
                          f"{list(mean.shape)}")  # fmt: skip
     read = einsum(mean, W, "layer d, layer head d e -> layer head e")
-    return read + _biases(model, what) if biased and model.cfg.bias else read
+    return read + _biases(model, what) if biased and model.cfg.bias and n_layers else read
 
 
 def _biases(model: GPT, what: str) -> PerHead:
     """The bias of each head's query or key, with the bias of its norm."""
-    scale = model.blocks[0].attn.scale if what == "Q" and model.cfg.n_layers else 1.0
+    scale = model.blocks[0].attn.scale if what == "Q" else 1.0
     found = []
     for block in model.blocks:
         b, W = getattr(block.attn, f"b_{what}"), getattr(block.attn, f"W_{what}")

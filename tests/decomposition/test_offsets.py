@@ -66,3 +66,9 @@ def test_low_precision_is_raised_and_not_refused(dtype):
         assert close(measure(low).double(), measure(exact), 1e-2)
     scores = composition.scores(low, 1)
     assert torch.allclose(scores.double(), composition.scores(exact, 1), equal_nan=True, atol=1e-2)
+
+
+def test_a_model_without_layers_has_no_kernels_with_or_without_biases():
+    model = tiny(n_layers=0, positional_embedding_type="rotary", d_head=4)
+    for biased in (False, True):
+        assert offsets.kernel(model, biased=biased).shape == (0, model.cfg.n_heads, model.cfg.n_ctx)
